@@ -1,0 +1,65 @@
+"""One layout for clips, and the patches that networks cut frames into.
+
+Clips are (batch, time, channel, height, width), float in [0, 1] at a network's border. A patch of p x p pixels becomes
+p*p*channels channels of one coarser pixel, in the order of the papers' releases: (row in patch * p + column in patch) * channels
++ channel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from zoocast.errors import ConfigError
+from zoocast.identity import setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["FrameShape", "patchify", "unpatchify"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FrameShape:
+    """Channels, height and width of a frame, in pixels."""
+
+    channels: int = setting(1, "image channels")
+    height: int = setting(32, "pixels")
+    width: int = setting(32, "pixels")
+
+    def __str__(self) -> str:
+        return f"{self.channels}x{self.height}x{self.width}"
+
+    def patched(self, patch_size: int) -> FrameShape:
+        """The shape after `patchify`. Raises `ConfigError` if the patch does not divide the frame."""
+        if patch_size < 1 or self.height % patch_size or self.width % patch_size:
+            fits = [p for p in range(1, min(self.height, self.width) + 1) if not self.height % p and not self.width % p]
+            raise ConfigError(
+                "patch_size",
+                f"must divide the frame's height and width, but got {patch_size} for frames of {self.height}x{self.width} pixels;"
+                f" use one of {', '.join(map(str, fits))}",
+            )
+        return FrameShape(
+            channels=self.channels * patch_size**2, height=self.height // patch_size, width=self.width // patch_size
+        )
+
+
+def patchify(clips: Tensor, patch_size: int) -> Tensor:
+    """(..., c, H, W) to (..., p*p*c, H/p, W/p)."""
+    *lead, channels, height, width = clips.shape
+    p = patch_size
+    cut = clips.reshape(*lead, channels, height // p, p, width // p, p)
+    n = len(lead)
+    order = (*range(n), n + 2, n + 4, n, n + 1, n + 3)
+    return cut.permute(order).reshape(*lead, p * p * channels, height // p, width // p)
+
+
+def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
+    """The inverse of `patchify`: (..., p*p*c, h, w) to (..., c, h*p, w*p)."""
+    *lead, channels, height, width = patches.shape
+    p = patch_size
+    c = channels // p**2
+    cut = patches.reshape(*lead, p, p, c, height, width)
+    n = len(lead)
+    order = (*range(n), n + 2, n + 3, n, n + 4, n + 1)
+    return cut.permute(order).reshape(*lead, c, height * p, width * p)

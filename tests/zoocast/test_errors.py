@@ -1,0 +1,34 @@
+import pickle
+
+import pytest
+
+from zoocast import errors
+
+
+def test_all_is_sorted_and_complete():
+    defined = {k for k, v in vars(errors).items() if isinstance(v, type) and issubclass(v, Exception)}
+    assert errors.__all__ == sorted({*defined, "within"}, key=lambda name: (name[0].islower(), name))
+
+
+def test_every_error_is_in_the_drawing():
+    for name in set(errors.__all__) - {"within"}:
+        assert name in errors.__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("ZoocastError", 1), ("ConfigError", 2), ("InfrastructureError", 4), ("IntegrityError", 5)]
+)
+def test_exit_codes(name, code):
+    assert getattr(errors, name).exit_code == code
+
+
+def test_config_error_names_its_field_from_the_outside_in():
+    error = errors.ConfigError("learning_rate", "must be positive").under("training").under("target")
+    assert str(error) == "target.training.learning_rate: must be positive"
+    with pytest.raises(errors.ConfigError, match=r"^pipeline\.target\.training"), errors.within("pipeline"):
+        raise error
+
+
+def test_config_error_survives_the_border_of_a_process():
+    error = pickle.loads(pickle.dumps(errors.ConfigError("a.b", "no")))
+    assert (error.field, error.message) == ("a.b", "no")
