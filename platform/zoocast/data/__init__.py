@@ -1,0 +1,22 @@
+"""Data sets: every one builds the same clip store (`zoocast.data.store`), with train, validation and test splits.
+
+To add one, write one file here with one frozen dataclass (`digits.py` is a short example) and name it in `DataConfig`. It has
+
+    kind: ClassVar[str]         its name, as in `-S target.data=digits`
+    length: int                 frames in each clip
+    counts()                    clips per split
+    frame_shape()               channels, height, width
+    check()                     raises ConfigError or DataError for what can be known before work starts
+    source_digest()             a hash of the content of the user's files, "" if there are none: part of the step's identity
+    estimated_bytes()           what `build` will write at most
+    build(directory, progress)  hands each split's clips, one by one, to `write_store`
+
+and fields made with `setting(default, help)`; paths with `identity=False`, so that a moved file is still the same data.
+"""
+
+from zoocast.data.digits import DigitsConfig
+from zoocast.data.moving_mnist import MovingMnistConfig
+
+__all__ = ["DataConfig", "DigitsConfig", "MovingMnistConfig"]
+
+DataConfig = DigitsConfig | MovingMnistConfig

@@ -1,0 +1,67 @@
+"""The three splits that every data set has, how one file is shared among them, and how building reports its progress.
+
+The shares are fixed, not settings: two experiments that take different numbers of clips from the same file or the same digit
+images then still agree on what is test, so a source can never have been pretrained on what its target is tested on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from zoocast.errors import ConfigError
+
+__all__ = ["SHARES", "SPLITS", "Progress", "Split", "check_sizes", "clip_generator", "pools", "reported", "shuffled"]
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SHARES: Mapping[Split, int] = {"train": 7, "validation": 1, "test": 2}
+
+Progress = Callable[[float, str], None]
+"""Called with the finished fraction of the work, 0 to 1, and what is being done."""
+
+
+def pools(count: int, splits: Sequence[Split] = SPLITS) -> dict[Split, range]:
+    """Cut `range(count)` into one run of indices per split, in the proportions of `SHARES`.
+
+    Example: 10,000 sequences become 7,000 for training, 1,000 for validation and 2,000 for the test.
+    """
+    total = sum(SHARES[s] for s in splits)
+    edges = [0]
+    for split in splits:
+        edges.append(edges[-1] + SHARES[split])
+    return {s: range(count * a // total, count * b // total) for s, a, b in zip(splits, edges[:-1], edges[1:], strict=True)}
+
+
+def shuffled(items: np.ndarray) -> np.ndarray:
+    """`items` in one fixed random order, so that the pools of a file sorted by class or writer are alike."""
+    return items[np.random.Generator(np.random.Philox(0)).permutation(len(items))]
+
+
+def check_sizes(counts: Mapping[Split, int], length: int, seed: int) -> None:
+    """Raise `ConfigError` for an empty split, a clip with nothing to predict, or a seed that is no 32-bit number."""
+    for split, count in counts.items():
+        if count < 1:
+            raise ConfigError(split, f"every split needs at least 1 clip, but got {count}")
+    if length < 2:
+        raise ConfigError("length", f"must be at least 2 frames, one to see and one to predict, but got {length}")
+    if not 0 <= seed < 2**32:
+        raise ConfigError("seed", f"must be between 0 and {2**32 - 1}, but got {seed}")
+
+
+def clip_generator(seed: int, split: Split, index: int) -> np.random.Generator:
+    """The random numbers of one clip, which do not depend on how many clips there are."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, SPLITS.index(split), index))))
+
+
+def reported(clips: Iterable[np.ndarray], split: Split, counts: Mapping[Split, int], progress: Progress) -> Iterator[np.ndarray]:
+    """Pass `clips` of `split` on, and say about a hundred times per data set how many are done."""
+    total = sum(counts.values())
+    before = sum(counts[s] for s in SPLITS[: SPLITS.index(split)])
+    interval = max(1, total // 100)
+    for done, clip in enumerate(clips, start=1):
+        yield clip
+        if (before + done) % interval == 0 or done == counts[split]:
+            progress((before + done) / total, f"{split}: {done:,} of {counts[split]:,} clips")

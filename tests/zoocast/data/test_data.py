@@ -1,0 +1,48 @@
+import dataclasses
+import subprocess
+import sys
+import typing
+
+import pytest
+
+from zoocast.data import DataConfig, DigitsConfig, MovingMnistConfig
+from zoocast.errors import ConfigError
+from zoocast.identity import override, settings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    data: DataConfig = dataclasses.field(default_factory=DigitsConfig)
+
+
+def test_a_data_set_is_chosen_by_its_kind():
+    chosen = override(Experiment(), {"data": "moving-mnist", "data.frame_size": "32"})
+    assert chosen.data == MovingMnistConfig(frame_size=32)
+    with pytest.raises(ConfigError) as raised:
+        override(Experiment(), {"data.digit_size": "40"})
+    assert raised.value.field == "data.frame_size"
+
+
+@pytest.mark.parametrize("kind", typing.get_args(DataConfig), ids=lambda cls: cls.kind)
+def test_every_data_set_answers_to_the_same_calls(kind):
+    config = kind()
+    assert config.frame_shape().height >= 1
+    assert config.length >= 2
+    assert set(config.counts()) == {"train", "validation", "test"}
+    for method in ("check", "source_digest", "estimated_bytes", "build"):
+        assert callable(getattr(config, method))
+    assert all(s.help for s in settings(config))
+
+
+IMPORTS = """
+import sys
+sys.path[:] = %r
+import zoocast.data
+zoocast.data.DigitsConfig()
+print({"torch", "sklearn", "pyarrow"} & set(sys.modules))
+"""
+
+
+def test_configs_are_made_without_importing_torch_or_scikit_learn():
+    done = subprocess.run([sys.executable, "-c", IMPORTS % sys.path], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,216 @@
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zoocast.data.files import Images, NpySequences, NpzSequences, convert, fitting_dtype, inspect, sha256
+from zoocast.errors import DataError
+from zoocast.frames import FrameShape
+
+SHAPE = FrameShape(channels=1, height=6, width=6)
+
+
+def test_formats_are_told_by_content_not_by_name(npy, npz, idx):
+    assert isinstance(inspect(npy(name="a.npy").rename(npy().with_name("a.bin"))), NpySequences)
+    assert isinstance(inspect(npz(name="b.npz").rename(npz().with_name("b.npy"))), NpzSequences)
+    assert isinstance(inspect(idx(name="c.npz")), Images)
+    assert isinstance(inspect(idx(name="d.txt", packed=True)), Images)
+
+
+def test_npy_sequences(npy, tmp_path):
+    file = inspect(npy(count=10, length=4))
+    assert (file.count, file.length, file.shape, file.dtype) == (10, 4, SHAPE, np.uint8)
+    with file.opened(tmp_path / "scratch") as read:
+        assert read(7).shape == (4, 1, 6, 6)
+        np.testing.assert_array_equal(read(7)[:, 0, 0, 0], [70, 71, 72, 73])
+    assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_npz_sequences_are_input_and_output_joined(npz, tmp_path, compressed):
+    file = inspect(npz(count=10, half=2, compressed=compressed))
+    assert (file.count, file.length, file.shape, file.dtype) == (10, 4, SHAPE, np.float32)
+    with file.opened(tmp_path / "scratch") as read:
+        # Clip 3 has frames 12 to 15 of 4 per clip; frame k is filled with k / 255.
+        np.testing.assert_array_equal(read(3)[:, 0, 0, 0], np.arange(12, 16, dtype=np.float32) / 255)
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_npz_clips_may_lie_anywhere(npz, tmp_path):
+    # Clip 0 sees frames 30 and 31 and goes on at 5; clip 1 sees 0 to 2, then 39.
+    clips = np.array([[[30, 2], [0, 3]], [[5, 1], [39, 1]]], np.int32)
+    file = inspect(npz(clips=clips))
+    assert (file.count, file.length) == (2, 3)
+    with file.opened(tmp_path / "scratch") as read:
+        np.testing.assert_allclose(read(0)[:, 0, 0, 0] * 255, [30, 31, 5], rtol=1e-6)
+        np.testing.assert_allclose(read(1)[:, 0, 0, 0] * 255, [0, 1, 2, 39], rtol=1e-6)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_idx_images(idx, packed):
+    file = inspect(idx(count=20, size=4, packed=packed))
+    assert (file.count, file.height, file.width) == (20, 4, 4)
+    np.testing.assert_array_equal(file.read()[:, 3, 3], np.arange(1, 21))
+
+
+def test_a_header_written_by_python_2_is_read(tmp_path):
+    # The file of 2015 has shape (20L, ...); numpy warns about it, and warnings are errors here.
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (2L, 3L, 4L, 4L), }"
+    header += b" " * (118 - 1 - len(header)) + b"\n"
+    path = tmp_path / "old.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(range(96)))
+    file = inspect(path)
+    assert (file.length, file.count) == (2, 3)
+    with file.opened(tmp_path / "scratch") as read:
+        assert read(1)[0, 0, 0, 0] == 16
+
+
+def test_sha256_is_of_the_content(npy):
+    one, same, other = npy(name="a.npy"), npy(name="b.npy"), npy(name="c.npy", length=5)
+    assert sha256(one) == sha256(same) != sha256(other)
+
+
+# ------------------------------------------------------------------------------------------------------------------- values
+
+
+def test_floats_that_are_bytes_in_disguise_are_stored_as_bytes():
+    every_level = (np.arange(256) / 255).astype(np.float32).reshape(1, 1, 16, 16)
+    for clip in (every_level, every_level.astype(np.float64), every_level.astype(np.float32) > 0.5):
+        clip = clip.astype(np.float32) if clip.dtype == bool else clip
+        assert fitting_dtype([clip], Path("x")) == "uint8"
+    np.testing.assert_array_equal(convert(every_level, "uint8").ravel(), np.arange(256))
+    assert fitting_dtype([np.full((1, 1, 2, 2), 0.1234, np.float32)], Path("x")) == "float32"
+
+
+def test_conversion_goes_both_ways():
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    floats = convert(levels, "float32")
+    assert floats.dtype == np.float32
+    np.testing.assert_array_equal(convert(floats, "uint8"), levels)
+    np.testing.assert_array_equal(convert(levels, "uint8"), levels)
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, 255.0, np.nan, np.inf])
+def test_floats_out_of_range_are_named(value):
+    clips = [np.zeros((1, 1, 2, 2), np.float32), np.full((1, 1, 2, 2), value, np.float32)]
+    with pytest.raises(DataError, match=r"file: clip 1 has values from .*floats must be 0 to 1: divide them"):
+        fitting_dtype(clips, Path("file"))
+
+
+def test_bytes_of_0_and_1_are_not_taken_for_pictures():
+    with pytest.raises(DataError, match="no byte is above 1; expected grey values from 0 to 255: multiply them"):
+        fitting_dtype([np.ones((1, 1, 2, 2), np.uint8)], Path("file"))
+
+
+# ------------------------------------------------------------------------------------------------------------------- damage
+
+
+def refused(path, message):
+    with pytest.raises(DataError, match=message) as raised:
+        inspect(path)
+    assert str(path) in str(raised.value)
+
+
+def test_what_is_no_data_file_is_named(tmp_path):
+    refused(tmp_path / "none.npy", "does not exist")
+    refused(tmp_path, "cannot be read")
+    for content, message in [
+        (b"", "no known format, it begins with b''"),
+        (b"<!DOCTYPE html>", "looks like a web page"),
+        (b"hello world", "no known format"),
+        (b"\x80\x04\x95 pickle", "no known format"),
+        (b"PK\x03\x04 and nothing more", "cannot be read"),
+        (b"\x1f\x8b and nothing more", "cannot be read"),
+        (b"\x93NUMPY", "cannot be read"),
+        (b"\x93NUMPY\x01\x00\xff\xff{", "cannot be read"),
+        (b"\x00\x00\x08\x03", "where idx images begin"),
+        (gzip.compress(b"\x93NUMPY something"), "where idx images begin"),
+    ]:
+        (tmp_path / "file").write_bytes(content)
+        refused(tmp_path / "file", message)
+
+
+def test_a_cut_npy_is_found_by_its_header(npy):
+    path = npy()
+    path.write_bytes(path.read_bytes()[:-1])
+    # 4 * 10 * 6 * 6 = 1440 bytes after a header of 128.
+    refused(path, r"uint8 \[4, 10, 6, 6\] needs 1568 bytes, but there are 1567")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 3, 4, 4), np.int64), "holds int64; expected uint8"),
+        (np.zeros((2, 3, 4, 4), bool), "holds bool"),
+        (np.array([[{"a": 1}]], object), "holds object"),
+        (np.zeros((2, 3, 4), np.uint8), r"has shape \[2, 3, 4\]; expected \[time, clips"),
+        (np.zeros((0, 3, 4, 4), np.uint8), "has shape"),
+    ],
+)
+def test_arrays_of_another_kind_are_named(tmp_path, array, message):
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    refused(tmp_path / "x.npy", message)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dims": np.array([[1, 8, 8]])}, r"dims \[\[1, 8, 8\]\]; expected"),
+        ({"dims": np.array([[1, 6, 6], [1, 1, 1]])}, "dims"),
+        ({"input_raw_data": np.zeros((40, 36), np.float32)}, r"input_raw_data is \[40, 36\]"),
+        ({"input_raw_data": np.zeros((40, 1, 6, 6), np.int32)}, "holds int32"),
+        ({"input_raw_data": np.zeros((39, 1, 6, 6), np.float32)}, "points beyond the 39 frames"),
+        ({"clips": np.zeros((2, 10), np.int32)}, r"clips is int32 \[2, 10\]"),
+        ({"clips": np.zeros((2, 10, 2), np.float32)}, "clips is float32"),
+        ({"clips": np.full((2, 10, 2), -1, np.int32)}, "points beyond"),
+        ({"clips": np.array([[[{}, 1]]], object)}, "cannot be read"),
+    ],
+)
+def test_npz_parts_that_do_not_fit_are_named(npz, changed, message):
+    refused(npz(**changed), message)
+
+
+def test_an_npz_of_something_else_is_named(tmp_path):
+    np.savez(tmp_path / "x.npz", data=np.zeros(3), label=np.zeros(3))
+    refused(tmp_path / "x.npz", r"has no clips\.npy, only data\.npy, label\.npy; expected")
+
+
+def test_a_cut_npz_is_named(npz):
+    path = npz()
+    path.write_bytes(path.read_bytes()[:-40])
+    refused(path, "cannot be read")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_flipped_bit_in_an_npz_is_found_by_its_checksum(npz, tmp_path, compressed):
+    path = npz(compressed=compressed, count=40)
+    data = bytearray(path.read_bytes())
+    # In the middle of input_raw_data, the first and by far the largest member.
+    data[len(data) // 4 if compressed else len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="is damaged"), inspect(path).opened(tmp_path / "scratch") as read:
+        read(0)
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_idx_files_that_break_their_promise_are_named(idx, tmp_path):
+    refused(idx(cut=1), "promises 20 images of 4x4 pixels, 320 bytes, but at most 319 bytes follow")
+    # A packed file shows its length only when it is read.
+    with pytest.raises(DataError, match="320 bytes, but 319 bytes follow"):
+        inspect(idx(cut=1, packed=True)).read()
+    longer = idx()
+    longer.write_bytes(longer.read_bytes() + b"x")
+    with pytest.raises(DataError, match="but more follow"):
+        inspect(longer).read()
+    cut = idx(packed=True)
+    cut.write_bytes(cut.read_bytes()[:-9])
+    with pytest.raises(DataError, match="cannot be read"):
+        inspect(cut).read()
+    (tmp_path / "huge").write_bytes(struct.pack(">IIII", 0x803, 2**32 - 1, 2**16, 2**16) + bytes(100))
+    refused(tmp_path / "huge", "promises 4294967295 images")
+    (tmp_path / "labels").write_bytes(struct.pack(">II", 0x801, 9) + bytes(9))
+    refused(tmp_path / "labels", "holds labels; expected the images")
+    (tmp_path / "empty").write_bytes(struct.pack(">IIII", 0x803, 0, 28, 28))
+    refused(tmp_path / "empty", "holds 0 images")
