@@ -1,0 +1,332 @@
+"""A predictor: clips in, the next frame of every step out. Patches, the stack of cells and the head, and nothing about training.
+
+Losses are functions beside it; masks come from `sampling`. At rest a predictor is a safetensors file with a JSON file beside it,
+written last, that holds its configuration and the checksums of both: whatever loads is whole and unchanged. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from zoocast.errors import ConfigError, IntegrityError
+from zoocast.frames import FrameShape, patchify, unpatchify
+from zoocast.identity import digest, dump, load, setting
+from zoocast.nn.cells import Cell, ConvGRUCell, ConvLSTMCell, STLSTMCell
+from zoocast.nn.sampling import free_run
+from zoocast.nn.stack import Unrolled, unroll
+from zoocast.nn.tmu import TmuConfig, TransferableMemoryUnit
+from zoocast.storage import write_atomically
+
+__all__ = [
+    "DESCRIPTION",
+    "WEIGHTS",
+    "Description",
+    "Prediction",
+    "Predictor",
+    "PredictorConfig",
+    "check_predictor",
+    "frame_mse",
+    "load_predictor",
+    "read_description",
+    "save_predictor",
+    "warm_start",
+]
+
+Key = tuple[int, str]
+
+WEIGHTS = "predictor.safetensors"
+DESCRIPTION = "predictor.json"
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictorConfig:
+    """A stack of recurrent cells on frames cut into patches."""
+
+    cell: Literal["convlstm", "convgru", "stlstm"] = setting("convlstm", "stlstm is PredRNN's cell")
+    hidden_channels: tuple[int, ...] = setting((32, 32), "channels of each layer's memories, from bottom to top")
+    kernel_size: int = setting(3, "of the recurrent convolutions; odd")
+    patch_size: int = setting(4, "pixels; frames are cut into patches of this size, which become channels")
+    layer_norm: bool = setting(False, "LayerNorm after the recurrent convolutions; ties the network to its frame size")
+    decouple: bool = setting(False, "PredRNN-V2's memory decoupling; stlstm only")
+    tmu: TmuConfig | None = setting(None, "Transferable Memory Units; none is the plain network")
+    num_sources: int = setting(0, "sources that the Transferable Memory Units distil")
+
+    def __post_init__(self) -> None:
+        if not self.hidden_channels or min(self.hidden_channels) < 1:
+            raise ConfigError("hidden_channels", f"needs one positive number for each layer, but got {self.hidden_channels}")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ConfigError("kernel_size", f"must be odd, so that maps keep their size, but got {self.kernel_size}")
+        if self.patch_size < 1:
+            raise ConfigError("patch_size", f"must be 1 or more, but got {self.patch_size}")
+        if self.num_sources < 0:
+            raise ConfigError("num_sources", f"must be 0 or more, but got {self.num_sources}")
+
+
+def check_predictor(config: PredictorConfig, frames: FrameShape) -> None:
+    """Raises `ConfigError` for whatever would stop `Predictor(config, frames)`, without building it."""
+    frames.patched(config.patch_size)
+    if config.cell == "stlstm" and len(set(config.hidden_channels)) > 1:
+        raise ConfigError(
+            "hidden_channels",
+            f"all layers of an stlstm share one memory and need equally many channels, but got {config.hidden_channels}",
+        )
+    if config.decouple and config.cell != "stlstm":
+        raise ConfigError("decouple", f"memory decoupling needs cell=stlstm, but got cell={config.cell}")
+    if config.tmu is None:
+        if config.num_sources:
+            raise ConfigError("num_sources", f"a network without tmu distils no sources, but got {config.num_sources}")
+        return
+    if config.num_sources < 1:
+        raise ConfigError("num_sources", f"a network with tmu needs at least 1 source, but got {config.num_sources}")
+    if config.cell == "convgru":
+        raise ConfigError("tmu", "needs a cell with a memory C, but got cell=convgru; use convlstm or stlstm")
+
+
+class Prediction(NamedTuple):
+    """frames: (B, steps, C, H, W), where frames[:, t] predicts clips[:, t + 1]; the rest is keyed by (layer, name).
+
+    memories: (B, steps, n, h, w) for each one asked for.
+    aux: what only losses and pictures look at: "distilled" and "gates" of a Transferable Memory Unit, (B, steps, M, n, h, w);
+        "delta_c" and "delta_m" of decoupled memories, (B, steps, n, h, w).
+    """
+
+    frames: Tensor
+    memories: dict[Key, Tensor]
+    aux: dict[Key, Tensor]
+
+
+class Predictor(nn.Module):
+    """Predicts each clip's next frames. Initialised as PyTorch does, from its global generator.
+
+    Raises:
+        ConfigError: see `check_predictor`.
+    """
+
+    def __init__(self, config: PredictorConfig, frames: FrameShape) -> None:
+        super().__init__()
+        check_predictor(config, frames)
+        self.config, self.frames = config, frames
+        self.patches = frames.patched(config.patch_size)
+        inputs = (self.patches.channels, *config.hidden_channels)
+        self.cells = nn.ModuleList(self._cell(layer, inputs[layer]) for layer in range(len(config.hidden_channels)))
+        self.head = nn.Conv2d(inputs[-1], self.patches.channels, 1, bias=False)
+        self.adapter = nn.Conv2d(inputs[-1], inputs[-1], 1, bias=False) if config.decouple else None
+
+    def _cell(self, layer: int, in_channels: int) -> Cell:
+        config, size = self.config, (self.patches.height, self.patches.width)
+        n, k = config.hidden_channels[layer], config.kernel_size
+        tmu = None if config.tmu is None or (layer > 0 and config.tmu.layers == "first") else config.tmu
+        norm_size = size if config.layer_norm and not (tmu and tmu.gate_norm) else None
+        if config.cell == "convgru":
+            return ConvGRUCell(in_channels, n, k, norm_size)
+        base: ConvLSTMCell | STLSTMCell
+        if config.cell == "convlstm":
+            base = ConvLSTMCell(in_channels, n, k, norm_size)
+        else:
+            base = STLSTMCell(in_channels, n, k, norm_size, decouple=config.decouple)
+        return TransferableMemoryUnit(base, tmu, config.num_sources, size) if tmu else base
+
+    @property
+    def layers(self) -> tuple[Cell, ...]:
+        """The cells from bottom to top."""
+        return tuple(cell for cell in self.cells if isinstance(cell, Cell))
+
+    def memory_shapes(self) -> dict[Key, tuple[int, int, int]]:
+        """(channels, height, width) of each memory that can be collected, keyed by (layer, name)."""
+        size = self.patches.height, self.patches.width
+        return {(i, name): shape for i, cell in enumerate(self.layers) for name, shape in cell.memory_shapes(*size).items()}
+
+    def forward(
+        self,
+        clips: Tensor,
+        feed: Tensor,
+        collect: Mapping[int, tuple[str, ...]] | None = None,
+        aux: Collection[str] | None = None,
+    ) -> Prediction:
+        """Predicts frame t + 1 at each step t.
+
+        Args:
+            clips: (B, T, C, H, W) in [0, 1].
+            feed: (B, T - 1) of 0 and 1 from `sampling`: 1 feeds the true frame of this step, 0 the network's own prediction.
+            collect: for each layer the memories to return, for example ``{0: ("c",)}``.
+            aux: the names in aux to return; None returns all, ``()`` none.
+
+        Raises:
+            ConfigError: `collect` names a memory that the network does not have.
+            ValueError: clips or feed of another shape.
+        """
+        if clips.shape[2:] != (self.frames.channels, self.frames.height, self.frames.width) or feed.shape != (
+            clips.shape[0],
+            clips.shape[1] - 1,
+        ):
+            raise ValueError(
+                f"expected clips (B, T, {self.frames}) and feed (B, T-1), got {(*clips.shape,)} and {(*feed.shape,)}"
+            )
+        return self._unroll(clips, feed, collect or {}, aux)
+
+    def predict(self, observed: Tensor, horizon: int) -> Tensor:
+        """The `horizon` frames that follow: (B, To, C, H, W) to (B, horizon, C, H, W), not clipped, without gradients."""
+        batch, seen = observed.shape[:2]
+        with torch.no_grad():
+            return self._unroll(observed, free_run(batch, seen, seen + horizon), {}, ()).frames[:, seen - 1 :]
+
+    def _unroll(
+        self, clips: Tensor, feed: Tensor, collect: Mapping[int, tuple[str, ...]], aux: Collection[str] | None
+    ) -> Prediction:
+        known = self.memory_shapes()
+        for key in [(layer, name) for layer, names in collect.items() for name in names]:
+            if key not in known:
+                raise ConfigError("collect", f"there is no memory {key}; available: {', '.join(map(str, known))}")
+        p = self.config.patch_size
+        run: Unrolled = unroll(self.layers, self.head, patchify(clips, p), feed, collect=collect, aux=aux)
+        return Prediction(unpatchify(run.outputs, p), run.memories, run.aux)
+
+    def decoupling_loss(self, aux: Mapping[Key, Tensor]) -> Tensor:
+        """PredRNN-V2's mean |cos(A * delta_c, A * delta_m)| over clips, steps, layers and channels; one 1x1 A for all layers.
+
+        Raises:
+            ConfigError: the memories of this network are not decoupled.
+        """
+        if self.adapter is None:
+            raise ConfigError("decouple", "the decoupling loss needs decouple=true, but got false")
+        losses = []
+        for layer in range(len(self.cells)):
+            delta_c, delta_m = (self.adapter(aux[layer, name].flatten(0, 1)).flatten(2) for name in ("delta_c", "delta_m"))
+            losses.append(F.cosine_similarity(delta_c, delta_m, dim=2).abs().mean())
+        return torch.stack(losses).mean()
+
+
+def frame_mse(prediction: Prediction, clips: Tensor) -> Tensor:
+    """The mean squared error of all predicted frames, against clips (B, T, C, H, W) from the second frame on."""
+    return F.mse_loss(prediction.frames, clips[:, 1:])
+
+
+def warm_start(target: Predictor, source: Predictor) -> list[str]:
+    """Copies the plain network's weights: cells (in a TMU its base), head, and the adapter if both have one. Returns their names.
+
+    What the target has beyond these (distillers, transfer gates) keeps its initial values.
+
+    Raises:
+        ConfigError: the two differ in patches or in the name or shape of a weight.
+    """
+    if target.config.patch_size != source.config.patch_size:
+        raise ConfigError(
+            "patch_size", f"target and source must agree, but got {target.config.patch_size} and {source.config.patch_size}"
+        )
+    ours, theirs = _base_parameters(target), _base_parameters(source)
+    if target.adapter is None or source.adapter is None:
+        ours.pop("adapter.weight", None)
+        theirs.pop("adapter.weight", None)
+    differ = [
+        f"{name} (target {_shape(ours.get(name))}, source {_shape(theirs.get(name))})"
+        for name in sorted(ours.keys() | theirs.keys())
+        if _shape(ours.get(name)) != _shape(theirs.get(name))
+    ]
+    if differ:
+        raise ConfigError("", f"cannot start the target from this source, for they differ in {'; '.join(differ)}")
+    with torch.no_grad():
+        for name, parameter in ours.items():
+            parameter.copy_(theirs[name])
+    return list(ours)
+
+
+def _base_parameters(predictor: Predictor) -> dict[str, nn.Parameter]:
+    """The weights of the plain network, by the names that they have there."""
+    out = {}
+    for layer, cell in enumerate(predictor.layers):
+        base = cell.base if isinstance(cell, TransferableMemoryUnit) else cell
+        out.update({f"cells.{layer}.{name}": parameter for name, parameter in base.named_parameters()})
+    return out | {name: p for name, p in predictor.named_parameters() if not name.startswith("cells.")}
+
+
+def _shape(parameter: nn.Parameter | None) -> str:
+    return "none" if parameter is None else "x".join(map(str, parameter.shape))
+
+
+# ------------------------------------------------------------------------------------------------------------ weights at rest
+
+
+def save_predictor(predictor: Predictor, directory: Path) -> None:
+    """Writes `predictor.safetensors` and then `predictor.json` into `directory`; equal predictors give equal bytes."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in predictor.state_dict().items()}
+    weights = safetensors.torch.save(tensors)
+    description = {
+        "schema": SCHEMA,
+        "config": dump(predictor.config),
+        "frames": dump(predictor.frames),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(directory / WEIGHTS, weights)
+    write_atomically(directory / DESCRIPTION, json.dumps({**description, "digest": digest(description)}, indent=2) + "\n")
+
+
+def load_predictor(directory: Path, device: str | torch.device = "cpu") -> Predictor:
+    """The predictor that `save_predictor` wrote, in evaluation mode.
+
+    Raises:
+        IntegrityError: a file is missing, damaged or was changed, or another version of zoocast wrote it.
+    """
+    description = read_description(directory)
+    path = directory / WEIGHTS
+    weights = _read(path)
+    if hashlib.sha256(weights).hexdigest() != description.weights_sha256:
+        raise _damaged(path, f"its checksum is not the one in {DESCRIPTION}")
+    predictor = Predictor(description.config, description.frames)
+    try:
+        predictor.load_state_dict(safetensors.torch.load(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise _damaged(path, f"it does not fit its configuration ({error})") from None
+    return predictor.to(device).eval()
+
+
+class Description(NamedTuple):
+    """A predictor at rest without its weights; equal digests mean equal networks with equal weights."""
+
+    config: PredictorConfig
+    frames: FrameShape
+    weights_sha256: str
+    digest: str
+
+
+def read_description(directory: Path) -> Description:
+    """What `save_predictor` wrote beside the weights in `directory`.
+
+    Raises:
+        IntegrityError: it is missing, damaged or was changed, or another version of zoocast wrote it.
+    """
+    path = directory / DESCRIPTION
+    try:
+        data: Any = json.loads(_read(path))
+        recorded = data.pop("digest")
+        if recorded != digest(data):
+            raise _damaged(path, "it is not what was written")
+        if data["schema"] != SCHEMA:
+            raise _damaged(path, f"it has schema {data['schema']}, this version of zoocast reads {SCHEMA}")
+        config, frames = load(PredictorConfig, data["config"]), load(FrameShape, data["frames"])
+        return Description(config, frames, str(data["weights_sha256"]), str(recorded))
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise _damaged(path, f"it does not describe a predictor ({error})") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from None
+
+
+def _damaged(path: Path, why: str) -> IntegrityError:
+    return IntegrityError(f"{path} cannot be used: {why}; restore both files from a copy, or run their step with --force")
