@@ -1,0 +1,321 @@
+"""From a predictor and a split to scores: every clip is predicted once, measured, and compared between arms and seeds.
+
+Scores add up like the statistics inside them, survive JSON, and keep one number per clip, so that two arms can be compared on
+the same clips and not only on the few seeds. An interval always says whether it covers seeds or clips.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from zoocast.errors import ConfigError, DataError, IntegrityError, ZoocastError
+from zoocast.frames import FrameShape
+from zoocast.metrics import METRICS, PROTOCOLS, SSIM_WINDOW, FramePairs, Metric, ProtocolName, Statistics, metrics_of
+
+__all__ = [
+    "CLIP_METRIC",
+    "Clips",
+    "PairedDifference",
+    "Predict",
+    "Scores",
+    "Summary",
+    "check_evaluation",
+    "copy_last",
+    "evaluate",
+    "paired_difference",
+    "paired_over_clips",
+    "summarise",
+    "validation_error",
+]
+
+CLIP_METRIC = "strict/mse"
+"""The metric of which every clip's own number is kept."""
+
+Predict = Callable[[Tensor], Tensor]
+"""(B, observed, C, H, W) float32 in [0, 1] to (B, horizon, C, H, W)."""
+
+
+class Clips(Protocol):
+    """A split as evaluation sees it; `zoocast.data`'s splits are such."""
+
+    def __len__(self) -> int: ...
+
+    def clips(self, indices: Sequence[int]) -> Tensor:
+        """(B, T, C, H, W) float32 in [0, 1]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What a predictor reached on a set of clips. Scores of different clips add up to the scores of all of them.
+
+    Attributes:
+        statistics: the sums behind the numbers of all protocols.
+        clip_mse: `strict/mse` of each clip over the whole horizon, by the clip's index in its split.
+    """
+
+    statistics: Statistics
+    clip_mse: Mapping[int, float]
+
+    def __post_init__(self) -> None:
+        if len(self.clip_mse) != self.statistics.count:
+            raise ValueError(
+                f"every clip counts once, but the sums hold {self.statistics.count} clips and {len(self.clip_mse)} are different"
+            )
+
+    @classmethod
+    def zero(cls, *, horizon: int, protocols: Sequence[ProtocolName] = PROTOCOLS) -> Scores:
+        """The scores of no clip, from which a sum can start."""
+        return cls(Statistics.zero(metrics_of(protocols), horizon), {})
+
+    def __add__(self, other: Scores) -> Scores:
+        twice = sorted(self.clip_mse.keys() & other.clip_mse.keys())
+        if twice:
+            raise ValueError(f"only scores of different clips add up, but clip {twice[0]} is in both ({len(twice)} clips are)")
+        return Scores(self.statistics + other.statistics, dict(sorted({**self.clip_mse, **other.clip_mse}.items())))
+
+    @property
+    def count(self) -> int:
+        """Number of clips."""
+        return self.statistics.count
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the metrics measured, each with its protocol."""
+        return tuple(self.statistics.sums)
+
+    def per_frame(self, name: str) -> tuple[float, ...]:
+        """The metric `name` for each frame of the horizon. Raises `ConfigError` if it was not measured."""
+        return self.statistics.per_frame(name)
+
+    def overall(self, name: str) -> float:
+        """The metric `name` over the whole horizon. Raises `ConfigError` if it was not measured."""
+        return self.statistics.overall(name)
+
+    def means(self) -> dict[str, float]:
+        """Every metric over the whole horizon, by name."""
+        return {name: self.overall(name) for name in self.names}
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as JSON data, from which `from_json` restores every bit."""
+        return {
+            "count": self.count,
+            "sums": {name: list(sums) for name, sums in self.statistics.sums.items()},
+            "clip_mse": {str(index): value for index, value in self.clip_mse.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Scores:
+        """The scores that `to_json` turned into `data`. Raises `IntegrityError` for anything else."""
+        try:
+            sums = {str(name): tuple(float(v) for v in sums) for name, sums in data["sums"].items()}
+            scores = cls(Statistics(int(data["count"]), sums), {int(k): float(v) for k, v in data["clip_mse"].items()})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise IntegrityError(f"scores must hold count, sums and clip_mse, but got {data!r:.80} ({error})") from None
+        if not all(math.isfinite(v) for group in (*sums.values(), scores.clip_mse.values()) for v in group):
+            raise IntegrityError("scores must be finite numbers, but some are not; evaluate again")
+        return scores
+
+
+# ---------------------------------------------------------------------------------------------------------------- evaluating
+
+
+def check_evaluation(*, observed: int, horizon: int, length: int, frames: FrameShape) -> None:
+    """Raises `ConfigError` unless clips of `length` frames can be evaluated; needs no data, so call it before work starts."""
+    for field, value in (("observed", observed), ("horizon", horizon)):
+        if value < 1:
+            raise ConfigError(field, f"must be at least 1, but got {value}")
+    if observed + horizon > length:
+        raise ConfigError(
+            "horizon",
+            f"observed + horizon must not exceed a clip's length, but got {observed} + {horizon} for clips of {length} frames;"
+            f" use a horizon of at most {max(length - observed, 0)} or longer clips",
+        )
+    if min(frames.height, frames.width) < SSIM_WINDOW:
+        raise ConfigError(
+            "", f"SSIM needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, but got {frames}; use larger frames"
+        )
+
+
+def evaluate(
+    predict: Predict,
+    split: Clips,
+    *,
+    observed: int,
+    horizon: int,
+    batch_size: int,
+    protocols: Sequence[ProtocolName] = PROTOCOLS,
+    indices: Sequence[int] | None = None,
+) -> Scores:
+    """The scores of `predict` on every clip of `split`, or on those of `indices` (one shard of it).
+
+    Runs in inference mode; the number of threads stays as it is. The predictor must be in evaluation mode already. Only one
+    batch is held at a time, and the last one may be smaller.
+
+    Raises:
+        ConfigError: an impossible geometry (see `check_evaluation`), batch size or protocol, or no clip at all.
+        DataError: a clip of the split holds a value that is not finite.
+        ZoocastError: a prediction holds a value that is not finite; the message names the clip and the frame. A diverged
+            network has no score: counting it as a number, or leaving the clip out, would hide that.
+    """
+    if batch_size < 1:
+        raise ConfigError("batch_size", f"must be at least 1, but got {batch_size}")
+    metrics = metrics_of(protocols)
+    chosen = range(len(split)) if indices is None else indices
+    if not len(chosen):
+        raise ConfigError("", "there is no clip to evaluate; give the split at least one clip")
+    statistics, clip_mse = Statistics.zero(metrics, horizon), dict[int, float]()
+    with torch.inference_mode():
+        for start in range(0, len(chosen), batch_size):
+            batch = [int(i) for i in chosen[start : start + batch_size]]
+            values = _measure(_predicted_and_true(predict, split.clips(batch), batch, observed, horizon), metrics)
+            clip_mse.update(zip(batch, values[CLIP_METRIC].mean(1).tolist(), strict=True))
+            statistics += Statistics.of({metric.name: values[metric.name] for metric in metrics})
+    return Scores(statistics, dict(sorted(clip_mse.items())))
+
+
+def validation_error(predict: Predict, split: Clips, *, observed: int, horizon: int, batch_size: int = 32) -> float:
+    """`strict/mse` over the whole split and nothing else: cheap enough to select weights by while they are trained.
+
+    A diverged network gets the infinite error: it is not selected, and training says why it diverged.
+    """
+    total = 0.0
+    with torch.inference_mode():
+        for start in range(0, len(split), batch_size):
+            clips = split.clips(range(start, min(start + batch_size, len(split))))
+            predicted = predict(clips[:, :observed]).to("cpu", torch.float32).clamp(0, 1)
+            errors = (predicted - clips[:, observed : observed + horizon]).square()
+            total += float(errors.flatten(1).mean(1).double().sum())
+    return total / len(split) if math.isfinite(total) else math.inf
+
+
+def _measure(pairs: FramePairs, metrics: Sequence[Metric]) -> dict[str, np.ndarray]:
+    return {name: METRICS[name].per_frame(pairs) for name in {CLIP_METRIC, *(metric.name for metric in metrics)}}
+
+
+def _predicted_and_true(predict: Predict, clips: Tensor, batch: Sequence[int], observed: int, horizon: int) -> FramePairs:
+    _, length, channels, height, width = clips.shape
+    frames = FrameShape(channels=channels, height=height, width=width)
+    check_evaluation(observed=observed, horizon=horizon, length=length, frames=frames)
+    clips = clips[:, : observed + horizon].to("cpu", torch.float32)
+    bad = _first_not_finite(clips)
+    if bad:
+        raise DataError(
+            f"clip {batch[bad[0]]} holds a value that is not finite in its frame {bad[1] + 1}; build the data set again"
+        )
+    truth = clips[:, observed:]
+    predicted = predict(clips[:, :observed]).to("cpu", torch.float32)
+    if predicted.shape != truth.shape:
+        raise ValueError(f"a predictor must return frames of shape {tuple(truth.shape)}, but got {tuple(predicted.shape)}")
+    bad = _first_not_finite(predicted)
+    if bad:
+        raise ZoocastError(
+            f"the prediction for clip {batch[bad[0]]} holds a value that is not finite in frame {bad[1] + 1} of the horizon:"
+            " the network has diverged; lower its learning rate or clip its gradients"
+        )
+    return FramePairs(predicted.numpy(), truth.numpy())
+
+
+def _first_not_finite(frames: Tensor) -> tuple[int, int] | None:
+    bad = (~frames.isfinite()).flatten(2).any(2).nonzero()
+    return (int(bad[0, 0]), int(bad[0, 1])) if len(bad) else None
+
+
+def _repeat_last(observed: Tensor, horizon: int) -> Tensor:
+    return observed[:, -1:].repeat(1, horizon, 1, 1, 1)
+
+
+def copy_last(horizon: int) -> Predict:
+    """The baseline that repeats the last observed frame `horizon` times."""
+    return functools.partial(_repeat_last, horizon=horizon)
+
+
+# ---------------------------------------------------------------------------------------------------------------- comparing
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """One metric over several seeds. `std` is the sample standard deviation between seeds (n - 1), None for one seed."""
+
+    mean: float
+    std: float | None
+    count: int
+    per_frame_mean: tuple[float, ...]
+    per_frame_std: tuple[float, ...] | None
+
+
+def summarise(seeds: Sequence[Scores]) -> dict[str, Summary]:
+    """Mean and standard deviation over seeds of every metric, overall and per frame, by the metric's name."""
+    if not seeds:
+        raise ValueError("a summary needs the scores of at least one seed")
+    if len({(s.names, len(s.per_frame(s.names[0]))) for s in seeds}) > 1:
+        raise ValueError("only scores of the same metrics and horizon can be summarised together")
+    return {name: _summary([s.overall(name) for s in seeds], [s.per_frame(name) for s in seeds]) for name in seeds[0].names}
+
+
+def _summary(overall: Sequence[float], per_frame: Sequence[Sequence[float]]) -> Summary:
+    several = len(overall) > 1
+    return Summary(
+        mean=float(np.mean(overall)),
+        std=float(np.std(overall, ddof=1)) if several else None,
+        count=len(overall),
+        per_frame_mean=tuple(np.mean(per_frame, axis=0).tolist()),
+        per_frame_std=tuple(np.std(per_frame, axis=0, ddof=1).tolist()) if several else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedDifference:
+    """The mean of the differences a - b between pairs, with the interval that covers the true mean with `confidence`.
+
+    Attributes:
+        low, high: the ends of Student's t interval; None for fewer than two pairs.
+        count: number of pairs.
+        over: what a pair is, and so what the interval speaks about. "seeds": training again with other seeds, on the same test
+            clips. "clips": other test clips, with the same trained weights.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    count: int
+    over: Literal["seeds", "clips"] = "seeds"
+    confidence: float = 0.95
+
+
+def paired_difference(
+    a: Sequence[float], b: Sequence[float], *, over: Literal["seeds", "clips"] = "seeds", confidence: float = 0.95
+) -> PairedDifference:
+    """The mean of a[i] - b[i] with Student's t interval; pair i shares its seed (or its clip, see `over`)."""
+    if len(a) != len(b) or not len(a):
+        raise ValueError(f"paired values must be equally many and at least one, but got {len(a)} and {len(b)}")
+    differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    mean, count = float(differences.mean()), len(differences)
+    if count < 2:
+        return PairedDifference(mean, None, None, count, over, confidence)
+    half = float(stats.t.ppf((1 + confidence) / 2, count - 1) * differences.std(ddof=1) / math.sqrt(count))
+    return PairedDifference(mean, mean - half, mean + half, count, over, confidence)
+
+
+def paired_over_clips(a: Sequence[Scores], b: Sequence[Scores], *, confidence: float = 0.95) -> PairedDifference:
+    """The difference a - b in `strict/mse` paired by clip, each arm averaged over its seeds first.
+
+    The interval covers the choice of test clips, taken as independent, and says nothing about other seeds: report it beside the
+    one over seeds, never in its place.
+    """
+    if not a or not b:
+        raise ValueError("a paired difference needs the scores of at least one seed of each arm")
+    clips = a[0].clip_mse.keys()
+    if any(scores.clip_mse.keys() != clips for scores in (*a, *b)):
+        raise ValueError("only scores of the same clips can be paired; evaluate every arm and seed on the same split")
+    arms = ([float(np.mean([scores.clip_mse[i] for scores in arm])) for i in sorted(clips)] for arm in (a, b))
+    return paired_difference(*arms, over="clips", confidence=confidence)

@@ -1,0 +1,259 @@
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from zoocast.errors import ConfigError, DataError, IntegrityError, ZoocastError
+from zoocast.evaluation import (
+    Scores,
+    check_evaluation,
+    copy_last,
+    evaluate,
+    paired_difference,
+    paired_over_clips,
+    summarise,
+)
+from zoocast.frames import FrameShape
+from zoocast.metrics import METRICS, FramePairs, Statistics
+
+OBSERVED, HORIZON = 3, 2
+
+
+@dataclasses.dataclass
+class InMemory:
+    """A split that lies in memory and remembers what was asked of it."""
+
+    data: Tensor
+    asked: list[list[int]] = dataclasses.field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def clips(self, indices: Sequence[int]) -> Tensor:
+        self.asked.append(list(indices))
+        return self.data[list(indices)]
+
+
+@pytest.fixture
+def split() -> InMemory:
+    return InMemory(torch.rand(7, 6, 1, 8, 9, generator=torch.Generator().manual_seed(3)))
+
+
+def fade(observed: Tensor) -> Tensor:
+    """A predictor that is wrong in another way in each frame."""
+    return torch.stack([observed[:, -1] * 0.9, observed[:, -2] * 1.2], 1)
+
+
+def run(split: InMemory, batch_size: int = 3, indices: Sequence[int] | None = None) -> Scores:
+    return evaluate(fade, split, observed=OBSERVED, horizon=HORIZON, batch_size=batch_size, indices=indices)
+
+
+def scores_of(values: Sequence[float]) -> Scores:
+    """Scores with the given strict/mse of each clip, one frame long."""
+    return Scores(Statistics(len(values), {"strict/mse": (sum(values),)}), dict(enumerate(values)))
+
+
+def test_every_clip_is_measured_once_and_the_numbers_are_the_metrics(split: InMemory) -> None:
+    scores = run(split, batch_size=3)
+    assert split.asked == [[0, 1, 2], [3, 4, 5], [6]]
+    assert scores.count == 7
+    assert scores.names == tuple(METRICS)
+    pairs = FramePairs(fade(split.data[:, :OBSERVED]).numpy(), split.data[:, OBSERVED : OBSERVED + HORIZON].numpy())
+    for name, metric in METRICS.items():
+        expected = metric.per_frame(pairs)
+        assert scores.per_frame(name) == pytest.approx(expected.mean(0).tolist(), rel=1e-14)
+        assert scores.overall(name) == scores.means()[name] == pytest.approx(expected.mean(), rel=1e-14)
+    assert list(scores.clip_mse) == list(range(7))
+    assert list(scores.clip_mse.values()) == pytest.approx(METRICS["strict/mse"].per_frame(pairs).mean(1).tolist(), rel=1e-14)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 100])
+def test_batches_do_not_matter(split: InMemory, batch_size: int) -> None:
+    assert run(split, batch_size).means() == pytest.approx(run(split, 3).means(), rel=1e-14)
+
+
+def test_shards_add_up_in_any_order(split: InMemory) -> None:
+    whole = run(split)
+    total = run(split, 2, indices=range(1, 7, 2)) + run(split, 2, indices=range(0, 7, 2))
+    assert total.clip_mse == whole.clip_mse
+    assert list(total.clip_mse) == list(whole.clip_mse)
+    assert total.means() == pytest.approx(whole.means(), rel=1e-14)
+    assert Scores.zero(horizon=HORIZON) + whole == whole
+
+
+def test_a_clip_cannot_count_twice(split: InMemory) -> None:
+    with pytest.raises(ValueError, match="clip 2 is in both"):
+        run(split, indices=[1, 2]) + run(split, indices=[2, 3])
+    with pytest.raises(ValueError, match="every clip counts once, but the sums hold 2 clips and 1 are different"):
+        run(split, indices=[4, 4])
+
+
+def test_one_protocol_alone_keeps_its_names_and_the_clips(split: InMemory) -> None:
+    scores = evaluate(fade, split, observed=OBSERVED, horizon=HORIZON, batch_size=4, protocols=("openstl",))
+    assert scores.names == ("openstl/mse", "openstl/mae", "openstl/ssim", "openstl/psnr")
+    assert scores.clip_mse == run(split, 4).clip_mse
+
+
+def test_json_restores_every_bit(split: InMemory) -> None:
+    scores = run(split)
+    text = json.dumps(scores.to_json(), allow_nan=False)
+    assert Scores.from_json(json.loads(text)) == scores
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda d: d.pop("sums"),
+        lambda d: d["clip_mse"].pop("0"),
+        lambda d: d["clip_mse"].update({"0": math.nan}),
+        lambda d: d["sums"].update({"strict/mse": "broken"}),
+        lambda d: d.update(count=None),
+    ],
+)
+def test_damaged_json_is_an_integrity_error(split: InMemory, damage: object) -> None:
+    data = run(split).to_json()
+    damage(data)  # type: ignore[operator]
+    with pytest.raises(IntegrityError, match="scores must"):
+        Scores.from_json(data)
+
+
+def test_prediction_runs_in_inference_mode_with_the_threads_it_found(split: InMemory) -> None:
+    threads, seen = torch.get_num_threads(), []
+
+    def predict(observed: Tensor) -> Tensor:
+        seen.append((torch.is_inference_mode_enabled(), torch.get_num_threads()))
+        return fade(observed)
+
+    evaluate(predict, split, observed=OBSERVED, horizon=HORIZON, batch_size=7)
+    assert seen == [(True, threads)]
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_a_prediction_in_bfloat16_is_measured_in_float32() -> None:
+    # 0.5 is exact in bfloat16; truth 0.25: squared error 0.0625
+    clips = InMemory(torch.full((2, 4, 1, 8, 8), 0.25))
+
+    def predict(observed: Tensor) -> Tensor:
+        return torch.full_like(observed[:, :1], 0.5, dtype=torch.bfloat16)
+
+    scores = evaluate(predict, clips, observed=3, horizon=1, batch_size=2)
+    assert scores.overall("strict/mse") == 0.0625
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_prediction_that_is_not_finite_names_its_clip(split: InMemory, value: float) -> None:
+    def predict(observed: Tensor) -> Tensor:
+        out = fade(observed)
+        # clip 5 is the third of the second batch
+        if torch.equal(observed[-1], split.data[5, :OBSERVED]):
+            out[2, 1, 0, 0, 0] = value
+        return out
+
+    with pytest.raises(ZoocastError, match=r"prediction for clip 5 .* in frame 2 of the horizon"):
+        evaluate(predict, split, observed=OBSERVED, horizon=HORIZON, batch_size=3)
+
+
+def test_data_that_are_not_finite_are_not_blamed_on_the_network(split: InMemory) -> None:
+    split.data[4, 1, 0, 2, 2] = math.nan
+    with pytest.raises(DataError, match="clip 4 holds a value that is not finite in its frame 2"):
+        run(split)
+
+
+def test_wrong_shape_of_a_prediction_is_refused(split: InMemory) -> None:
+    with pytest.raises(ValueError, match=r"shape \(3, 2, 1, 8, 9\), but got \(3, 3, 1, 8, 9\)"):
+        evaluate(copy_last(3), split, observed=OBSERVED, horizon=2, batch_size=3)
+
+
+def test_geometry_is_checked_without_data() -> None:
+    shape = FrameShape(channels=1, height=8, width=8)
+    check_evaluation(observed=10, horizon=10, length=20, frames=shape)
+    with pytest.raises(ConfigError, match=r"horizon: .* got 10 \+ 11 for clips of 20 frames; use a horizon of at most 10"):
+        check_evaluation(observed=10, horizon=11, length=20, frames=shape)
+    with pytest.raises(ConfigError, match="observed: must be at least 1, but got 0"):
+        check_evaluation(observed=0, horizon=10, length=20, frames=shape)
+    with pytest.raises(ConfigError, match="at least 7x7 pixels, but got 1x6x8"):
+        check_evaluation(observed=10, horizon=10, length=20, frames=FrameShape(channels=1, height=6, width=8))
+
+
+def test_impossible_requests_are_config_errors(split: InMemory) -> None:
+    with pytest.raises(ConfigError, match="clips of 6 frames"):
+        evaluate(copy_last(5), split, observed=2, horizon=5, batch_size=3)
+    with pytest.raises(ConfigError, match="batch_size: must be at least 1, but got 0"):
+        run(split, batch_size=0)
+    with pytest.raises(ConfigError, match="no clip to evaluate"):
+        run(split, indices=[])
+
+
+def test_copy_last_repeats_the_last_observed_frame() -> None:
+    observed = torch.arange(6.0).reshape(2, 3, 1, 1, 1)
+    assert copy_last(4)(observed).flatten(1).tolist() == [[2.0] * 4, [5.0] * 4]
+
+
+# ---------------------------------------------------------------------------------------------------------------- comparing
+
+
+def test_summary_over_seeds() -> None:
+    # overall 2 and 4: mean 3, sample standard deviation sqrt(((2-3)^2 + (4-3)^2) / 1) = sqrt(2)
+    seeds = [Scores(Statistics(1, {"strict/mse": frames}), {0: 0.0}) for frames in ((1.0, 3.0), (3.0, 5.0))]
+    summary = summarise(seeds)["strict/mse"]
+    assert (summary.mean, summary.count, summary.per_frame_mean) == (3.0, 2, (2.0, 4.0))
+    assert summary.std == pytest.approx(math.sqrt(2))
+    assert summary.per_frame_std == pytest.approx((math.sqrt(2), math.sqrt(2)))
+    json.dumps(dataclasses.asdict(summary), allow_nan=False)
+
+
+def test_one_seed_has_no_deviation() -> None:
+    summary = summarise([scores_of([1.0, 2.0])])["strict/mse"]
+    assert (summary.mean, summary.std, summary.per_frame_std, summary.count) == (1.5, None, None, 1)
+
+
+def test_unlike_seeds_are_not_summarised() -> None:
+    longer = Scores(Statistics(1, {"strict/mse": (1.0, 2.0)}), {0: 1.5})
+    with pytest.raises(ValueError, match="same metrics and horizon"):
+        summarise([scores_of([1.0]), longer])
+    with pytest.raises(ValueError, match="at least one seed"):
+        summarise([])
+
+
+def test_paired_difference_is_students_t() -> None:
+    # differences 1, 2, 3: mean 2, deviation 1; t(0.975, 2 degrees) = 4.302653 (table), so the half width is 4.302653 / sqrt(3)
+    result = paired_difference([11.0, 12.0, 13.0], [10.0, 10.0, 10.0])
+    assert result.mean == 2.0
+    assert result.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
+    assert result.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
+    assert (result.count, result.over, result.confidence) == (3, "seeds", 0.95)
+
+
+def test_paired_difference_of_equal_differences_has_no_width() -> None:
+    result = paired_difference([2.0, 3.0], [1.0, 2.0])
+    assert (result.mean, result.low, result.high) == (1.0, 1.0, 1.0)
+
+
+def test_one_pair_has_no_interval() -> None:
+    result = paired_difference([1.0], [3.0])
+    assert (result.mean, result.low, result.high, result.count) == (-2.0, None, None, 1)
+
+
+def test_values_without_partners_are_refused() -> None:
+    with pytest.raises(ValueError, match="got 2 and 1"):
+        paired_difference([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="got 0 and 0"):
+        paired_difference([], [])
+
+
+def test_paired_over_clips_averages_seeds_first() -> None:
+    # arm a: clips 2, 4, 6 (means of the two seeds); arm b: 1, 2, 3; differences 1, 2, 3 as above
+    result = paired_over_clips([scores_of([1.0, 4.0, 7.0]), scores_of([3.0, 4.0, 5.0])], [scores_of([1.0, 2.0, 3.0])])
+    assert (result.mean, result.count, result.over) == (2.0, 3, "clips")
+    assert result.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
+
+
+def test_different_clips_are_not_paired() -> None:
+    with pytest.raises(ValueError, match="same clips"):
+        paired_over_clips([scores_of([1.0, 2.0])], [scores_of([1.0])])
+    with pytest.raises(ValueError, match="at least one seed of each arm"):
+        paired_over_clips([scores_of([1.0])], [])
