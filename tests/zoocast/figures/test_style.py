@@ -1,0 +1,96 @@
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from zoocast.figures import looks
+from zoocast.figures.style import number, png, scale_axis, styled, svg, text_width
+
+ARMS = ("copy-last", "scratch", "finetune.a", "finetune.b", "l2sp", "tmu")
+
+
+def linear(color: str) -> np.ndarray:
+    values = np.array(to_rgb(color))
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+# Machado, Oliveira and Fernandes 2009, table 1, severity 1.0: what a colour looks like without one kind of cone.
+COLOR_BLIND = {
+    "none": np.eye(3),
+    "protan": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    "deutan": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
+    "tritan": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
+}
+
+
+def test_an_arm_looks_the_same_whatever_other_families_are_there() -> None:
+    assert looks(["tmu"])["tmu"] == looks(ARMS)["tmu"]
+    assert looks(["finetune.a", "finetune.b"])["finetune.b"] == looks(ARMS)["finetune.b"]
+
+
+def test_tmu_is_drawn_thickest() -> None:
+    look = looks(ARMS)
+    assert all(look["tmu"].width > look[arm].width for arm in ARMS if arm != "tmu")
+
+
+@pytest.mark.parametrize("kind", COLOR_BLIND)
+def test_arms_differ_for_every_kind_of_colour_vision(kind: str) -> None:
+    seen = [COLOR_BLIND[kind] @ linear(look.color) for look in looks(ARMS).values()]
+    gaps = [np.abs(a - b).max() for i, a in enumerate(seen) for b in seen[:i]]
+    assert min(gaps) > 0.04  # of the range 0 to 1 of linear light; where colours come close, markers and dashes differ, see below
+
+
+def test_arms_of_one_family_differ_without_colour() -> None:
+    many = looks([f"finetune.{i}" for i in range(8)]).values()
+    assert len({(look.marker, look.dashes) for look in many}) == 8
+
+
+def test_unknown_arms_get_looks_of_their_own() -> None:
+    other = looks(["mine", "yours.too"])
+    assert other["mine"].color != other["yours.too"].color
+
+
+def test_number_has_three_digits_and_no_exponent_in_everyday_sizes() -> None:
+    assert [number(v) for v in (0, 0.012345, -1.5, 1234.0, 123456.0)] == ["0", "0.0123", "−1.5", "1234", "123456"]
+    assert number(2e-7) == "2e−07"
+
+
+def test_text_width_grows_with_the_text() -> None:
+    assert 0 == text_width(" ", 9) < text_width("tmu", 9) < text_width("tmu", 9, bold=True) < text_width("finetune", 9)
+
+
+def test_wide_positive_values_get_a_logarithmic_axis_with_plain_labels() -> None:
+    with styled():
+        axes = Figure().subplots()
+        scale_axis(axes, np.array([1.0, 100.0, np.nan]))
+        assert axes.get_yscale() == "log"
+        assert axes.yaxis.get_major_formatter()(20.0) == "20"
+
+
+@pytest.mark.parametrize("values", [[1.0, 3.0], [-1.0, 100.0], [np.nan], []])
+def test_narrow_negative_or_missing_values_get_a_linear_axis(values: list[float]) -> None:
+    axes = Figure().subplots()
+    scale_axis(axes, np.array(values))
+    assert axes.get_yscale() == "linear"
+
+
+def test_settings_of_the_user_are_left_alone() -> None:
+    before = dict(matplotlib.rcParams)
+    with styled():
+        figure = Figure()
+        figure.subplots().plot([1, 2])
+    svg(figure)
+    png(figure)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_figures_load_neither_pyplot_nor_torch() -> None:
+    code = "import sys, zoocast.figures; print([m for m in ('matplotlib.pyplot', 'torch', 'ray', 'mlflow') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+    )
+    assert done.stdout.strip() == "[]"
