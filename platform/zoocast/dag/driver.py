@@ -1,0 +1,321 @@
+"""Run what a plan says: every step that is ready and fits starts as a Ray task; a failure stops only what depends on it.
+
+The driver owns all decisions and all publishing; Ray places the tasks and starts them again when a node dies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoocast.dag.context import PROGRESS, Fenced, StepContext, begin_attempt, read_json, request_stop
+from zoocast.dag.events import Event, Finished, Outcome, OutcomeState, Planned, Progress, RunResult, Started, StopSignal, Waiting
+from zoocast.dag.lock import Locks
+from zoocast.dag.placement import fits, require_room
+from zoocast.dag.planning import Plan, PlannedStep, plan
+from zoocast.dag.records import DONE, Record, discard, final_path, lock_path, partial_path, publish_step, read_record
+from zoocast.dag.step import Resources, Step
+from zoocast.dag.worker import Report
+from zoocast.errors import ConfigError, InfrastructureError, Interrupted, ZoocastError
+
+if TYPE_CHECKING:
+    from zoocast.dag.tasks import Tasks
+
+__all__ = ["run"]
+
+POLL_SECONDS = 0.2
+LOCK_POLL_SECONDS = 0.5
+NODES_SECONDS = 5.0
+NO_ROOM_SECONDS = 60.0
+
+
+def run(
+    steps: Iterable[Step],
+    root: Path,
+    *,
+    run_id: str,
+    selected: Collection[str] | None = None,
+    force: Sequence[str] = (),
+    max_parallel: int | None = None,
+    on_event: Callable[[Event], None] = lambda _event: None,
+    stop: StopSignal | None = None,
+) -> RunResult:
+    """Bring all (or the selected) steps to a result. Ray must be connected when anything is to be done.
+
+    Args:
+        run_id: names this run to other drivers on the same storage.
+        max_parallel: at most so many steps at once; None for as many as the cluster holds.
+        on_event: called in this thread with everything that happens.
+        stop: the user's wish to stop, looked at several times a second.
+
+    Raises:
+        ConfigError: a selected step needs another that is neither finished nor selected; nothing was started.
+        InfrastructureError: the cluster can never hold a step; nothing was started.
+        IntegrityError: a result that is to be used is damaged; nothing was started.
+    """
+    root = root.absolute()
+    the_plan = plan(steps, root, force=force, selected=selected)
+    blocked = [s for s in the_plan.steps if s.state == "blocked"]
+    if blocked:
+        raise ConfigError("", f"step {blocked[0].step.name} {blocked[0].why[0]}; select it as well, or run without a selection")
+    tasks = None
+    if the_plan.work:
+        from zoocast.dag.tasks import Tasks  # ray takes half a second to import, and nothing needs it when all is done
+
+        tasks = Tasks()
+        require_room(tasks.nodes(), (s.step for s in the_plan.work))
+    for folder in ("steps", "locks"):
+        try:
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InfrastructureError(f"cannot write under {root} ({error}); choose another --root") from None
+    with Locks(run_id) as locks:
+        return _Driver(the_plan, tasks, locks, max_parallel, on_event, stop or StopSignal()).run()
+
+
+@dataclasses.dataclass
+class _Running:
+    """A submitted step. `first` is the time and fraction of its first progress, from which the remaining time is estimated."""
+
+    context: StepContext
+    started: bool = False
+    asked_to_stop: bool = False
+    modified: int = 0
+    first: tuple[float, float] | None = None
+
+    def remaining(self, fraction: float) -> float | None:
+        """Seconds until the end at the speed since the first progress, which for a resumed step is not the beginning."""
+        now = time.monotonic()
+        since, before = self.first = self.first or (now, fraction)
+        return (1 - fraction) * (now - since) / (fraction - before) if fraction > before else None
+
+
+class _Driver:
+    def __init__(
+        self,
+        the_plan: Plan,
+        tasks: Tasks | None,
+        locks: Locks,
+        max_parallel: int | None,
+        on_event: Callable[[Event], None],
+        stop: StopSignal,
+    ) -> None:
+        self.plan, self.root, self.tasks, self.locks, self.stop = the_plan, the_plan.root, tasks, locks, stop
+        self.emit = on_event
+        self.max_parallel = max_parallel or len(the_plan.steps)
+        self.outcomes: dict[str, Outcome] = {}
+        self.running: dict[str, _Running] = {}
+        self.by_name = {s.step.name: s for s in the_plan.steps}
+        self.order = _longest_chain_first(the_plan.steps)
+        self.waiting: dict[str, tuple[str, float]] = {}
+        self.nodes: list[Resources] = []
+        self.nodes_until = 0.0
+        self.no_room_since: float | None = None
+
+    def run(self) -> RunResult:
+        self.emit(Planned([s.to_json() for s in self.plan.steps]))
+        try:
+            while True:
+                self._settle_what_needs_no_work()
+                if self.stop.level == 0:
+                    self._start_what_fits()
+                if not self.running and (self.stop.level or len(self.outcomes) == len(self.plan.steps)):
+                    break
+                self._pass_on_stop()
+                self._collect(self.tasks.collect(POLL_SECONDS) if self.tasks else [])
+                self._report_progress()
+        finally:
+            if self.running and self.tasks:
+                self._collect(self.tasks.kill())
+        for planned in self.plan.steps:
+            if planned.step.name not in self.outcomes:
+                self._settle(planned.step, "skipped", error="the run was stopped before")
+        return RunResult({s.step.name: self.outcomes[s.step.name] for s in self.plan.steps}, stopped=self.stop.level > 0)
+
+    # ------------------------------------------------------------------------------------------------------------ deciding
+
+    def _settle_what_needs_no_work(self) -> None:
+        for planned in self.plan.steps:
+            step = planned.step
+            if step.name in self.outcomes or step.name in self.running:
+                continue
+            lost = [p.name for p in step.inputs.values() if p.name in self.outcomes and not self.outcomes[p.name].ok]
+            if planned.state == "done" and planned.record is not None:
+                self._settle_cached(step, planned.record)
+            elif lost:
+                self._settle(step, "skipped", error=f"needs {lost[0]}, which is not there")
+
+    def _start_what_fits(self) -> None:
+        for planned in self.order:
+            step = planned.step
+            if step.name in self.outcomes or step.name in self.running or not self._inputs_are_there(step):
+                continue
+            _, again_at = self.waiting.get(step.name, ("", 0.0))
+            if len(self.running) >= self.max_parallel or time.monotonic() < again_at or not self._has_room(step):
+                continue
+            try:
+                self._claim(planned)
+            except ZoocastError as error:
+                self._fail(step, error)
+            except OSError as error:
+                self._fail(step, InfrastructureError(f"step {step.name}: cannot write under {self.root} ({error})"))
+
+    def _inputs_are_there(self, step: Step) -> bool:
+        return all(p.name not in self.by_name or p.name in self.outcomes for p in step.inputs.values())
+
+    def _has_room(self, step: Step) -> bool:
+        """Whether `step` fits beside all that runs. Ray would queue it as well, but a waiting Ray Train run is loud."""
+        if self.tasks and time.monotonic() >= self.nodes_until:
+            self.nodes, self.nodes_until = self.tasks.nodes(), time.monotonic() + NODES_SECONDS
+        demands = [d for name in self.running for d in self.by_name[name].step.demands]
+        if fits(self.nodes, [*demands, *step.demands]):
+            self.no_room_since = None
+            return True
+        if not self.running:  # a node was lost: wait a while for another one, but not for ever
+            self.no_room_since = self.no_room_since or time.monotonic()
+            if time.monotonic() - self.no_room_since > NO_ROOM_SECONDS:
+                try:
+                    require_room(self.nodes, [step])
+                except InfrastructureError as error:
+                    self._fail(step, error)
+        return False
+
+    def _claim(self, planned: PlannedStep) -> None:
+        """Lock a step and start it, or find that another driver is at work on it or has just finished it."""
+        step = planned.step
+        holder = self.locks.acquire(lock_path(self.root, step))
+        if holder is not None:
+            known, _ = self.waiting.get(step.name, ("", 0.0))
+            self.waiting[step.name] = (str(holder), time.monotonic() + LOCK_POLL_SECONDS)
+            if known != str(holder):
+                self.emit(Waiting(step.name, str(holder)))
+            return
+        partial, final = partial_path(self.root, step), final_path(self.root, step)
+        if planned.forced:
+            discard(partial)
+        elif (partial / DONE).exists() and read_record(partial).key == step.key:
+            publish_step(self.root, step, None)
+        if final.exists() and not planned.forced:
+            self._settle_cached(step, read_record(final))
+        else:
+            self._start(step)
+
+    def _start(self, step: Step) -> None:
+        assert self.tasks is not None
+        partial = partial_path(self.root, step)
+        partial.mkdir(exist_ok=True)
+        token = begin_attempt(partial, self.locks.me.run, self.locks.me.host)
+        inputs = {name: final_path(self.root, parent) for name, parent in step.inputs.items()}
+        results = {name: self._result_of(parent) for name, parent in step.inputs.items()}
+        context = StepContext(
+            step.name, step.key, partial, step.config, inputs, results, step.resources, self.locks.me.run, token
+        )
+        self.tasks.submit(step, context)
+        self.running[step.name] = _Running(context)
+
+    def _result_of(self, parent: Step) -> dict[str, Any]:
+        outcome = self.outcomes.get(parent.name)
+        return outcome.result if outcome else read_record(final_path(self.root, parent)).result
+
+    # ------------------------------------------------------------------------------------------------------------ watching
+
+    def _pass_on_stop(self) -> None:
+        if self.stop.level >= 2 and self.tasks:
+            self._collect(self.tasks.kill())
+        for running in self.running.values():
+            if self.stop.level and not running.asked_to_stop:
+                running.asked_to_stop = True
+                request_stop(running.context.directory, running.context.token)
+
+    def _report_progress(self) -> None:
+        for name, running in self.running.items():
+            path = running.context.directory / PROGRESS
+            try:
+                modified = path.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+            note = read_json(path)
+            if modified == running.modified or note is None or note.get("token") != running.context.token:
+                continue
+            running.modified = modified
+            self._note_start(name, running, note.get("started", time.time()))
+            if "started" in note:
+                running.first = None  # called for the first time, or once more by Ray after its process died
+            else:
+                self.emit(Progress(name, note["fraction"], note["message"], running.remaining(note["fraction"])))
+
+    def _note_start(self, name: str, running: _Running, at: float) -> None:
+        if not running.started:
+            running.started = True
+            self.emit(Started(name, str(running.context.directory), at))
+
+    # ------------------------------------------------------------------------------------------------------------ finishing
+
+    def _collect(self, finished: Iterable[tuple[Step, Report | ZoocastError]]) -> None:
+        for step, report in finished:
+            running = self.running.pop(step.name)
+            error = report.error if isinstance(report, Report) else report
+            if isinstance(report, Report):
+                self._note_start(step.name, running, report.started)
+            if error is None and isinstance(report, Report):
+                error = self._publish(step, running.context, report)
+            if isinstance(error, Fenced) and self.stop.level == 0:
+                self.locks.release(lock_path(self.root, step))
+                continue  # another driver has it now; it is claimed again, and then waited for
+            if error is not None:
+                self._fail(step, error, report)
+
+    def _publish(self, step: Step, context: StepContext, report: Report) -> ZoocastError | None:
+        """Make the result appear. Returns what kept it from appearing."""
+        try:
+            context.check_fence()
+            record = Record.of(
+                step, report.result, started=report.started, finished=report.finished, host=report.host, run=self.locks.me.run
+            )
+            publish_step(self.root, step, record)
+        except ZoocastError as error:
+            return error
+        except OSError as error:
+            return InfrastructureError(f"step {step.name}: its result cannot be written under {self.root} ({error})")
+        self._settle(step, "done", record=record)
+        return None
+
+    def _fail(self, step: Step, error: ZoocastError, report: object = None) -> None:
+        times = (report.started, report.finished) if isinstance(report, Report) else (0.0, 0.0)
+        state: OutcomeState = "interrupted" if isinstance(error, Interrupted) else "failed"
+        self._settle(step, state, error=str(error), exit_code=error.exit_code, times=times)
+
+    def _settle_cached(self, step: Step, record: Record) -> None:
+        self._settle(step, "cached", record=record)
+
+    def _settle(
+        self,
+        step: Step,
+        state: OutcomeState,
+        *,
+        record: Record | None = None,
+        error: str = "",
+        exit_code: int = 0,
+        times: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        self.locks.release(lock_path(self.root, step))
+        started, finished = (record.started, record.finished) if record else times
+        directory = final_path(self.root, step) if record else partial_path(self.root, step)
+        result = record.result if record else {}
+        self.outcomes[step.name] = Outcome(
+            step.name, step.key, state, directory, started, finished, " ".join(error.split()), exit_code, result
+        )
+        self.emit(Finished(step.name, state, finished - started, " ".join(error.split()), str(directory)))
+
+
+def _longest_chain_first(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
+    """`steps` so that those on which the longest chains of further steps wait come first, else in their order."""
+    height: dict[str, int] = {}
+    for planned in reversed(steps):
+        own = height.setdefault(planned.step.name, 0)
+        for parent in planned.step.inputs.values():
+            height[parent.name] = max(height.get(parent.name, 0), own + 1)
+    return sorted(steps, key=lambda s: -height[s.step.name])

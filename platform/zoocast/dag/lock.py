@@ -1,0 +1,178 @@
+"""One driver at a time per step, on any shared storage, and no lock that outlives its holder.
+
+A lock is a file made with O_EXCL that says who holds it, whose modification time the holder refreshes. On the same machine a dead
+holder is known at once by its process; on another one when the file has not changed for `STALE_SECONDS` of the watcher's own
+clock, so that clocks which disagree do no harm. Should two drivers do the same work all the same, because one was frozen for
+longer than that, the fence in `zoocast.dag.context` lets only one of them publish it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import getpass
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from zoocast.dag.context import read_json
+
+__all__ = ["Holder", "Locks"]
+
+HEARTBEAT_SECONDS = 3.0
+STALE_SECONDS = 30.0
+TAKEOVER = "takeover"
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """Who holds a lock. Times are seconds since the epoch; `machine` tells hosts and containers of the same name apart."""
+
+    host: str
+    machine: str
+    pid: int
+    process_started: float
+    run: str
+    user: str
+    since: float
+    token: str
+
+    @classmethod
+    def this_process(cls, run_id: str) -> Holder:
+        process_started = psutil.Process().create_time()
+        token = uuid.uuid4().hex
+        return cls(socket.gethostname(), _machine(), os.getpid(), process_started, run_id, _user(), time.time(), token)
+
+    def __str__(self) -> str:
+        since = time.strftime("%H:%M:%S", time.localtime(self.since))
+        return f"run {self.run} of {self.user} on {self.host}, process {self.pid}, since {since}"
+
+    def is_gone(self) -> bool:
+        """Whether the holder is known to be dead; False as well when this machine cannot know."""
+        if self.machine != _machine():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            # A process id is used again some day; two seconds allow for clocks that are set while a process lives.
+            return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - self.process_started) > 2
+        except psutil.NoSuchProcess:
+            return True
+
+
+@functools.cache
+def _machine() -> str:
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))  # process ids of another container mean nothing here
+    return " ".join(parts)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # containers run under ids without a name
+        return str(os.getuid())
+
+
+class Locks:
+    """The locks that this driver holds. A context manager: a thread refreshes them, and leaving releases them."""
+
+    def __init__(self, run_id: str) -> None:
+        self.me = Holder.this_process(run_id)
+        self._held: set[Path] = set()
+        self._seen: dict[Path, tuple[int, float]] = {}
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="zoocast-locks", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+        for path in list(self._held):
+            self.release(path)
+
+    def acquire(self, path: Path) -> Holder | None:
+        """Take the lock `path`. Returns None when it is ours now, else who holds it. Does not wait."""
+        while True:
+            try:
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except FileExistsError:
+                holder = self._living_holder(path)
+                if holder is not None:
+                    return holder
+                continue
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(dataclasses.asdict(dataclasses.replace(self.me, since=time.time())), file)
+            self._held.add(path)
+            return None
+
+    def release(self, path: Path) -> None:
+        """Give the lock up; leaves it alone when another driver has taken it over."""
+        self._held.discard(path)
+        holder = read_holder(path)
+        if holder is not None and holder.token == self.me.token:
+            path.unlink(missing_ok=True)
+
+    def _living_holder(self, path: Path) -> Holder | None:
+        """The holder of `path`, or None after a dead one's lock was removed."""
+        modified = _modified(path)
+        if modified is None:
+            return None
+        holder = read_holder(path)
+        seen, since = self._seen.get(path, (0, 0.0))
+        if seen != modified:
+            since = time.monotonic()
+            self._seen[path] = (modified, since)
+        if time.monotonic() - since < STALE_SECONDS and not (holder and holder.is_gone()):
+            # Between its creation and its first write a lock is empty: held, but by whom is not yet known.
+            return holder or dataclasses.replace(self.me, host="?", pid=0, run="?", user="?", since=modified / 1e9)
+        with _guard(path.parent / TAKEOVER):
+            # Whoever comes second under the guard finds another lock here, or none.
+            if read_holder(path) == holder and _modified(path) == modified:
+                path.unlink()
+        return None
+
+    def _beat(self) -> None:
+        while not self._closed.wait(HEARTBEAT_SECONDS):
+            for path in list(self._held):
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+
+
+def _modified(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _guard(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block, where the file system knows how; the kernel frees it when the process dies."""
+    with path.open("w") as file:
+        with contextlib.suppress(OSError):  # some shared file systems are mounted without flock
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Who holds the lock `path`; None when it is free or not yet written."""
+    data = read_json(path)
+    try:
+        return Holder(**data) if data is not None else None
+    except TypeError:
+        return None

@@ -1,0 +1,213 @@
+"""What a run would do and why, from reading the storage root alone.
+
+Every step is compared with its nearest earlier result, so that "why does this run again?" is answered with the setting or the
+input that changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from zoocast.dag.context import ERROR, PROGRESS, read_json
+from zoocast.dag.lock import read_holder
+from zoocast.dag.records import DONE, Record, earlier_records, final_path, lock_path, partial_path, read_record
+from zoocast.dag.step import Step, ordered
+from zoocast.errors import ConfigError, InfrastructureError
+from zoocast.identity import diff
+
+__all__ = ["Plan", "PlannedStep", "State", "plan", "select"]
+
+State = Literal["done", "resume", "run", "running", "blocked"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedStep:
+    """A step, what a run would do with it, and why.
+
+    done: nothing, its result is there. resume: it goes on from its unfinished folder. run: it starts from nothing.
+    running: another driver is at work on it. blocked: it needs a result that is neither there nor selected to be made.
+    """
+
+    step: Step
+    state: State
+    why: tuple[str, ...]
+    record: Record | None
+    forced: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.step.name,
+            "key": self.step.key,
+            "state": self.state,
+            "why": list(self.why),
+            "inputs": {name: parent.name for name, parent in self.step.inputs.items()},
+            "seconds": self.record.seconds if self.record else None,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The selected steps of a pipeline under a storage root, inputs first."""
+
+    root: Path
+    steps: tuple[PlannedStep, ...]
+
+    @property
+    def work(self) -> tuple[PlannedStep, ...]:
+        """The steps that are not done. When there are none, a run needs no cluster."""
+        return tuple(s for s in self.steps if s.state != "done")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"root": str(self.root), "steps": [s.to_json() for s in self.steps]}
+
+
+def select(
+    steps: Iterable[Step], *, only: Sequence[str] = (), from_: str | None = None, until: str | None = None
+) -> frozenset[str]:
+    """Names of the steps to look at: those that match `only`, from `from_` downstream, up to `until`; all three must hold.
+
+    Each is a name or a pattern such as ``source.*``.
+
+    Raises:
+        ConfigError: something matches no step.
+    """
+    all_steps = ordered(steps)
+    names = {s.name for s in all_steps}
+    if only:
+        names &= _match(only, all_steps, "--only")
+    if from_ is not None:
+        names &= _downstream(_match([from_], all_steps, "--from"), all_steps)
+    if until is not None:
+        ends = _match([until], all_steps, "--until")
+        names &= {s.name for s in ordered(s for s in all_steps if s.name in ends)}
+    if not names:
+        raise ConfigError("", "no step is selected; --only, --from and --until exclude each other here")
+    return frozenset(names)
+
+
+def _match(patterns: Iterable[str], steps: Sequence[Step], option: str) -> set[str]:
+    names = [s.name for s in steps]
+    out: set[str] = set()
+    for pattern in patterns:
+        found = fnmatch.filter(names, pattern)
+        if not found:
+            near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise ConfigError(option, f"no step matches {pattern!r}; {hint}the steps are {', '.join(names)}")
+        out.update(found)
+    return out
+
+
+def _downstream(names: Collection[str], steps: Sequence[Step]) -> set[str]:
+    out = set(names)
+    for step in steps:
+        if any(parent.name in out for parent in step.inputs.values()):
+            out.add(step.name)
+    return out
+
+
+def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), selected: Collection[str] | None = None) -> Plan:
+    """What `run` with the same arguments would do. Only reads.
+
+    Args:
+        force: names or patterns of steps to run again, with everything downstream of them.
+        selected: what `select` returned; None for all.
+
+    Raises:
+        ConfigError: `force` matches no step, or two steps share a name.
+        InfrastructureError: the root cannot be read.
+        IntegrityError: a result that is to be used has no readable record.
+    """
+    all_steps = ordered(steps)
+    forced = _downstream(_match(force, all_steps, "--force"), all_steps) if force else set()
+    chosen = {s.name for s in all_steps} if selected is None else set(selected)
+    reasons = _Reasons(root)
+    planned: dict[str, PlannedStep] = {}
+    try:
+        for step in all_steps:
+            if step.name in chosen:
+                available = {n for n, p in planned.items() if p.state != "blocked"}
+                planned[step.name] = _planned(step, root, step.name in forced, available, reasons)
+    except PermissionError as error:
+        raise InfrastructureError(f"cannot read {root} ({error}); choose another --root") from None
+    return Plan(root, tuple(planned.values()))
+
+
+def _planned(step: Step, root: Path, forced: bool, available: set[str], reasons: _Reasons) -> PlannedStep:
+    record = read_record(final_path(root, step)) if final_path(root, step).exists() else None
+    holder = read_holder(lock_path(root, step))
+    if holder is not None and not holder.is_gone():
+        return PlannedStep(step, "running", (f"by {holder}",), record, forced)
+    if record is not None and not forced:
+        return PlannedStep(step, "done", (), record, forced)
+    missing = [p for p in step.inputs.values() if p.name not in available and not final_path(root, p).exists()]
+    if missing:
+        why = tuple(f"needs {p.name}, which is not finished and not selected" for p in missing)
+        return PlannedStep(step, "blocked", why, record, forced)
+    if forced:
+        return PlannedStep(step, "run", ("forced",), record, forced)
+    partial = partial_path(root, step)
+    if partial.exists():
+        return PlannedStep(step, "resume", _resumption(partial), record, forced)
+    return PlannedStep(step, "run", reasons.of(step), record, forced)
+
+
+def _resumption(partial: Path) -> tuple[str, ...]:
+    if (partial / DONE).exists():
+        return ("finished, but not yet published",)
+    progress = read_json(partial / PROGRESS) or {}
+    message = f" ({progress['message']})" if progress.get("message") else ""
+    out = [f"goes on from about {100 * progress.get('fraction', 0):.0f} %{message}"]
+    if (partial / ERROR).exists():
+        out.append(f"failed before: {(partial / ERROR).read_text().partition(chr(10))[0]}")
+    return tuple(out)
+
+
+class _Reasons:
+    """Why steps are not cached, each told by its nearest earlier result."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.records: dict[str, list[Record]] = {}
+
+    def of(self, step: Step) -> tuple[str, ...]:
+        """What changed since the result of `step` that differs least from it."""
+        candidates = [self.changes(step, record) for record in self._records(step.name)]
+        return min(candidates, key=len) if candidates else ("not run before",)
+
+    def changes(self, step: Step, record: Record) -> tuple[str, ...]:
+        out = []
+        if record.function != step.function:
+            out.append(f"function: {record.function} -> {step.function}")
+        if record.version != step.version:
+            out.append(f"version: {record.version} -> {step.version}")
+        out += [str(c) for c in diff(record.config, step.canonical_config)]
+        if record.salt != step.salt:
+            out.append(f"data: {record.salt[:12] or 'none'} -> {step.salt[:12] or 'none'}")
+        for name in [*step.inputs, *(n for n in record.inputs if n not in step.inputs)]:
+            out += self._input_changes(name, step.inputs.get(name), record.inputs.get(name))
+        return tuple(out)
+
+    def _input_changes(self, name: str, parent: Step | None, before: tuple[str, str] | None) -> list[str]:
+        if parent is None:
+            return [f"input {name}: removed"]
+        if before is None:
+            return [f"input {name}: added"]
+        if before[1] == parent.key:
+            return []
+        if before[0] != parent.name:
+            return [f"input {name}: {before[0]} -> {parent.name}"]
+        earlier = next((r for r in self._records(parent.name) if r.key == before[1]), None)
+        if earlier is None:
+            return [f"input {parent.name}: its key changed, {before[1]} -> {parent.key}; the earlier result is gone"]
+        return [f"input {parent.name}: {change}" for change in self.changes(parent, earlier)]
+
+    def _records(self, name: str) -> list[Record]:
+        if name not in self.records:
+            self.records[name] = earlier_records(self.root, name)
+        return self.records[name]

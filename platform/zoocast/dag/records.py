@@ -1,0 +1,154 @@
+"""Where steps lie under a storage root, and the record (`done.json`) that makes a folder a result.
+
+ROOT/steps/NAME-KEY/            a finished step; its done.json was written last
+ROOT/steps/NAME-KEY.partial/    an unfinished one, kept so that training resumes
+ROOT/locks/NAME-KEY.lock        who is at work on it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import platform
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, STOP, read_json
+from zoocast.dag.step import KEY_DIGITS, Step
+from zoocast.errors import IntegrityError
+from zoocast.storage import publish, write_atomically
+
+__all__ = ["Record", "discard", "earlier_records", "final_path", "lock_path", "partial_path", "publish_step", "read_record"]
+
+DONE = "done.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is known of a finished step. Times are seconds since the epoch; `inputs` maps to (name, key)."""
+
+    name: str
+    key: str
+    function: str
+    version: int
+    config: Any
+    salt: str
+    inputs: dict[str, tuple[str, str]]
+    started: float
+    finished: float
+    seconds: float
+    result: dict[str, Any]
+    host: str
+    run: str
+    resources: dict[str, Any]
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, step: Step, result: dict[str, Any], *, started: float, finished: float, host: str, run: str) -> Record:
+        """The record of `step`, which has just returned `result`."""
+        return cls(
+            name=step.name,
+            key=step.key,
+            function=step.function,
+            version=step.version,
+            config=step.canonical_config,
+            salt=step.salt,
+            inputs={name: (parent.name, parent.key) for name, parent in step.inputs.items()},
+            started=started,
+            finished=finished,
+            seconds=finished - started,
+            result=result,
+            host=host,
+            run=run,
+            resources={
+                **dataclasses.asdict(step.resources),
+                "launches": [dataclasses.asdict(r) for r in step.launches],
+            },
+            versions=dict(_versions()),
+        )
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = {"python": platform.python_version()}
+    for package in ("ray", "torch", "zoocast"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tuple(found.items())
+
+
+def final_path(root: Path, step: Step) -> Path:
+    return root / "steps" / step.folder
+
+
+def partial_path(root: Path, step: Step) -> Path:
+    return root / "steps" / f"{step.folder}.partial"
+
+
+def lock_path(root: Path, step: Step) -> Path:
+    return root / "locks" / f"{step.folder}.lock"
+
+
+def read_record(directory: Path) -> Record:
+    """The record of a finished step.
+
+    Raises:
+        IntegrityError: `directory` has no readable record.
+    """
+    data = read_json(directory / DONE)
+    try:
+        if data is None:
+            raise TypeError("missing or not JSON")
+        record = Record(**data)
+        return dataclasses.replace(record, inputs={k: (str(v[0]), str(v[1])) for k, v in record.inputs.items()})
+    except (TypeError, AttributeError, IndexError, KeyError) as error:
+        raise IntegrityError(
+            f"{directory / DONE} cannot be read ({error}), so the step's result cannot be trusted;"
+            f" remove {directory} and run the pipeline again"
+        ) from None
+
+
+def earlier_records(root: Path, name: str) -> list[Record]:
+    """Every readable result of the step `name` under `root`, of any key, the latest first."""
+    pattern = re.compile(re.escape(name) + rf"-[0-9a-f]{{{KEY_DIGITS}}}")
+    try:
+        folders = [p for p in (root / "steps").iterdir() if pattern.fullmatch(p.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    records = []
+    for folder in folders:
+        try:
+            records.append(read_record(folder))
+        except IntegrityError:  # damage in a result that nobody asked for is no reason to stop
+            continue
+    return sorted(records, key=lambda r: (-r.finished, r.key))
+
+
+def publish_step(root: Path, step: Step, record: Record | None) -> None:
+    """Turn the partial folder of `step` into its result; `record` is None when it is already written there.
+
+    A crash at any point leaves the old result, the new one, or a partial folder with its record, which is published next time.
+    """
+    partial, final = partial_path(root, step), final_path(root, step)
+    if record is not None:
+        write_atomically(partial / DONE, json.dumps(dataclasses.asdict(record), indent=1))
+    for name in (ATTEMPT, STOP, PROGRESS, ERROR):
+        (partial / name).unlink(missing_ok=True)
+    replaced = final.with_name(f"{final.name}.replaced")
+    discard(replaced)
+    if final.exists():
+        final.rename(replaced)
+    publish(partial, final)
+    discard(replaced)
+
+
+def discard(directory: Path) -> None:
+    """Remove `directory` if it is there."""
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -1,0 +1,108 @@
+"""The worker's side of a step: call its function in a Ray task and bring back a result or an error that people can read."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, StepContext, read_json, stop_requested
+from zoocast.errors import InfrastructureError, Interrupted, StepFailed, ZoocastError
+from zoocast.storage import sync_tree, write_atomically
+
+__all__ = ["Report", "execute"]
+
+TRACEBACK_LINES = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What came of calling a step's function; `error` is None when `result` holds. Times are seconds since the epoch."""
+
+    result: dict[str, Any]
+    error: ZoocastError | None
+    started: float
+    finished: float
+    host: str
+
+
+def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -> Report:
+    """Run `fn` and flush what it wrote to the disk. Never raises for what `fn` raises."""
+    started = time.time()
+    result: dict[str, Any] = {}
+    error: ZoocastError | None = None
+    try:
+        if stop_requested(context.directory, context.token):
+            raise Interrupted("stopped before it began")
+        limit_threads(context.resources.threads)
+        note = {"token": context.token, "fraction": 0.0, "message": "", "started": started}
+        write_atomically(context.directory / PROGRESS, json.dumps(note), durable=False)
+        result = _checked(context.name, fn(context))
+        sync_tree(context.directory)
+    except (Exception, SystemExit) as raised:
+        error = readable(context, raised)
+        _note_error(context, error, raised)
+    return Report(result, error, started, time.time(), socket.gethostname())
+
+
+def limit_threads(count: int) -> None:
+    """Let this process compute with `count` threads. Ray uses processes again for other steps, so each step says it anew."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(count)
+    torch = sys.modules.get("torch")  # when it is not imported yet, it will read the environment
+    if torch is not None:
+        torch.set_num_threads(count)
+
+
+def _checked(name: str, result: Any) -> dict[str, Any]:
+    try:
+        if not isinstance(result, dict):
+            raise TypeError(f"got {type(result).__name__}")
+        return dict(json.loads(json.dumps(result, allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise StepFailed(f"step {name}: its function must return a dict of plain finite JSON values ({error})") from None
+
+
+def readable(context: StepContext, raised: BaseException) -> ZoocastError:
+    """`raised` as an error of ours: itself, one that it carries through Ray, or its one-line summary."""
+    for cause in _chain(raised):
+        if isinstance(cause, ZoocastError) and not hasattr(cause, "cause"):
+            return cause
+    # Libraries that meet a full disk often stumble over it with an error of their own that does not mention it.
+    if any(isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT) for c in _chain(raised, implicit=True)):
+        return InfrastructureError(f"step {context.name}: the disk is full at {context.directory}; free some space and run again")
+    text = str(raised).strip().splitlines()
+    summary = f"{type(raised).__name__}: {text[0] if text else ''}"
+    return StepFailed(f"step {context.name}: {summary}; the traceback is in {context.directory / ERROR}")
+
+
+def _chain(error: BaseException | None, implicit: bool = False) -> Iterator[BaseException]:
+    """`error` and what it wraps: Ray's `cause`, Ray Train's `worker_failures`, ``raise from``, and what was being handled."""
+    seen: set[int] = set()
+    queue = [error]
+    while queue:
+        current = queue.pop(0)
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        failures = getattr(current, "worker_failures", None)
+        queue += list(failures.values()) if isinstance(failures, dict) else []
+        queue += [getattr(current, "cause", None), current.__cause__, current.__context__ if implicit else None]
+
+
+def _note_error(context: StepContext, error: ZoocastError, raised: BaseException) -> None:
+    if isinstance(error, Interrupted) or (read_json(context.directory / ATTEMPT) or {}).get("token") != context.token:
+        return
+    lines = "".join(traceback.format_exception(raised)).splitlines()[-TRACEBACK_LINES:]
+    try:
+        write_atomically(context.directory / ERROR, "\n".join([str(error), "", *lines, ""]), durable=False)
+    except OSError:
+        return  # the message itself still reaches the driver

@@ -1,0 +1,117 @@
+"""One holder per lock, and none that outlives its process."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from zoocast.dag import lock as module
+from zoocast.dag.lock import Holder, Locks, read_holder
+
+
+def test_a_lock_is_held_by_one_and_free_after_release(tmp_path: Path) -> None:
+    path = tmp_path / "step.lock"
+    with Locks("first") as first, Locks("second") as second:
+        assert first.acquire(path) is None
+        holder = second.acquire(path)
+        assert holder is not None
+        assert (holder.run, holder.pid) == ("first", os.getpid())
+        assert f"run first of {holder.user} on {holder.host}, process {os.getpid()}, since " in str(holder)
+        second.release(path)  # not its own: nothing happens
+        assert path.exists()
+        first.release(path)
+        assert second.acquire(path) is None
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_of_many_that_find_a_dead_holder_exactly_one_wins(tmp_path: Path, attempt: int) -> None:
+    path = tmp_path / "step.lock"
+    path.write_text(json.dumps(dataclasses.asdict(dead_holder())))
+    locks = [Locks(f"run{attempt}.{i}") for i in range(16)]
+    won: list[str] = []
+    gate = threading.Barrier(len(locks))
+
+    def try_it(one: Locks) -> None:
+        gate.wait()
+        if one.acquire(path) is None:
+            won.append(one.me.run)
+
+    threads = [threading.Thread(target=try_it, args=(one,)) for one in locks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    holder = read_holder(path)
+    assert holder is not None
+    assert won == [holder.run]
+
+
+def dead_holder() -> Holder:
+    """A holder on this machine whose process has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return dataclasses.replace(Holder.this_process("dead"), pid=process.pid)
+
+
+def test_the_lock_of_a_dead_process_is_taken_over_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "step.lock"
+    path.write_text(json.dumps(dataclasses.asdict(dead_holder())))
+    with Locks("next") as locks:
+        assert locks.acquire(path) is None
+    assert not path.exists()
+
+
+def test_a_process_id_that_was_used_again_does_not_hold_the_lock() -> None:
+    me = Holder.this_process("run")
+    assert not me.is_gone()
+    assert dataclasses.replace(me, process_started=me.process_started - 3600).is_gone()
+
+
+def test_a_zombie_holds_nothing() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, but nobody has collected it
+    started = Holder.this_process("x").process_started
+    assert dataclasses.replace(Holder.this_process("run"), pid=process.pid, process_started=started).is_gone()
+    process.wait()
+
+
+def test_the_lock_of_another_machine_is_taken_over_when_its_heart_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "step.lock"
+    elsewhere = dataclasses.replace(Holder.this_process("far"), host="far", machine="far away", pid=1)
+    path.write_text(json.dumps(dataclasses.asdict(elsewhere)))
+    os.utime(path, (1, 1))  # its clock may be decades behind: only the change of the time counts
+    with Locks("here") as locks:
+        assert locks.acquire(path) == elsewhere
+        os.utime(path, (2, 2))
+        assert locks.acquire(path) == elsewhere
+        monkeypatch.setattr(module, "STALE_SECONDS", 0.0)
+        assert locks.acquire(path) is None
+
+
+def test_the_heart_beats_while_a_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.01)
+    path = tmp_path / "step.lock"
+    with Locks("run") as locks:
+        locks.acquire(path)
+        os.utime(path, (1, 1))
+        beaten = threading.Event()
+        for _ in range(500):
+            if path.stat().st_mtime > 1:
+                break
+            beaten.wait(0.01)
+        assert path.stat().st_mtime > 1
+
+
+def test_a_lock_that_is_not_yet_written_counts_as_held(tmp_path: Path) -> None:
+    path = tmp_path / "step.lock"
+    path.touch()
+    with Locks("run") as locks:
+        holder = locks.acquire(path)
+    assert holder is not None
+    assert holder.host == "?"

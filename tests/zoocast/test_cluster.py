@@ -1,0 +1,82 @@
+"""A Ray of our own, quiet and quick, and clear words when there is none."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoocast.cluster import LONGEST_TEMPORARY_DIRECTORY, connect, resources, source_roots
+from zoocast.errors import InfrastructureError
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def environment() -> dict[str, object]:
+    """What a worker sees."""
+    import zoocast
+
+    return {
+        "threads": os.environ["OMP_NUM_THREADS"],
+        "health": os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"],
+        "zoocast": zoocast.__file__,
+        "roots": set(source_roots()) <= set(sys.path),
+    }
+
+
+def test_a_local_ray_gives_workers_our_code_and_one_thread(capfd: pytest.CaptureFixture[str]) -> None:
+    import ray
+
+    import zoocast
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    before = os.environ.get("PYTHONPATH")
+    with connect("local", num_cpus=1) as summary:
+        assert str(summary) == "Ray at local: 1 node, 1 CPUs"
+        assert resources() == summary
+        found = ray.get(ray.remote(environment).remote())
+    assert found == {"threads": "1", "health": "0.2", "zoocast": zoocast.__file__, "roots": True}
+    assert not ray.is_initialized()
+    assert os.environ.get("PYTHONPATH") == before
+    assert "RAY_CHDIR_TO_TRIAL_DIR" not in os.environ
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "address", [f"127.0.0.1:{free_port()}", "nowhere.invalid:6379", "ray://127.0.0.1", "127.0.0.1:99999", "x"]
+)
+def test_no_ray_at_an_address_is_told_at_once_with_the_remedy(address: str) -> None:
+    remedy = "start it, correct --address or RAY_ADDRESS, or use --address local"
+    with pytest.raises(InfrastructureError, match=rf"no Ray answers at {address} \(.+\); {remedy}"), connect(address):
+        pass
+
+
+def test_an_address_in_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "not an address")
+    with pytest.raises(InfrastructureError, match="no Ray answers at not an address"), connect():
+        pass
+
+
+def test_source_roots_hold_the_packages() -> None:
+    roots = [Path(root) for root in source_roots()]
+    assert any((root / "zoocast" / "cluster.py").is_file() for root in roots)
+    assert any((root / "pipelines" / "__init__.py").is_file() for root in roots)
+    assert not any(root.name == "zoocast" for root in roots)
+
+
+def test_a_long_temporary_directory_does_not_break_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoocast import cluster
+
+    monkeypatch.setenv("RAY_TMPDIR", "/t" * LONGEST_TEMPORARY_DIRECTORY)
+    short = cluster._short_temporary_directory()
+    assert short is not None
+    # What Ray appends, at its longest, as of 2.60: a process id may have seven digits.
+    tail = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1"
+    assert len(short + tail) <= 107
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    assert cluster._short_temporary_directory() is None
