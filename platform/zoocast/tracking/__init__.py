@@ -1,0 +1,17 @@
+"""MLflow: steps write journals, the driver delivers them. Importing this imports neither mlflow nor anything slow."""
+
+from zoocast.tracking.delivery import Delivered, Delivery, deliver_pending
+from zoocast.tracking.journal import Journal, Status, curves, read_journal
+from zoocast.tracking.lineage import GitState, git_state
+
+__all__ = [
+    "Delivered",
+    "Delivery",
+    "GitState",
+    "Journal",
+    "Status",
+    "curves",
+    "deliver_pending",
+    "git_state",
+    "read_journal",
+]

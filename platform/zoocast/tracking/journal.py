@@ -1,0 +1,217 @@
+"""The journal: what a step has to tell about itself, one JSON object per line, in a file beside its work.
+
+Training never speaks to a tracking server. It appends whole lines here, from any process on any node that shares the storage, and
+the driver's `Delivery` carries them to MLflow, at once or days later. Only the standard library is needed, so a worker pays
+microseconds. A line that a kill cut off is closed by the next writer and skipped by readers. A run resumed from a checkpoint says
+some (metric, step) pairs again: the first one counts, for MLflow can take no point back, and then every server gets the same
+points whenever and however often it is told. (Such a run repeats its numbers bit for bit, so nothing is lost by it.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from zoocast.errors import InfrastructureError, Interrupted
+
+__all__ = ["Journal", "Status", "curves", "read_journal"]
+
+Status = Literal["running", "finished", "failed", "killed"]
+Scalar = str | int | float | bool | None
+
+NAME = re.compile(r"[\w.\-/ :]{1,250}")
+
+
+class Journal:
+    """An append-only record of one step, at `path`, whose directory must exist. Several processes may hold one.
+
+    Used as a context manager it also tells the step's status: running on entry; finished, failed, or killed (after
+    `KeyboardInterrupt` or `Interrupted`) on exit. Relative paths of files are relative to the journal's directory, and files
+    inside it are kept as such, so that the directory may be renamed later.
+
+    Raises:
+        InfrastructureError: the journal cannot be written (a full disk, a directory that is gone).
+        ValueError: a name that MLflow would refuse.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path).absolute()
+        self._known: set[str] = set()
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise InfrastructureError(f"cannot open the journal {self.path}: {error.strerror}") from error
+        self._begin()
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Numbers at a training step. Non-finite ones are kept as what they are."""
+        self._check(values)
+        self._append("metrics", step=int(step), values={k: _number(v) for k, v in values.items()})
+
+    def params(self, values: Mapping[str, Scalar]) -> None:
+        """Few, flat, telling settings. A parameter is said once; later values of the same name do not count."""
+        self._check(values)
+        self._append("params", values={k: str(v) for k, v in values.items()})
+
+    def tags(self, values: Mapping[str, Scalar]) -> None:
+        """Labels to search by. A later value replaces an earlier one."""
+        self._check(values)
+        self._append("tags", values={k: str(v) for k, v in values.items()})
+
+    def rewind(self, step: int) -> None:
+        """Work goes on from a checkpoint at `step`: what is said again about later steps is a repetition, not news."""
+        self._append("rewind", step=int(step))
+
+    def image(self, key: str, image: bytes | Path, step: int) -> None:
+        """A picture (PNG bytes, or a PNG file) of a series `key` at a step; MLflow shows the series with a slider."""
+        self._check((key,))
+        if isinstance(image, bytes):
+            folder = self.path.parent / "images"
+            folder.mkdir(exist_ok=True)
+            file = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', key)}-{int(step):08d}.png"
+            partial = file.with_suffix(".part")
+            partial.write_bytes(image)
+            os.replace(partial, file)
+        else:
+            file = image
+        self._append("image", key=key, step=int(step), file=self._place(file))
+
+    def artifact(self, path: Path | str, folder: str = "") -> None:
+        """A file, or a directory with all that is in it, to be kept with the run, in `folder` of its artifacts."""
+        self._append("artifact", file=self._place(path), folder=folder)
+
+    def dataset(
+        self, name: str, digest: str, *, context: str, source: str = "", profile: Mapping[str, Scalar] | None = None
+    ) -> None:
+        """A data set that the step reads: `context` says what for (``training``, ``evaluation``), `source` where it lies."""
+        self._append("dataset", name=name, digest=digest, source=source, context=context, profile=dict(profile or {}))
+
+    def model(self, directory: Path | str, name: str, *, alias: str | None = None, step: int = 0) -> None:
+        """A directory with weights at rest, to become a version of the registered model `name`; `alias` points to it."""
+        if alias is not None and (alias.lower() == "latest" or re.fullmatch(r"v\d+|\d+", alias, re.IGNORECASE)):
+            raise ValueError(f"MLflow reserves the alias {alias!r} (latest, v1, 1); choose another word")
+        self._append("model", file=self._place(directory), name=name, alias=alias, step=int(step))
+
+    def note(self, markdown: str) -> None:
+        """What a reader should see first on the run's page; a later note replaces an earlier one."""
+        self._append("note", text=markdown)
+
+    def status(self, status: Status) -> None:
+        """Where the step stands. The last one counts; `running` after another means that it was resumed."""
+        self._append("status", status=status)
+
+    def close(self) -> None:
+        """Give the file back. Nothing is lost without it: every line is written when it is said."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        self.status("running")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.status("finished")
+        else:
+            self.status("killed" if issubclass(kind, KeyboardInterrupt | Interrupted) else "failed")
+        self.close()
+
+    def _check(self, names: Mapping[str, Any] | tuple[str, ...]) -> None:
+        for name in names:
+            if name not in self._known:
+                if not NAME.fullmatch(name):
+                    raise ValueError(f"a name holds letters, digits and _ - . / : or spaces, at most 250, but got {name!r}")
+                self._known.add(name)
+
+    def _place(self, path: Path | str) -> str:
+        absolute = Path(os.path.normpath(self.path.parent / path))  # never the working directory: Ray changes it
+        inside = absolute.is_relative_to(self.path.parent)
+        return str(absolute.relative_to(self.path.parent) if inside else absolute)
+
+    def _begin(self) -> None:
+        """Give a new journal its head, or close the line that a killed writer left open."""
+        with _turn(self._file):
+            size = os.fstat(self._file).st_size
+            if size == 0:
+                self._write(_line("journal", id=uuid.uuid4().hex))
+            elif os.pread(self._file, 1, size - 1) != b"\n":
+                self._write(b"\n")
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        line = _line(kind, **fields)
+        with _turn(self._file):
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        # A short write (a full disk) leaves a torn line.
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            raise InfrastructureError(f"cannot write the journal {self.path}: {error.strerror}") from error
+        if written < len(line):
+            raise InfrastructureError(f"cannot write the journal {self.path}: the disk took {written} of {len(line)} bytes")
+
+
+@contextlib.contextmanager
+def _turn(file: int) -> Iterator[None]:
+    """Let one writer at a time write: another one that opens the journal must not take half a line for a torn one.
+
+    The system ends the turn of a writer that dies. Where the file system knows no locks, O_APPEND alone has to do.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _line(kind: str, **fields: Any) -> bytes:
+    entry = {"kind": kind, "time": time.time_ns() // 1_000_000, **fields}
+    return json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def _number(value: float) -> float | str:
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def read_journal(path: Path, offset: int = 0, until: int | None = None) -> Iterator[tuple[dict[str, Any], int]]:
+    """Entries from byte `offset` on, each with the offset behind it; a torn line comes as ``{}``, an unfinished one not yet.
+
+    Args:
+        until: stop before the first entry that ends beyond this byte.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            offset += len(line)
+            if not line.endswith(b"\n") or (until is not None and offset > until):
+                return
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = {}
+            yield (entry if isinstance(entry, dict) else {}), offset
+
+
+def curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every metric's (step, value) pairs, in the order of steps; of repeated steps the first, as in MLflow."""
+    points: dict[str, dict[int, float]] = {}
+    for entry, _ in read_journal(path):
+        if entry.get("kind") == "metrics":
+            for key, value in entry["values"].items():
+                points.setdefault(key, {}).setdefault(entry["step"], float(value))
+    return {key: sorted(values.items()) for key, values in points.items()}

@@ -1,0 +1,218 @@
+"""What is to be delivered and how far that has come: files under ROOT/delivery/, so that any later process can go on.
+
+ROOT/delivery/RUN.json              the pipeline run: its own journal and those of its steps
+ROOT/delivery/RUN.lock              held by the one process that delivers it; free: its driver is gone
+ROOT/delivery/STORE/RUN/KEY.json    how far one journal has come in one MLflow store
+ROOT/delivery/STORE/RUN/KEY.refused what MLflow will never take, and why
+ROOT/delivery/STORE/RUN/complete    nothing is left to say
+
+A finished step may belong to several pipeline runs; each of them has its own line for it, and its own position in its journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zoocast.storage import write_atomically
+from zoocast.tracking.journal import Status
+from zoocast.tracking.store import exclusive
+
+__all__ = ["JOURNAL_FILE", "PIPELINE", "Ledger", "Line", "Position", "ledgers"]
+
+PIPELINE = "pipeline"  # the key of a pipeline run's own journal
+JOURNAL_FILE = "journal.jsonl"
+IDENTIFIER = re.compile(r"[A-Za-z0-9][\w.\-/]*")
+
+
+@dataclasses.dataclass
+class Line:
+    """One journal that belongs to the run, that of the run itself or of a step.
+
+    `settled` is what the driver says became of the step; `until` is how much of the journal (bytes) had been written when it was
+    given up: what another run adds to it later is not this run's.
+    """
+
+    name: str
+    key: str
+    directory: str
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+    settled: Status | None = None
+    until: int | None = None
+
+
+@dataclasses.dataclass
+class Position:
+    """How far a journal has come in a store: `offset` bytes are delivered to the MLflow run `run_id`.
+
+    `said` is the status that the journal told last, `told` the one that MLflow knows.
+    """
+
+    journal: str = ""
+    run_id: str = ""
+    experiment_id: str = ""
+    offset: int = 0
+    time: int | None = None
+    said: Status | None = None
+    told: Status = "running"
+    refused: int = 0
+    abandoned: bool = False
+
+
+@dataclasses.dataclass
+class Ledger:
+    """A pipeline run and its journals. `started` in milliseconds since the epoch; `store` is where its driver delivers to."""
+
+    root: Path
+    run: str
+    experiment: str
+    store: str
+    started: int = dataclasses.field(default_factory=lambda: time.time_ns() // 1_000_000)
+    lines: list[Line] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for word in (self.run, self.experiment):
+            if not IDENTIFIER.fullmatch(word):
+                raise ValueError(f"a run and an experiment are named with letters, digits and _ - . /, but got {word!r}")
+
+    @classmethod
+    def load(cls, root: Path, run: str) -> Ledger | None:
+        """The ledger of `run`; None when there is none, or it is damaged: the journals are what counts."""
+        data = _read(_folder(root) / f"{_file(run)}.json")
+        try:
+            return cls(**{**data, "root": root, "lines": [Line(**line) for line in data["lines"]]}) if data else None
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def save(self) -> None:
+        """Write it down; replaces the former one."""
+        data = {**dataclasses.asdict(self), "root": ""}
+        self._write(_folder(self.root) / f"{_file(self.run)}.json", data)
+
+    def line(self, key: str) -> Line | None:
+        """The line of a step, or of the run itself (`PIPELINE`)."""
+        return next((line for line in self.lines if line.key == key), None)
+
+    def put(self, line: Line) -> None:
+        """Add a line, or replace the one of the same key; then write all down."""
+        if not IDENTIFIER.fullmatch(line.key):
+            raise ValueError(f"a step's key holds letters, digits and _ - . /, but got {line.key!r}")
+        place = next((i for i, known in enumerate(self.lines) if known.key == line.key), len(self.lines))
+        self.lines[place : place + 1] = [line]
+        self.save()
+
+    def place(self, directory: Path) -> str:
+        """How a directory is written down: its final name, relative to the root when it is inside, so that both may move."""
+        final = Path(directory).absolute()
+        final = final.with_name(final.name.removesuffix(".partial"))
+        root = self.root.absolute()
+        return str(final.relative_to(root) if final.is_relative_to(root) else final)
+
+    def journal(self, line: Line) -> Path | None:
+        """Where the line's journal is now: a step's directory loses its ``.partial`` when the step is finished."""
+        final = self.root / line.directory
+        partial = final.with_name(f"{final.name}.partial")
+        for directory in (final, partial) if line.settled == "finished" else (partial, final):
+            if (directory / JOURNAL_FILE).exists():
+                return directory / JOURNAL_FILE
+        return None
+
+    def settle(self, line: Line, status: Status) -> None:
+        """Note what became of the step; if it did not finish, what its journal says from now on is another run's."""
+        line.settled, line.until = status, None
+        journal = self.journal(line)
+        if status != "finished" and journal is not None:
+            line.until = journal.stat().st_size
+        self.put(line)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[bool]:
+        """The right to deliver this run, whether or not it was to be had; does not wait."""
+        with exclusive(_folder(self.root) / f"{_file(self.run)}.lock", wait=False) as free:
+            yield free
+
+    # ------------------------------------------------------------------------------------------------------- positions
+
+    def position(self, store: str, key: str) -> Position:
+        """How far the journal of `key` has come in `store`."""
+        try:
+            return Position(**(_read(self._book(store) / f"{_file(key)}.json") or {}))
+        except TypeError:
+            return Position()
+
+    def keep(self, store: str, key: str, position: Position) -> None:
+        """Write a position down. A lost one costs a repetition, so it is not flushed to the disk."""
+        self._write(self._book(store) / f"{_file(key)}.json", dataclasses.asdict(position))
+
+    def note_refusal(self, store: str, key: str, what: str) -> None:
+        """Keep what MLflow will never take, for people."""
+        with (self._book(store) / f"{_file(key)}.refused").open("a", encoding="utf-8") as file:
+            file.write(what.replace("\n", " ") + "\n")
+
+    def is_complete(self, store: str) -> bool:
+        """Whether nothing was left to say when the run was last delivered to `store`."""
+        return (self._book(store) / "complete").exists()
+
+    def mark(self, store: str, *, complete: bool) -> None:
+        """Remember whether anything is left to say."""
+        path = self._book(store) / "complete"
+        if complete:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        else:
+            path.unlink(missing_ok=True)
+
+    def status(self, line: Line, position: Position) -> Status:
+        """What MLflow should show: the driver's word, else the journal's."""
+        return line.settled or position.said or "running"
+
+    def pending(self, store: str) -> int:
+        """How many entries `store` has not been told, statuses included."""
+        return sum(self._pending(line, self.position(store, line.key)) for line in list(self.lines))
+
+    def _pending(self, line: Line, position: Position) -> int:
+        journal = self.journal(line)
+        if position.abandoned or (journal is None and line.settled not in ("finished", "failed")):
+            return 0
+        untold = not position.run_id or position.told != self.status(line, position)
+        if journal is None:
+            return int(untold)
+        with journal.open("rb") as file:
+            file.seek(position.offset)
+            rest = file.read() if line.until is None else file.read(max(0, line.until - position.offset))
+        return rest.count(b"\n") + untold
+
+    def _book(self, store: str) -> Path:
+        return _folder(self.root) / store / _file(self.run)
+
+    def _write(self, path: Path, data: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(data), durable=False)
+
+
+def ledgers(root: Path) -> list[Ledger]:
+    """Every pipeline run under `root` that has something to deliver or had, the oldest first."""
+    found = (Ledger.load(root, path.stem) for path in _folder(root).glob("*.json"))
+    return sorted((ledger for ledger in found if ledger), key=lambda ledger: ledger.started)
+
+
+def _folder(root: Path) -> Path:
+    return root / "delivery"
+
+
+def _file(name: str) -> str:
+    return name.replace("/", "~")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

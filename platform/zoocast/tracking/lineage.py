@@ -1,0 +1,47 @@
+"""Which code made a result: the git commit and whether files differ from it; without a repository the package's version."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+from pathlib import Path
+from typing import TypedDict
+
+__all__ = ["GitState", "git_state"]
+
+
+class GitState(TypedDict):
+    """`commit` is 40 hex digits, or ``zoocast VERSION`` outside of a repository; `dirty`: files differ from the commit."""
+
+    commit: str
+    dirty: bool
+
+
+def git_state(path: Path | None = None) -> GitState:
+    """The state of the repository that tracks `path` (default: this package), in some milliseconds.
+
+    A repository that merely surrounds `path`, as one does that ignores the virtual environment inside it, says nothing about it.
+    """
+    folder = Path(path) if path is not None else Path(__file__).parent.parent
+    folder = folder if folder.is_dir() else folder.parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None or not _git(folder, "ls-files", "--", "."):
+        return {"commit": _version(), "dirty": False}
+    return {"commit": commit, "dirty": _git(folder, "status", "--porcelain", "--", ":/") != ""}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        out = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, env=environment)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return out.stdout.strip() if out.returncode == 0 else None
+
+
+def _version() -> str:
+    try:
+        return f"zoocast {importlib.metadata.version('zoocast')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,265 @@
+"""Everything zoocast says to MLflow, each thing so that saying it twice changes nothing.
+
+Runs and model versions are found again by tags, points by their (key, step, time, value), files by their names. That is what lets
+`Delivery` stop anywhere and begin again: it may repeat the last thing it said, and need not know whether it was heard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from zoocast.tracking.journal import Status
+from zoocast.tracking.store import artifact_location, connect, exclusive
+
+__all__ = ["JOURNAL", "KEY", "RUN", "STEP", "Point", "Refused", "Server", "children", "is_refusal", "view_key"]
+
+T = TypeVar("T")
+
+RUN, STEP, KEY, JOURNAL = "zoocast.run", "zoocast.step", "zoocast.key", "zoocast.journal"
+MAX_METRICS, MAX_TAGS = 1000, 100  # per call, MLflow's limits
+MAX_NOTE = 7900  # characters of mlflow.note.content; MLflow would cut at 8000 without a word
+DIGEST = 16  # of the 36 characters that MLflow takes; the page shows all of them
+THUMBNAIL = 1024  # pixels of the longer side
+
+
+class Point(NamedTuple):
+    """One value of a metric; `time` in milliseconds since the epoch."""
+
+    key: str
+    step: int
+    value: float
+    time: int
+
+
+class Refused(Exception):
+    """A file that is gone, or is not what it was said to be: it cannot be delivered, now or later."""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether this will never be taken, as opposed to a server that is slow, gone, full or locked."""
+    if isinstance(error, Refused) or getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
+        return True
+    return getattr(getattr(error, "response", None), "status_code", None) in (400, 413, 422)
+
+
+def children(run_id: str) -> dict[str, Any]:
+    """MLflow's search for the children of a run, the best validation error first."""
+    return {"searchFilter": f"tags.mlflow.parentRunId = '{run_id}'", "orderByKey": "metrics.`val/mse`", "orderByAsc": "true"}
+
+
+def view_key(run_id: str) -> str:
+    """The name of the prepared comparison of a run's children."""
+    return f"zoocast-{run_id[:12]}"
+
+
+class Server:
+    """An MLflow store with one experiment open. Every method may raise whatever MLflow raises."""
+
+    def __init__(self, uri: str, experiment: str, lock: Path) -> None:
+        self.client = connect(uri)
+        self.experiment_id = self._experiment(uri, experiment)
+        self._lock = lock
+
+    def _experiment(self, uri: str, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self.client.create_experiment(name, artifact_location=artifact_location(uri, name)))
+            except Exception as error:
+                if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self.client.get_experiment_by_name(name)
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def answers(self) -> bool:
+        """Whether the server is there at all."""
+        try:
+            self.client.get_experiment(self.experiment_id)
+        except Exception:  # MLflow raises all kinds of things; any of them is a no
+            return False
+        return True
+
+    # ------------------------------------------------------------------------------------------------------------ runs
+
+    def run(self, tags: Mapping[str, str], name: str, started: int | None) -> str:
+        """The id of the run with these `zoocast.run` and `zoocast.key` tags, made now when there is none.
+
+        One that tells of another journal (the step was done all over again) goes to MLflow's trash, where it can be restored.
+        """
+        same = " and ".join(f"tags.`{k}` = '{tags[k]}'" for k in (RUN, KEY))
+        for found in self.client.search_runs([self.experiment_id], filter_string=same, order_by=["attributes.start_time"]):
+            if found.data.tags.get(JOURNAL) == tags[JOURNAL]:
+                return str(found.info.run_id)
+            self.client.delete_run(found.info.run_id)
+        all_tags = {"mlflow.user": _user(), "mlflow.source.name": "zoocast", "mlflow.source.type": "JOB", **tags}
+        made = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags, start_time=started)
+        return str(made.info.run_id)
+
+    def presence(self, run_id: str) -> Literal["active", "deleted", "missing"]:
+        """Whether the run is there: a user may have moved it to the trash, or begun with an empty store."""
+        try:
+            return "active" if self.client.get_run(run_id).info.lifecycle_stage == "active" else "deleted"
+        except Exception as error:
+            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+                return "missing"
+            raise
+
+    def status(self, run_id: str, status: Status, time: int | None) -> None:
+        """Set the run's status; `time`, in ms, is when it ended."""
+        if status == "running":
+            self.client.update_run(run_id, status="RUNNING")
+        else:
+            self.client.set_terminated(run_id, status=status.upper(), end_time=time)
+
+    def share_view(self, run_id: str) -> None:
+        """Prepare the comparison of this run's children, under the key `view_key`: all of them, where a plain link shows ten."""
+        view = {**children(run_id), "orderByAsc": True, "runsHiddenMode": "SHOW_ALL", "hideEmptyCharts": True}
+        self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{view_key(run_id)}", json.dumps(view))
+
+    # ------------------------------------------------------------------------------------------------------ what is said
+
+    def log(self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Points, params and tags, in as few calls as MLflow's limits allow."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(p.key, p.value, p.time, p.step) for p in points]
+        for chunk in _slices([Param(k, v) for k, v in params.items()], MAX_TAGS):
+            self.client.log_batch(run_id, params=chunk)
+        for chunk in _slices([RunTag(k, v) for k, v in tags.items()], MAX_TAGS):
+            self.client.log_batch(run_id, tags=chunk)
+        for chunk in _slices(metrics, MAX_METRICS):
+            self.client.log_batch(run_id, metrics=chunk)
+
+    def note(self, run_id: str, text: str) -> None:
+        """The run's description; a long one is cut at a line, and kept whole as the artifact note.md."""
+        if len(text) > MAX_NOTE:
+            self.client.log_text(run_id, text, "note.md")
+            text = text[:MAX_NOTE].rpartition("\n")[0] + "\n\n(cut here; the whole text is the artifact note.md)"
+        self.client.set_tag(run_id, "mlflow.note.content", text)
+
+    def image(self, run_id: str, key: str, step: int, time: int, file: Path) -> None:
+        """A PNG of the series `key`, under the names by which MLflow's page finds series of images."""
+        from PIL import Image
+
+        # log_image() draws a new random name each time, and a second delivery would show each picture twice.
+        same = uuid.uuid5(uuid.NAMESPACE_URL, f"{key}+{step}+{time}")
+        name = f"{key.replace('/', '~')}+step+{step}+timestamp+{time}+{same}"
+        with tempfile.TemporaryDirectory(prefix="zoocast-") as folder:
+            full, small = Path(folder, f"{name}.png"), Path(folder, f"{name}+compressed.webp")
+            shutil.copyfile(file, full)
+            try:
+                image = Image.open(full)
+                image.load()
+            except (OSError, SyntaxError) as error:
+                raise Refused(f"{file} is not a picture: {error}") from None
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+            image.convert("RGB").save(small, quality=90)
+            self.client.log_artifact(run_id, str(full), "images")
+            self.client.log_artifact(run_id, str(small), "images")
+        self.client.set_tag(run_id, "mlflow.loggedImages", "True")
+
+    def artifact(self, run_id: str, path: Path, folder: str) -> None:
+        """A file, or all files of a directory under the directory's name."""
+        if path.is_dir():
+            self.client.log_artifacts(run_id, str(path), f"{folder}/{path.name}" if folder else path.name)
+        else:
+            self.client.log_artifact(run_id, str(path), folder or None)
+
+    def dataset(self, run_id: str, entry: Mapping[str, Any]) -> None:
+        """A data set input."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=entry["name"],
+            digest=entry["digest"][:DIGEST],
+            source_type="local",
+            source=json.dumps({"uri": entry["source"]}),
+            profile=json.dumps(entry["profile"]) if entry["profile"] else None,
+        )
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])])
+
+    # ------------------------------------------------------------------------------------------------------------ models
+
+    def model(self, run_id: str, entry: Mapping[str, Any], directory: Path, key: str, used: int) -> None:
+        """The registered model version of the step `key`, made once however many runs share the step, and linked to this run.
+
+        Args:
+            used: when the pipeline run that uses it began, in ms; an alias never moves back to an earlier run's model.
+        """
+        from mlflow.entities import LoggedModelOutput
+
+        with exclusive(self._lock):
+            version = self._version(entry["name"], key)
+            if version is None:
+                version = self._register(run_id, entry["name"], directory, key)
+            model_id = version.tags["zoocast.model"]
+            outputs = self.client.get_run(run_id).outputs
+            if model_id not in [o.model_id for o in (outputs.model_outputs if outputs else ())]:
+                self.client.log_outputs(run_id, [LoggedModelOutput(model_id, entry["step"])])
+            if entry["alias"] is not None:
+                self._point(entry["name"], entry["alias"], version, used)
+
+    def _version(self, name: str, key: str) -> Any:
+        found = self.client.search_model_versions(f"name = '{name}' and tags.`{KEY}` = '{key}'")
+        return found[0] if found else None
+
+    def _register(self, run_id: str, name: str, directory: Path, key: str) -> Any:
+        found = self.client.search_logged_models(
+            [self.experiment_id], filter_string=f"tags.`{KEY}` = '{key}' and name = '{name}'"
+        )
+        if found:
+            model = found[0]
+        else:
+            model = self.client.create_logged_model(self.experiment_id, name=name, source_run_id=run_id, tags={KEY: key})
+        self.client.log_model_artifacts(model.model_id, str(directory))
+        self.client.finalize_logged_model(model.model_id, "READY")
+        with _ignoring("RESOURCE_ALREADY_EXISTS"):
+            self.client.create_registered_model(name)
+        # A source like models:/ID would be looked up on the process-wide tracking server, which is not always this one.
+        tags = {KEY: key, "zoocast.model": model.model_id}
+        made = self.client.create_model_version(
+            name, source=model.artifact_location, run_id=run_id, tags=tags, model_id=model.model_id
+        )
+        versions = json.dumps([{"name": name, "version": str(made.version)}])
+        self.client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": versions})
+        return made
+
+    def _point(self, name: str, alias: str, version: Any, used: int) -> None:
+        tag = f"zoocast.{alias}.since"
+        holder = None
+        with _ignoring("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+            holder = self.client.get_model_version_by_alias(name, alias)
+        if holder is None or int(holder.tags.get(tag, 0)) <= used:
+            self.client.set_model_version_tag(name, version.version, tag, str(used))
+            self.client.set_registered_model_alias(name, alias, version.version)
+
+
+def _slices(items: list[T], size: int) -> Iterator[list[T]]:
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+@contextlib.contextmanager
+def _ignoring(*codes: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "error_code", None) not in codes:
+            raise
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # containers run under ids without a name
+        return str(os.getuid())

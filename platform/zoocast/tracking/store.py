@@ -1,0 +1,113 @@
+"""Which MLflow store to use, and how to enter it: a server by URL, or SQLite under the storage root.
+
+The first use of a SQLite store creates its tables; several processes that do so at once ruin it for good (measured with MLflow
+3.17), so that happens under a file lock. MLflow is imported late, here and nowhere at module level: it takes seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import urllib.parse
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zoocast.errors import ConfigError, InfrastructureError
+
+__all__ = ["artifact_location", "connect", "exclusive", "locate", "sqlite_file", "store_name", "without_password"]
+
+# A call that fails must fail soon, since the journal keeps everything and Delivery comes again: MLflow's own seven retries would
+# hold a call for 246 s. What the user has set stands.
+ENVIRONMENT = {
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def locate(root: Path, uri: str | None = None) -> str:
+    """The tracking URI in force: `uri`, else MLFLOW_TRACKING_URI, else SQLite at ROOT/mlflow.db.
+
+    Raises:
+        ConfigError: it is neither ``http(s)://SERVER`` nor ``sqlite:///FILE``.
+    """
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(root).absolute() / 'mlflow.db'}"
+    parts = urllib.parse.urlsplit(chosen)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return chosen.rstrip("/")
+    if chosen.startswith("sqlite:///") and len(chosen) > len("sqlite:///"):
+        return f"sqlite:///{sqlite_file(chosen)}"
+    raise ConfigError(
+        "tracking_uri", f"must be http://SERVER, https://SERVER or sqlite:///FILE, but got {without_password(chosen)!r}"
+    )
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The absolute file of a SQLite URI; None for a server."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+
+
+def store_name(root: Path, uri: str) -> str:
+    """A folder name for what was delivered to `uri`; never holds a password. ROOT's own store keeps its name when ROOT moves."""
+    if sqlite_file(uri) == Path(root).absolute() / "mlflow.db":
+        return "local"
+    plain = without_password(uri)
+    label = re.sub(r"[^A-Za-z0-9.]+", "-", urllib.parse.urlsplit(plain).netloc or "sqlite").strip("-")
+    return f"{label}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Where a new experiment keeps its files: beside a SQLite store, as an absolute URI; for a server None, it knows itself."""
+    file = sqlite_file(uri)
+    return (file.parent / "mlartifacts" / experiment).as_uri() if file else None
+
+
+def connect(uri: str) -> Any:
+    """An `MlflowClient` of the store, which exists afterwards. Sets MLflow's environment before its import."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # MLflow 3.17 on SQLAlchemy 2.1; where warnings are errors this one would leave MLflow's tables unusable.
+    warnings.filterwarnings("ignore", message="The ``noload`` loader strategy is deprecated")
+    from mlflow.tracking import MlflowClient
+
+    file = sqlite_file(uri)
+    if file is None:
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InfrastructureError(f"cannot write {file} ({error.strerror}); choose another --root or --tracking-uri") from None
+    with exclusive(file.with_name(f"{file.name}.lock")):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock file `path`, which the system frees with its holder. Without `wait` says whether it was free."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def without_password(uri: str) -> str:
+    """`uri` as it may be shown and stored."""
+    parts = urllib.parse.urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,0 +1,169 @@
+"""Journals: whole lines, torn lines, several writers, files by their place, and one point per (metric, step)."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoocast.errors import InfrastructureError, Interrupted
+from zoocast.tracking import Journal, curves, read_journal
+
+PLATFORM = Path(__file__).parents[3] / "platform"
+
+
+def entries(path: Path) -> list[dict]:
+    return [entry for entry, _ in read_journal(path)]
+
+
+def test_what_is_said_is_read_back_in_order_behind_a_header(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.params({"learning_rate": 1e-3, "layers": None, "warm": True})
+    journal.metrics({"train/loss": 0.1}, step=7)
+    journal.note("# hello\n")
+    header, params, metrics, note = entries(path)
+    assert header["kind"] == "journal"
+    assert len(header["id"]) == 32
+    assert params["values"] == {"learning_rate": "0.001", "layers": "None", "warm": "True"}
+    assert (metrics["values"], metrics["step"]) == ({"train/loss": 0.1}, 7)  # repr of a float is exact: 0.1, not 0.1000001
+    assert metrics["time"] >= header["time"] > 1_700_000_000_000  # milliseconds
+    assert note["text"] == "# hello\n"
+
+
+def test_opening_again_appends_and_keeps_the_identity(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Journal(path).metrics({"a": 1.0}, step=0)
+    Journal(path).metrics({"a": 2.0}, step=1)
+    assert [entry["kind"] for entry in entries(path)] == ["journal", "metrics", "metrics"]
+
+
+def test_a_torn_last_line_is_not_read_and_spoils_nothing_that_follows(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.metrics({"a": 1.0}, step=0)
+    whole = path.stat().st_size
+    journal.metrics({"a": 2.0}, step=1)
+    os.truncate(path, whole + 9)  # as a kill in the middle of a write leaves it
+    assert [entry.get("step") for entry in entries(path)] == [None, 0]
+    Journal(path).metrics({"a": 3.0}, step=2)
+    assert [entry.get("step") for entry in entries(path)] == [None, 0, None, 2]
+    assert entries(path)[2] == {}
+
+
+def test_reading_goes_on_from_an_offset_and_stops_before_a_given_byte(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    ends = []
+    for step in range(3):
+        journal.metrics({"a": 1.0}, step=step)
+        ends.append(path.stat().st_size)
+    assert [(e["step"], end) for e, end in read_journal(path, ends[0])] == [(1, ends[1]), (2, ends[2])]
+    assert [e["step"] for e, _ in read_journal(path, ends[0], until=ends[1])] == [1]
+    assert list(read_journal(path, ends[1], until=ends[2] - 1)) == []
+
+
+def test_files_are_placed_by_the_journal_not_by_the_working_directory(tmp_path, monkeypatch):
+    step = tmp_path / "step.partial"
+    step.mkdir()
+    monkeypatch.chdir(tmp_path)  # as Ray does with its workers
+    journal = Journal(step / "journal.jsonl")
+    journal.model("model", "source-one")
+    journal.artifact(step / "curves" / "loss.png", "figures")
+    journal.artifact(tmp_path / "elsewhere.html")
+    journal.image("strips/val", b"png", step=20)
+    files = [entry["file"] for entry in entries(step / "journal.jsonl")[1:]]
+    assert files == ["model", "curves/loss.png", str(tmp_path / "elsewhere.html"), "images/strips-val-00000020.png"]
+    assert (step / files[3]).read_bytes() == b"png"
+
+
+def test_writing_goes_on_while_the_directory_is_renamed(tmp_path):
+    partial, final = tmp_path / "step.partial", tmp_path / "step"
+    partial.mkdir()
+    journal = Journal(partial / "journal.jsonl")
+    partial.rename(final)
+    journal.metrics({"a": 1.0}, step=0)
+    assert [entry["kind"] for entry in entries(final / "journal.jsonl")] == ["journal", "metrics"]
+
+
+def test_four_processes_that_write_at_once_keep_every_line_whole(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    code = (
+        "import sys; from pathlib import Path; from zoocast.tracking.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for step in range(500): journal.metrics({'worker/' + sys.argv[2]: 0.5, 'padding': step * 1e-9}, step=step)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PLATFORM)}
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), str(i)], env=environment) for i in range(4)]
+    assert [writer.wait(60) for writer in writers] == [0] * 4
+    said = curves(path)
+    for i in range(4):
+        assert said[f"worker/{i}"] == [(step, 0.5) for step in range(500)]
+    assert {} not in entries(path)
+
+
+def test_of_a_repeated_step_the_first_value_counts(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    for step, value in [(0, 1.0), (10, 0.5), (20, 0.3)]:
+        journal.metrics({"train/loss": value}, step=step)
+    journal.rewind(5)
+    for step, value in [(10, 0.6), (20, 0.4), (30, 0.2)]:
+        journal.metrics({"train/loss": value}, step=step)
+    assert curves(tmp_path / "journal.jsonl") == {"train/loss": [(0, 1.0), (10, 0.5), (20, 0.3), (30, 0.2)]}
+
+
+def test_non_finite_numbers_survive_as_what_they_are_in_strict_json(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Journal(path).metrics({"nan": math.nan, "up": math.inf, "down": -math.inf}, step=0)
+    for line in path.read_text().splitlines():
+        json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    read = curves(path)
+    assert math.isnan(read["nan"][0][1])
+    assert (read["up"], read["down"]) == ([(0, math.inf)], [(0, -math.inf)])
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(None, "finished"), (RuntimeError("no"), "failed"), (Interrupted("stop"), "killed"), (KeyboardInterrupt(), "killed")],
+)
+def test_as_a_context_it_tells_how_the_step_ended(tmp_path, error, status):
+    path = tmp_path / "journal.jsonl"
+    try:
+        with Journal(path):
+            if error is not None:
+                raise error
+    except (RuntimeError, Interrupted, KeyboardInterrupt):
+        pass
+    assert [entry["status"] for entry in entries(path)[1:]] == ["running", status]
+
+
+@pytest.mark.parametrize("name", ["", "loss@1", "ü" * 251, "tab\there"])
+def test_names_that_mlflow_would_refuse_are_refused_where_they_are_said(tmp_path, name):
+    journal = Journal(tmp_path / "journal.jsonl")
+    with pytest.raises(ValueError, match="a name holds letters"):
+        journal.metrics({name: 1.0}, step=0)
+
+
+@pytest.mark.parametrize("alias", ["latest", "Latest", "v3"])
+def test_aliases_that_mlflow_reserves_are_refused(tmp_path, alias):
+    with pytest.raises(ValueError, match="MLflow reserves the alias"):
+        Journal(tmp_path / "journal.jsonl").model("model", "source", alias=alias)
+
+
+def test_a_journal_that_cannot_be_written_is_an_infrastructure_error(tmp_path):
+    with pytest.raises(InfrastructureError, match="No such file"):
+        Journal(tmp_path / "gone" / "journal.jsonl")
+    if Path("/dev/full").exists():
+        with pytest.raises(InfrastructureError, match="No space left"):
+            Journal(Path("/dev/full"))
+
+
+def test_importing_it_is_cheap():
+    code = "import sys, zoocast.tracking; print(sorted({'mlflow', 'torch', 'numpy', 'PIL', 'ray'} & set(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(PLATFORM)}, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,86 @@
+"""What is to be delivered, on disk: places that survive a rename and a move, and damage that costs nothing but time."""
+
+from pathlib import Path
+
+import pytest
+
+from zoocast.tracking import Journal
+from zoocast.tracking.ledger import PIPELINE, Ledger, Line, Position, ledgers
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Ledger:
+    return Ledger(tmp_path, "zoo-to-target-0123abcd", "zoo-to-target", "local")
+
+
+def test_it_is_read_back_as_it_was_written(ledger, tmp_path):
+    ledger.put(Line("zoo", PIPELINE, "runs/zoo", {"a": "b"}))
+    ledger.put(Line("source", "aaa", "steps/source-aaa", settled="killed", until=12))
+    assert Ledger.load(tmp_path, ledger.run) == ledger
+    assert ledgers(tmp_path) == [ledger]
+
+
+def test_a_line_of_the_same_key_is_replaced(ledger):
+    ledger.put(Line("source", "aaa", "steps/source-aaa", settled="killed", until=12))
+    ledger.put(Line("source", "aaa", "steps/source-aaa"))
+    assert ledger.lines == [Line("source", "aaa", "steps/source-aaa")]
+
+
+def test_a_damaged_ledger_is_no_ledger(ledger, tmp_path):
+    ledger.save()
+    for text in ("", "{", "[]", '{"run": 1}'):
+        (tmp_path / "delivery" / f"{ledger.run}.json").write_text(text)
+        assert Ledger.load(tmp_path, ledger.run) is None
+        assert ledgers(tmp_path) == []
+
+
+def test_a_damaged_position_is_the_beginning(ledger, tmp_path):
+    ledger.keep("local", "aaa", Position(journal="j", run_id="r", offset=99))
+    assert ledger.position("local", "aaa").offset == 99
+    (path,) = (tmp_path / "delivery" / "local").rglob("aaa.json")
+    path.write_text('{"offset": 99, "surprise": 1}')
+    assert ledger.position("local", "aaa") == Position()
+
+
+def test_places_are_relative_to_the_root_and_final(ledger, tmp_path):
+    assert ledger.place(tmp_path / "steps" / "source-aaa.partial") == "steps/source-aaa"
+    assert ledger.place(Path("/elsewhere/source-aaa")) == "/elsewhere/source-aaa"
+
+
+def test_the_journal_is_found_before_and_after_the_rename(ledger, tmp_path):
+    line = Line("source", "aaa", "steps/source-aaa")
+    assert ledger.journal(line) is None
+    partial, final = tmp_path / "steps" / "source-aaa.partial", tmp_path / "steps" / "source-aaa"
+    partial.mkdir(parents=True)
+    Journal(partial / "journal.jsonl")
+    assert ledger.journal(line) == partial / "journal.jsonl"
+    partial.rename(final)
+    assert ledger.journal(line) == final / "journal.jsonl"
+    # made all over again beside the old result: the new work counts, unless the old one is what this run has used
+    partial.mkdir()
+    Journal(partial / "journal.jsonl")
+    assert ledger.journal(line) == partial / "journal.jsonl"
+    assert ledger.journal(Line("source", "aaa", "steps/source-aaa", settled="finished")) == final / "journal.jsonl"
+
+
+def test_pending_counts_what_has_not_been_told(ledger, tmp_path):
+    directory = tmp_path / "steps" / "source-aaa"
+    directory.mkdir(parents=True)
+    journal = Journal(directory / "journal.jsonl")
+    journal.metrics({"a": 1.0}, step=0)
+    ledger.put(Line("source", "aaa", "steps/source-aaa"))
+    assert ledger.pending("local") == 3  # the header, a metric, and that there is a run
+    ledger.keep("local", "aaa", Position(run_id="r", offset=journal.path.stat().st_size))
+    assert ledger.pending("local") == 0
+    assert ledger.pending("elsewhere") == 3
+    ledger.settle(ledger.lines[0], "failed")
+    journal.metrics({"a": 2.0}, step=1)  # another run's
+    assert ledger.pending("local") == 1  # the status
+
+
+@pytest.mark.parametrize("word", ["", "-a", "it's", "a b", "../x"])
+def test_names_that_would_break_a_search_or_a_path_are_refused(tmp_path, ledger, word):
+    with pytest.raises(ValueError, match="named with letters"):
+        Ledger(tmp_path, word, "zoo", "local")
+    with pytest.raises(ValueError, match="key holds letters"):
+        ledger.put(Line("source", word, "steps/x"))
