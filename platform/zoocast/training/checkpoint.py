@@ -1,0 +1,124 @@
+"""Full-state checkpoints: everything that decides how training goes on, published whole or not at all.
+
+Tensors are safetensors, the rest is JSON with a checksum; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from zoocast.errors import InfrastructureError, IntegrityError
+from zoocast.storage import publish, sha256_file, write_atomically
+from zoocast.training.config import TrainingConfig
+from zoocast.training.objective import Objective
+
+__all__ = ["State"]
+
+
+class State:
+    """Everything that decides how training goes on: weights, moments, random state, best weights so far, counters."""
+
+    def __init__(self, objective: Objective, config: TrainingConfig, directory: Path, identity: str) -> None:
+        self.objective = objective
+        self.optimizer = torch.optim.Adam(
+            [p for p in objective.parameters() if p.requires_grad], lr=config.learning_rate, fused=True
+        )
+        self.iteration = 0
+        self.seconds = 0.0
+        self.best_error = float("inf")
+        self.best_iteration = 0
+        self.best: dict[str, Tensor] = {}
+        self.folder = directory / "checkpoints"
+        self.identity = identity
+
+    def keep_if_best(self, error: float) -> None:
+        if error < self.best_error:
+            self.best_error, self.best_iteration = error, self.iteration
+            self.best = {k: v.detach().cpu().clone() for k, v in self.objective.predictor.state_dict().items()}
+
+    def save(self) -> None:
+        """Publish ``checkpoints/ITERATION`` whole or not at all, then drop older ones."""
+        final = self.folder / f"{self.iteration:08d}"
+        partial = self.folder / f".{final.name}.{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        tensors = {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        tensors |= {f"adam.{i}.{k}": v for i, s in self.optimizer.state_dict()["state"].items() for k, v in s.items()}
+        tensors["random.torch"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial / "state.safetensors")
+            record = {
+                "iteration": self.iteration,
+                "seconds": self.seconds,
+                "best_error": self.best_error if self.best else None,
+                "best_iteration": self.best_iteration,
+                "identity": self.identity,
+                "sha256": sha256_file(partial / "state.safetensors"),
+            }
+            write_atomically(partial / "state.json", json.dumps(record, indent=1))
+            if not final.exists():
+                publish(partial, final)
+        except (OSError, SafetensorError) as error:
+            raise InfrastructureError(f"cannot write checkpoint {final}: {error}; free some space and run again") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        for old in self._found()[:-1]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def restore(self, device: str) -> bool:
+        """Continue from the newest checkpoint, if there is one.
+
+        Raises:
+            IntegrityError: it is damaged, or belongs to another configuration.
+        """
+        found = self._found()
+        if not found:
+            return False
+        path = found[-1]
+        try:
+            record = json.loads((path / "state.json").read_text())
+            whole = sha256_file(path / "state.safetensors") == record["sha256"]
+        except (OSError, ValueError, KeyError) as error:
+            raise IntegrityError(
+                f"checkpoint {path} cannot be read ({error}); delete that folder to start this step anew"
+            ) from None
+        if not whole:
+            raise IntegrityError(f"checkpoint {path} does not match its checksum; delete that folder to start this step anew")
+        if record["identity"] != self.identity:
+            raise IntegrityError(
+                f"checkpoint {path} belongs to another configuration; delete that folder to start this step anew"
+            )
+        self._load(load_file(path / "state.safetensors"), device)
+        self.iteration, self.seconds = record["iteration"], record["seconds"]
+        if record["best_error"] is not None:
+            self.best_error, self.best_iteration = record["best_error"], record["best_iteration"]
+        return True
+
+    def _load(self, tensors: dict[str, Tensor], device: str) -> None:
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.objective.load_state_dict(under("objective."))
+        self.best = under("best.")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in under("adam.").items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = value.to(device)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        torch.set_rng_state(tensors["random.torch"])
+        if "random.cuda" in tensors and device.startswith("cuda"):
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+
+    def _found(self) -> list[Path]:
+        return sorted(p for p in self.folder.glob("[0-9]*") if (p / "state.json").exists())

@@ -1,0 +1,194 @@
+"""The one training loop, inside or outside a Ray Train worker."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoocast.dag import StepContext
+from zoocast.data.store import ClipSplit
+from zoocast.errors import Interrupted, StepFailed
+from zoocast.evaluation import validation_error
+from zoocast.figures import prediction_strip
+from zoocast.identity import digest
+from zoocast.nn.predictor import save_predictor
+from zoocast.tracking import Journal
+from zoocast.training.checkpoint import State
+from zoocast.training.config import TrainingConfig, Worker
+from zoocast.training.objective import Batch, Objective
+from zoocast.training.order import SampleOrder, feed
+
+__all__ = ["MODEL_FOLDER", "fit"]
+
+MODEL_FOLDER = "model"
+
+
+def fit(
+    context: StepContext,
+    config: TrainingConfig,
+    build: Callable[[], Objective],
+    train: ClipSplit,
+    validation: ClipSplit,
+    observed: int,
+    worker: Worker,
+) -> dict[str, Any]:
+    """Train what `build` makes and leave the weights that validate best in ``context.directory / "model"``.
+
+    Args:
+        context: where to write, log and look for the wish to stop; an earlier attempt's checkpoints there are continued.
+        config: the training.
+        build: makes the objective; called after the seed is set, so the weights are a function of the seed.
+        train: training clips, each (T, C, H, W).
+        validation: clips for selection; read every `validate_every` iterations, observed frames only as input.
+        observed: number of observed frames; the rest of a clip is the horizon.
+        worker: this process among those that train the same network.
+
+    Returns:
+        On every worker, JSON-able: iterations, best_iteration, val_mse (strict), seconds, clips_per_second.
+
+    Raises:
+        Interrupted: the user asked to stop; a checkpoint was written.
+        StepFailed: the loss is not finite.
+        IntegrityError: a checkpoint is damaged.
+    """
+    torch.manual_seed(config.seed)
+    objective = build().to(worker.device)
+    state = State(objective, config, context.directory, digest(context.config))
+    journal = Journal(context.journal_path)
+    if state.restore(worker.device) and worker.rank == 0:
+        journal.rewind(state.iteration)
+        context.progress(state.iteration / config.iterations, f"goes on from {state.iteration}/{config.iterations}")
+    run = _Run(context, config, state, train, validation, observed, worker, journal)
+    run.loop()
+    if worker.rank == 0:
+        objective.predictor.load_state_dict(state.best)
+        context.check_fence()
+        save_predictor(objective.predictor, context.directory / MODEL_FOLDER)
+    updates = config.iterations * (2 if config.reverse_input else 1)
+    return {
+        "iterations": config.iterations,
+        "best_iteration": state.best_iteration,
+        "val_mse": state.best_error,
+        "seconds": state.seconds,
+        "clips_per_second": updates * config.batch_size / max(state.seconds, 1e-9),
+        "num_workers": worker.world,
+        "threads": torch.get_num_threads(),
+    }
+
+
+class _Run:
+    """One process's part in training one network."""
+
+    def __init__(
+        self,
+        context: StepContext,
+        config: TrainingConfig,
+        state: State,
+        train: ClipSplit,
+        validation: ClipSplit,
+        observed: int,
+        worker: Worker,
+        journal: Journal,
+    ) -> None:
+        self.context, self.config, self.state, self.worker, self.journal = context, config, state, worker, journal
+        self.train, self.validation, self.observed = train, validation, observed
+        self.module: nn.Module = state.objective
+        if worker.world > 1:
+            self.module = nn.parallel.DistributedDataParallel(state.objective)
+        self.window: list[dict[str, Tensor]] = []
+        self.drawn = state.iteration * config.num_strips // config.iterations
+
+    def loop(self) -> None:
+        config, state = self.config, self.state
+        order = SampleOrder(config.seed, len(self.train))
+        started = time.perf_counter() - state.seconds
+        told = 0.0
+        while state.iteration < config.iterations:
+            self._iterate(order.batch(state.iteration, config.batch_size, self.worker))
+            state.iteration += 1
+            last = state.iteration == config.iterations
+            if last or state.iteration % config.validate_every == 0:
+                self._validate()
+            state.seconds = time.perf_counter() - started
+            stopping = self._should_stop()
+            if last or stopping or state.iteration % config.checkpoint_every == 0:
+                self._checkpoint()
+            if stopping and not last:
+                raise Interrupted(f"{self.context.name} stopped at iteration {state.iteration} of {config.iterations}")
+            if self.worker.rank == 0 and state.seconds - told > 0.25:
+                told = state.seconds
+                self.context.progress(state.iteration / config.iterations, f"{state.iteration}/{config.iterations}")
+
+    def _iterate(self, indices: Tensor) -> None:
+        config = self.config
+        clips = self.train.clips(indices).to(self.worker.device, non_blocking=True)
+        mask = feed(config, self.state.iteration, self.observed, clips.shape[1], self.worker).to(self.worker.device)
+        self._update(Batch(indices, clips, mask, False))
+        if config.reverse_input:
+            self._update(Batch(indices, clips.flip(1), mask, True))
+
+    def _update(self, batch: Batch) -> None:
+        optimizer = self.state.optimizer
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.worker.device.split(":")[0], torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            terms = self.module(batch)
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.state.objective.parameters(), self.config.gradient_clip)
+        optimizer.step()
+        self.window.append({"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}})
+
+    def _validate(self) -> None:
+        means = {k: float(torch.stack([w[k] for w in self.window]).mean()) for k in self.window[0]}
+        self.window.clear()
+        if not all(map(math.isfinite, means.values())):
+            raise StepFailed(
+                f"the loss of {self.context.name} is not finite at iteration {self.state.iteration} ({means});"
+                f" lower training.learning_rate (now {self.config.learning_rate}) or set training.gradient_clip"
+            )
+        # Every worker reads the whole split: they then agree on the best weights without a message.
+        predictor, horizon = self.state.objective.predictor, self.validation.length - self.observed
+        error = validation_error(
+            lambda seen: predictor.predict(seen.to(self.worker.device), horizon),
+            self.validation,
+            observed=self.observed,
+            horizon=horizon,
+        )
+        self.state.keep_if_best(error)
+        if self.worker.rank == 0:
+            values = {f"train/{k}": v for k, v in means.items()}
+            self.journal.metrics({**values, "val/mse": error}, step=self.state.iteration)
+            self._draw()
+
+    def _draw(self) -> None:
+        """A picture of what the network makes of one validation clip, each time that another share of the work is done."""
+        due = self.state.iteration * self.config.num_strips // self.config.iterations
+        if due == self.drawn:
+            return
+        self.drawn = due
+        clip = self.validation.clips([0])
+        seen, truth = clip[:, : self.observed], clip[0, self.observed :]
+        predicted = self.state.objective.predictor.predict(seen.to(self.worker.device), len(truth))[0].float().cpu()
+        picture = prediction_strip(seen[0].numpy(), truth.numpy(), predicted.clamp(0, 1).numpy())
+        self.journal.image("val/strip", picture, step=self.state.iteration)
+
+    def _checkpoint(self) -> None:
+        if self.worker.rank == 0:
+            self.context.check_fence()
+            self.state.save()
+
+    def _should_stop(self) -> bool:
+        if self.worker.world == 1:
+            return self.context.should_stop()
+        # Workers must leave at the same iteration, or the others wait for ever in the next all-reduce.
+        if self.state.iteration % 10:
+            return False
+        flag = torch.tensor([float(self.context.should_stop())], device=self.worker.device)
+        torch.distributed.all_reduce(flag)
+        return bool(flag.item() > 0)

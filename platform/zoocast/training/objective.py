@@ -1,0 +1,70 @@
+"""What is trained: a predictor together with everything that only training needs (projections, anchors, a bank)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig, frame_mse
+from zoocast.training.config import TrainingConfig
+
+__all__ = ["Batch", "Objective", "PredictionObjective", "prediction_terms", "telling"]
+
+
+class Batch(NamedTuple):
+    """What an objective sees in one update."""
+
+    indices: Tensor
+    """(B,) int64: the clips' places in the training split, by which a bank finds their memories."""
+    clips: Tensor
+    """(B, T, C, H, W) float32 in [0, 1], already flipped in time if `reverse`."""
+    feed: Tensor
+    """(B, T-1) float32: 1 where the input of a step is the true frame, 0 where it is the network's own prediction."""
+    reverse: bool
+
+
+class Objective(nn.Module):
+    """A predictor and the loss it is trained by. `forward` gives the weighted terms; the loss is their sum."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        self.predictor = predictor
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of the loss by name, scalars; `mse` is always among them."""
+
+
+def telling(predictor: PredictorConfig, training: TrainingConfig) -> dict[str, str | int | float]:
+    """The few settings by which people compare runs."""
+    return {
+        "cell": predictor.cell,
+        "hidden_channels": "-".join(map(str, predictor.hidden_channels)),
+        "iterations": training.iterations,
+        "batch_size": training.batch_size,
+        "learning_rate": training.learning_rate,
+        "seed": training.seed,
+    }
+
+
+def prediction_terms(predictor: Predictor, prediction: Prediction, batch: Batch, decouple_weight: float) -> dict[str, Tensor]:
+    """What every predictor is trained by: the error of all next frames, and memory decoupling where its cells are decoupled."""
+    terms = {"mse": frame_mse(prediction, batch.clips)}
+    if predictor.config.decouple:
+        terms["decouple"] = decouple_weight * predictor.decoupling_loss(prediction.aux)
+    return terms
+
+
+class PredictionObjective(Objective):
+    """Prediction alone."""
+
+    def __init__(self, predictor: Predictor, decouple_weight: float) -> None:
+        super().__init__(predictor)
+        self.decouple_weight = decouple_weight
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Objective.forward`."""
+        prediction = self.predictor(batch.clips, batch.feed, aux=("delta_c", "delta_m"))
+        return prediction_terms(self.predictor, prediction, batch, self.decouple_weight)

@@ -1,0 +1,47 @@
+"""Sample order and sampling masks as functions of the seed and the iteration alone.
+
+So any number of workers sees the same clips in the same order, and a resumed run needs no generator's state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from zoocast.training.config import TrainingConfig, Worker
+
+__all__ = ["SampleOrder", "feed"]
+
+
+def _generator(*parts: int | str) -> torch.Generator:
+    text = "/".join(map(str, parts))
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1)
+
+
+class SampleOrder:
+    """The endless order of the training clips: one permutation of the whole split for each epoch."""
+
+    def __init__(self, seed: int, size: int) -> None:
+        self.seed, self.size = seed, size
+        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.int64)
+
+    def batch(self, iteration: int, batch_size: int, worker: Worker) -> Tensor:
+        """The clips of an iteration that `worker` sees: every `world`-th of the batch, which may reach into the next epoch."""
+        start = iteration * batch_size
+        return torch.stack([self._at(p) for p in range(start + worker.rank, start + batch_size, worker.world)])
+
+    def _at(self, position: int) -> Tensor:
+        epoch, place = divmod(position, self.size)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._permutation = torch.randperm(self.size, generator=_generator("order", self.seed, epoch))
+        return self._permutation[place]
+
+
+def feed(config: TrainingConfig, iteration: int, observed: int, length: int, worker: Worker) -> Tensor:
+    generator = _generator("feed", config.seed, iteration)
+    # The schedules count iterations from 1, as the releases do.
+    mask = config.sampling.feed(iteration + 1, config.batch_size, observed, length, generator)
+    return mask[worker.rank :: worker.world]

@@ -1,0 +1,108 @@
+"""Training in Ray Train worker groups: one function on every worker, restarted by Ray when a worker dies."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from zoocast.dag import StepContext
+from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed
+from zoocast.storage import write_atomically
+from zoocast.training.config import Worker, WorkerConfig, use_threads
+
+__all__ = ["in_train_workers"]
+
+
+def in_train_workers(
+    context: StepContext, where: WorkerConfig, train: Callable[[StepContext, Worker], dict[str, Any]]
+) -> dict[str, Any]:
+    """Run `train` in a Ray Train worker group and give the result of its first worker.
+
+    The step's own folder holds the checkpoints, so a worker group that Ray restarts continues from the newest one; Ray Train's
+    run gets a name of its own for each attempt, because Ray resumes silently by name.
+
+    Args:
+        context: the step; its folder must be visible to every node.
+        where: workers and their resources.
+        train: a module-level function; called on each worker.
+
+    Raises:
+        ZoocastError: what `train` raised, or `InfrastructureError` when workers kept dying.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    outcome = context.directory / "outcome.json"
+    outcome.unlink(missing_ok=True)
+    per_worker = {"CPU": float(where.cpus_per_worker)}
+    if where.gpus_per_worker:
+        per_worker["GPU"] = where.gpus_per_worker
+    trainer = TorchTrainer(
+        _train_worker,
+        train_loop_config={"context": context, "where": where, "train": train, "outcome": str(outcome)},
+        scaling_config=ScalingConfig(
+            num_workers=where.num_workers, use_gpu=where.gpus_per_worker > 0, resources_per_worker=per_worker
+        ),
+        torch_config=TorchConfig(backend="nccl" if where.gpus_per_worker else "gloo"),
+        run_config=RunConfig(
+            name=f"{context.name}-{context.key}-{context.token[:8]}",
+            storage_path=str(context.directory / "ray"),
+            failure_config=FailureConfig(max_failures=where.max_failures, controller_failure_limit=where.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        _raise_outcome(outcome)
+        raise InfrastructureError(
+            f"the workers of {context.name} failed {where.max_failures + 1} times; last: {_last_line(error)}"
+        ) from error
+    finally:
+        shutil.rmtree(context.directory / "ray", ignore_errors=True)
+    _raise_outcome(outcome)
+    return cast(dict[str, Any], json.loads(outcome.read_text())["result"])
+
+
+_RAISED: dict[str, type[Exception]] = {
+    e.__name__: e for e in (ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed)
+}
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    """One Ray Train worker. Errors of ours are written down and end the run: repeating them would not help."""
+    from ray import train as ray_train
+
+    context, where, outcome = config["context"], config["where"], Path(config["outcome"])
+    if (remaining := _read_outcome(outcome)) is not None and "error" in remaining:
+        return
+    use_threads(where.cpus_per_worker)
+    ray_context = ray_train.get_context()
+    device = str(ray_train.torch.get_device()) if where.gpus_per_worker else "cpu"
+    worker = Worker(ray_context.get_world_rank(), ray_context.get_world_size(), device)
+    try:
+        result = config["train"](context, worker)
+    except tuple(_RAISED.values()) as error:
+        write_atomically(outcome, json.dumps({"error": type(error).__name__, "args": error.args}))
+        return
+    if worker.rank == 0:
+        write_atomically(outcome, json.dumps({"result": result}))
+    # Every worker has to report, for Ray Train waits for all of them.
+    ray_train.report({k: v for k, v in result.items() if isinstance(v, int | float)})
+
+
+def _read_outcome(path: Path) -> dict[str, Any] | None:
+    return cast(dict[str, Any], json.loads(path.read_text())) if path.exists() else None
+
+
+def _raise_outcome(path: Path) -> None:
+    outcome = _read_outcome(path)
+    if outcome is not None and "error" in outcome:
+        raise _RAISED[outcome["error"]](*outcome["args"])
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

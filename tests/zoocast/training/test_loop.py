@@ -1,0 +1,177 @@
+"""The training loop in this process: what it learns, leaves, logs, and how it goes on after being stopped or killed."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from zoocast.dag import StepContext
+from zoocast.data.store import ClipStore
+from zoocast.errors import ConfigError, IntegrityError, Interrupted, StepFailed
+from zoocast.nn.predictor import Predictor, load_predictor
+from zoocast.tracking import curves
+from zoocast.training import PredictionObjective, TrainingConfig, Worker, WorkerConfig, fit
+
+CONFIG = TrainingConfig(iterations=12, batch_size=4, validate_every=3, checkpoint_every=4, reverse_input=True)
+
+
+def train(folder, clips, predictor_config, config=CONFIG, stop_at=None):
+    context = StepContext.standalone(folder, config)
+    store = ClipStore.open(clips)
+    if stop_at is not None:
+        context = StopsAt(**{**vars(context), "stop_at": stop_at})
+
+    def build():
+        return PredictionObjective(Predictor(predictor_config, store.shape), config.decouple_weight)
+
+    return fit(context, config, build, store.split("train"), store.split("validation"), 3, Worker())
+
+
+class StopsAt(StepContext):
+    """A context in which the user asks to stop after some iterations."""
+
+    def __init__(self, stop_at, **fields):
+        super().__init__(**fields)
+        self.left = stop_at
+
+    def should_stop(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+def weights(folder):
+    return load_file(folder / "model" / "predictor.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_training_learns_and_keeps_the_weights_that_validate_best(tmp_path, clips, predictor_config):
+    config = TrainingConfig(iterations=240, batch_size=4, validate_every=40, checkpoint_every=500, learning_rate=1e-2)
+    result = train(tmp_path / "a", clips, predictor_config, config)
+    logged = curves(tmp_path / "a" / "journal.jsonl")
+    assert [step for step, _ in logged["train/loss"]] == [40, 80, 120, 160, 200, 240]
+    best = min(value for _, value in logged["val/mse"])
+    assert result["val_mse"] == best == dict(logged["val/mse"])[result["best_iteration"]]
+    assert logged["train/mse"][-1][1] < 0.7 * logged["train/mse"][0][1]
+
+    predictor = load_predictor(tmp_path / "a" / "model")
+    validation = ClipStore.open(clips).split("validation").clips(range(4))
+    error = (predictor.predict(validation[:, :3], 3).clamp(0, 1) - validation[:, 3:]).square().mean()
+    assert error.item() == pytest.approx(best, rel=1e-5)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, clips, predictor_config):
+    train(tmp_path / "whole", clips, predictor_config)
+    with pytest.raises(Interrupted, match="stopped at iteration 5 of 12"):
+        train(tmp_path / "parts", clips, predictor_config, stop_at=5)
+    with pytest.raises(Interrupted, match="stopped at iteration 11 of 12"):
+        train(tmp_path / "parts", clips, predictor_config, stop_at=6)
+    result = train(tmp_path / "parts", clips, predictor_config)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert result["iterations"] == 12
+    whole, parts = (curves(tmp_path / name / "journal.jsonl")["val/mse"] for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_a_run_that_goes_on_says_from_where(tmp_path, clips, predictor_config):
+    for stop_at in (5, 1):
+        with pytest.raises(Interrupted):
+            train(tmp_path, clips, predictor_config, stop_at=stop_at)
+    assert json.loads((tmp_path / "progress.json").read_text())["message"] == "goes on from 5/12"
+
+
+def _train_slowly(folder, clips, predictor_config):
+    torch.set_num_threads(1)
+    train(folder, clips, predictor_config, TrainingConfig(iterations=400, batch_size=4, validate_every=7, checkpoint_every=5))
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, clips, predictor_config):
+    start = multiprocessing.get_context("spawn")
+    threads = torch.get_num_threads()
+    process = start.Process(target=_train_slowly, args=(tmp_path / "killed", clips, predictor_config))
+    process.start()
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed" / "checkpoints").glob("0*")):
+        assert process.is_alive(), "training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not (tmp_path / "killed" / "model").exists()
+    try:
+        _train_slowly(tmp_path / "killed", clips, predictor_config)
+        _train_slowly(tmp_path / "whole", clips, predictor_config)
+    finally:
+        torch.set_num_threads(threads)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+
+
+def newest_checkpoint(folder) -> Path:
+    return max((folder / "checkpoints").glob("0*"))
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "record"])
+def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path, clips, predictor_config, damage):
+    with pytest.raises(Interrupted):
+        train(tmp_path, clips, predictor_config, stop_at=5)
+    found = newest_checkpoint(tmp_path)
+    state = found / "state.safetensors"
+    data = bytearray(state.read_bytes())
+    if damage == "flip":
+        data[-1] ^= 1
+        state.write_bytes(data)
+    elif damage == "truncate":
+        state.write_bytes(data[: len(data) // 2])
+    else:
+        (found / "state.json").write_text("{")
+    with pytest.raises(IntegrityError, match=rf"{found}.*delete that folder"):
+        train(tmp_path, clips, predictor_config)
+
+
+def test_a_checkpoint_of_another_configuration_is_not_continued(tmp_path, clips, predictor_config):
+    with pytest.raises(Interrupted):
+        train(tmp_path, clips, predictor_config, stop_at=5)
+    other = TrainingConfig(iterations=12, batch_size=4, learning_rate=0.5)
+    with pytest.raises(IntegrityError, match="belongs to another configuration"):
+        train(tmp_path, clips, predictor_config, other)
+
+
+def test_a_diverged_run_says_so(tmp_path, clips, predictor_config):
+    config = TrainingConfig(iterations=40, batch_size=4, learning_rate=1e30, validate_every=10)
+    with pytest.raises(StepFailed, match=r"not finite at iteration 10 .*lower training.learning_rate"):
+        train(tmp_path, clips, predictor_config, config)
+
+
+def test_seeds_differ_and_repeat(tmp_path, clips, predictor_config):
+    config = TrainingConfig(iterations=2, batch_size=4, seed=1)
+    for name in ("a", "b"):
+        train(tmp_path / name, clips, predictor_config, config)
+    train(tmp_path / "c", clips, predictor_config, TrainingConfig(iterations=2, batch_size=4, seed=2))
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"iterations": 0}, "iterations: must be at least 1, but got 0"),
+        ({"learning_rate": 0.0}, "learning_rate: must be greater than 0"),
+        ({"gradient_clip": -1.0}, "gradient_clip: must be greater than 0 or none"),
+    ],
+)
+def test_settings_that_cannot_work(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**fields)
+
+
+def test_a_batch_must_be_shared_out_evenly():
+    with pytest.raises(ConfigError, match="got 8 clips for 3 workers"):
+        WorkerConfig(num_workers=3).check(TrainingConfig(batch_size=8))
