@@ -1,0 +1,333 @@
+"""Pretrain a zoo in parallel, bank its frozen memories, and train a target against it (Yao et al., ICML 2020).
+
+The same target network is trained from scratch, finetuned from every source that fits, anchored to the best source (L2-SP), and
+with Transferable Memory Units that distil from the bank: on the same clips, for as many iterations, with the same seeds. The
+report compares them on the test split, which nothing else reads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from pipelines.stages import (
+    BuildBankConfig,
+    BuildClipsConfig,
+    EvaluateConfig,
+    ReportConfig,
+    build_clips,
+    build_memories,
+    evaluate_arm,
+    make_report,
+)
+from zoocast.dag import Resources, Step, ordered
+from zoocast.data import DataConfig, DigitsConfig, MovingMnistConfig
+from zoocast.errors import ConfigError, within
+from zoocast.evaluation import check_evaluation
+from zoocast.identity import setting
+from zoocast.memory.taps import BankConfig, check_bank
+from zoocast.memory.zoo import (
+    AdoptConfig,
+    PretrainConfig,
+    RankConfig,
+    SourceConfig,
+    adopt,
+    can_start,
+    check_observed,
+    pretrain,
+    rank_sources,
+)
+from zoocast.nn.predictor import PredictorConfig, check_predictor, read_description
+from zoocast.nn.sampling import ScheduledSampling
+from zoocast.training import TrainingConfig, WorkerConfig
+from zoocast.transfer import (
+    L2SP,
+    Finetune,
+    Method,
+    Scratch,
+    TargetConfig,
+    TrainTargetConfig,
+    Transfer,
+    tmu_predictor,
+    train_target,
+)
+
+__all__ = ["PRESETS", "SUMMARY", "ZooToTarget", "steps"]
+
+SUMMARY = "a zoo of sources, their memory banks, and a target: scratch, finetuned, L2-SP and TMU compared"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZooToTarget:
+    """The whole experiment."""
+
+    sources: tuple[SourceConfig, ...] = setting((), "the zoo")
+    target: TargetConfig = setting(TargetConfig(), "what all arms share")
+    transfer: Transfer = setting(Transfer(), "the arm with Transferable Memory Units")
+    bank: BankConfig = setting(BankConfig(), "the zoo's memories of the target's clips")
+    l2sp: L2SP = setting(L2SP(), "the arm that is anchored to the best source")
+    observed: int = setting(10, "observed frames of every clip; the rest is the horizon")
+    seeds: int = setting(3, "trainings of every arm, with seeds 0, 1, ...")
+    num_strips: int = setting(4, "test clips whose predictions are kept as pictures")
+    bank_actors: int = setting(2, "processes of one CPU each that compute the bank", identity=False)
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ConfigError("sources", "the zoo needs at least one source, but has none")
+        names = [s.name for s in self.sources]
+        if len(set(names)) < len(names):
+            raise ConfigError("sources", f"every source needs a name of its own, but got {', '.join(names)}")
+        for name in ("seeds", "num_strips", "bank_actors"):
+            if getattr(self, name) < 1:
+                raise ConfigError(name, f"must be at least 1, but got {getattr(self, name)}")
+        if self.reads_bank and self.target.training.reverse_input and not self.bank.reversed:
+            raise ConfigError("bank.reversed", "must be true when target.training.reverse_input flips time, but got false")
+        if self.reads_bank and "train" not in self.bank.splits:
+            raise ConfigError("bank.splits", f"must hold train, which the target distils from, but got {self.bank.splits}")
+
+    @property
+    def reads_bank(self) -> bool:
+        """Whether any arm looks at the memories of the zoo."""
+        return self.transfer.distillation_weight > 0
+
+    @property
+    def startable(self) -> tuple[str, ...]:
+        """Sources whose weights fit the target, so that it can be finetuned from them."""
+        target, frames = self.target.predictor, self.target.data.frame_shape()
+        return tuple(s.name for s in self.sources if can_start(target, frames, *s.network()))
+
+    def methods(self) -> dict[str, Method]:
+        """Every arm that is trained, by name."""
+        arms: dict[str, Method] = {"scratch": Scratch()}
+        arms |= {f"finetune.{name}": Finetune(source=name) for name in self.startable}
+        if self.startable:
+            arms["l2-sp"] = self.l2sp
+        return arms | {"tmu": self.transfer}
+
+    def check(self) -> None:
+        """Raise `ConfigError`, `DataError` or `IntegrityError` for what cannot work, before any work starts."""
+        for source in self.sources:
+            with within(f"sources.{source.name}"):
+                source.check()
+            if not source.model:
+                check_observed(self.observed, source.data.length, f"sources.{source.name}")
+        with within("target"):
+            self.target.check()
+        self._check_evaluation()
+        self._check_transfer()
+
+    def _check_evaluation(self) -> None:
+        length, frames = self.target.data.length, self.target.data.frame_shape()
+        check_observed(self.observed, length, "target")
+        with within("target.data"):
+            check_evaluation(observed=self.observed, horizon=length - self.observed, length=length, frames=frames)
+
+    def _check_transfer(self) -> None:
+        if self.transfer.warm_start == "best" and not self.startable:
+            raise ConfigError(
+                "transfer.warm_start",
+                "no source has the target's network, so there are no weights to start from;"
+                " set it to none, or give one source the target's predictor settings",
+            )
+        target, frames = tmu_predictor(self.target.predictor, self.transfer, len(self.sources)), self.target.data.frame_shape()
+        with within("target.predictor"):
+            check_predictor(target, frames)
+        networks = {s.name: s.network() for s in self.sources}
+        unfit = [name for name in self.startable if not can_start(target, frames, *networks[name])]
+        if self.transfer.warm_start == "best" and unfit:
+            raise ConfigError(
+                "transfer.warm_start",
+                f"with transfer.tmu.gate_norm the target has no LayerNorm of its own to start from {', '.join(unfit)};"
+                " set warm_start to none, or gate_norm or the predictors' layer_norm to false",
+            )
+        with within("bank"):
+            check_bank(self.bank, networks, frames, target)
+
+
+def steps(config: ZooToTarget) -> tuple[Step, ...]:
+    """The experiment as a graph; `report` is its last step. Raises `ConfigError` for settings that cannot work together."""
+    config.check()
+    data: dict[str, Step] = {}
+    zoo = {source.name: _source(source, config, data) for source in config.sources}
+    target_data = _clips("target", config.target.data, data)
+    rank = Step(
+        "rank", rank_sources, RankConfig(observed=config.observed, target=config.target.predictor), {"data": target_data, **zoo}
+    )
+    bank = {"bank": _bank(config, target_data, zoo)} if config.reads_bank and config.bank.mode == "stored" else {}
+    evaluations = {"copy-last": _evaluation("copy-last", config, target_data, {})}
+    for arm, method in config.methods().items():
+        match method:
+            case Scratch():
+                inputs = {}
+            case Finetune(source=source):
+                inputs = {source: zoo[source]}
+            case L2SP():
+                inputs = {"rank": rank, **zoo}
+            case Transfer():
+                inputs = {"rank": rank, **zoo, **bank}
+        trained = {f"seed{k}": _training(arm, method, k, config, {"data": target_data, **inputs}) for k in range(config.seeds)}
+        evaluations[arm] = _evaluation(arm, config, target_data, trained)
+    return ordered([_report(config, evaluations)])
+
+
+def _clips(name: str, data: DataConfig, known: dict[str, Step]) -> Step:
+    """The step that builds `data`; equal data, from equal files, are built once."""
+    step = Step(f"data.{name}", build_clips, BuildClipsConfig(data=data), salt=data.source_digest())
+    return known.setdefault(step.key, step)
+
+
+def _held(workers: WorkerConfig) -> Resources:
+    return Resources(workers.cpus_per_worker, workers.gpus_per_worker)
+
+
+def _source(source: SourceConfig, config: ZooToTarget, data: dict[str, Step]) -> Step:
+    if source.model:
+        found = AdoptConfig(name=source.name, digest=read_description(Path(source.model)).digest, model=source.model)
+        return Step(f"source.{source.name}", adopt, found)
+    return Step(
+        f"source.{source.name}",
+        pretrain,
+        PretrainConfig(source=source, observed=config.observed),
+        {"data": _clips(source.name, source.data, data)},
+        resources=Resources(0),
+        launches=(_held(source.workers),) * source.workers.num_workers,
+    )
+
+
+def _bank(config: ZooToTarget, data: Step, zoo: dict[str, Step]) -> Step:
+    build = BuildBankConfig(
+        bank=config.bank,
+        observed=config.observed,
+        sources=tuple(zoo),
+        target=config.target.predictor,
+        num_actors=config.bank_actors,
+    )
+    return Step("bank", build_memories, build, {"data": data, **zoo}, resources=Resources(0), launches=(Resources(1),))
+
+
+def _training(arm: str, method: Method, seed: int, config: ZooToTarget, inputs: dict[str, Step]) -> Step:
+    target, workers = config.target, config.target.workers
+    train = TrainTargetConfig(
+        arm=arm,
+        method=method,
+        predictor=target.predictor,
+        training=dataclasses.replace(target.training, seed=target.training.seed + seed),
+        observed=config.observed,
+        bank=config.bank if isinstance(method, Transfer) and config.reads_bank else None,
+        sources=tuple(s.name for s in config.sources) if isinstance(method, Transfer) else (),
+        workers=workers,
+    )
+    several = workers.num_workers > 1
+    return Step(
+        f"target.{arm}.seed{seed}",
+        train_target,
+        train,
+        inputs,
+        resources=Resources(0) if several else _held(workers),
+        launches=(_held(workers),) * workers.num_workers if several else (),
+    )
+
+
+def _evaluation(arm: str, config: ZooToTarget, data: Step, trained: dict[str, Step]) -> Step:
+    names = tuple(s.name for s in config.sources) if arm == "tmu" else ()
+    evaluate = EvaluateConfig(arm=arm, observed=config.observed, num_strips=config.num_strips, sources=names)
+    return Step(f"evaluate.{arm}", evaluate_arm, evaluate, {"data": data, **trained})
+
+
+def _report(config: ZooToTarget, evaluations: dict[str, Step]) -> Step:
+    other = [s.name for s in config.sources if s.name not in config.startable]
+    notes = (f"Not finetuned from {', '.join(other)}: another network than the target's.",) if other else ()
+    page = ReportConfig(title="zoo to target", pipeline=config, observed=config.observed, arms=tuple(evaluations), notes=notes)
+    return Step("report", make_report, page, {f"evaluate.{arm}": step for arm, step in evaluations.items()})
+
+
+# --------------------------------------------------------------------------------------------------------------------- presets
+
+
+def laptop() -> ZooToTarget:
+    """Real handwritten digits on two CPU cores in about six minutes: sources with one and two digits, a target with three."""
+    predictor = PredictorConfig(cell="convlstm", hidden_channels=(32, 32), kernel_size=3, patch_size=4)
+    sampling = ScheduledSampling(start=1.0, rate=1 / 400, stop_iteration=400)
+    return ZooToTarget(
+        sources=tuple(
+            SourceConfig(
+                name=f"digits-{n}",
+                data=DigitsConfig(num_digits=n, train=2000, seed=n),
+                predictor=predictor,
+                training=TrainingConfig(iterations=1000, learning_rate=2e-3, sampling=sampling, validate_every=100, seed=n),
+            )
+            for n in (1, 2)
+        ),
+        target=TargetConfig(
+            data=DigitsConfig(num_digits=3, train=64, test=256, seed=3),
+            predictor=predictor,
+            training=TrainingConfig(iterations=400, learning_rate=3e-4, sampling=sampling, validate_every=50),
+        ),
+    )
+
+
+def smoke() -> ZooToTarget:
+    """Every step in its smallest form, in under a minute: shows that all works, and nothing about which arm is better."""
+    predictor = PredictorConfig(hidden_channels=(8, 8), kernel_size=3)
+    small = DigitsConfig(frame_size=16, digit_size=8, length=6, train=32, validation=8, test=8)
+    training = TrainingConfig(iterations=10, batch_size=4, validate_every=5, checkpoint_every=5)
+    return ZooToTarget(
+        sources=tuple(
+            SourceConfig(
+                name=f"digits-{n}",
+                data=dataclasses.replace(small, num_digits=n, seed=n),
+                predictor=predictor,
+                training=training,
+            )
+            for n in (1, 2)
+        ),
+        target=TargetConfig(
+            data=dataclasses.replace(small, num_digits=2, train=16, seed=3), predictor=predictor, training=training
+        ),
+        observed=3,
+        seeds=2,
+        num_strips=2,
+    )
+
+
+def paper() -> ZooToTarget:
+    """The paper's Moving MNIST scale with the releases' hyperparameters: four layers of 64 channels, 80,000 iterations, GPUs.
+
+    Set `sources.*.data.path` and `target.data.path` to MNIST's `train-images-idx3-ubyte.gz`. The transfer units are ours, which
+    do not diverge; `-S transfer.tmu.combine=sum` and the other release values that `pipelines show` lists give the released ones.
+    Not run by us: we have no such machine. Expect days on one GPU and a bank of tens of gigabytes.
+    """
+    predictor = PredictorConfig(cell="convlstm", hidden_channels=(64, 64, 64, 64), kernel_size=5, patch_size=4)
+    training = TrainingConfig(
+        iterations=80_000,
+        batch_size=8,
+        learning_rate=3e-4,
+        sampling=ScheduledSampling(start=1.0, rate=2e-5, stop_iteration=50_000),
+        reverse_input=True,
+        validate_every=1_000,
+        checkpoint_every=1_000,
+    )
+    workers = WorkerConfig(cpus_per_worker=4, gpus_per_worker=1)
+    clips = MovingMnistConfig(frame_size=64, length=20, train=10_000, validation=1_000, test=1_000)
+    return ZooToTarget(
+        sources=tuple(
+            SourceConfig(
+                name=f"mnist-{n}",
+                data=dataclasses.replace(clips, num_digits=n, seed=n),
+                predictor=predictor,
+                training=dataclasses.replace(training, learning_rate=1e-4, seed=n),
+                workers=workers,
+            )
+            for n in (1, 2)
+        ),
+        target=TargetConfig(
+            data=dataclasses.replace(clips, num_digits=3, train=1_000, seed=3),
+            predictor=predictor,
+            training=training,
+            workers=workers,
+        ),
+        bank=BankConfig(reversed=True),
+    )
+
+
+PRESETS = {"smoke": smoke, "laptop": laptop, "paper": paper}

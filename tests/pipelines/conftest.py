@@ -1,0 +1,51 @@
+"""Running the `pipelines` command on the toy pipelines beside this file: in this process, or as a user would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+
+
+def environment() -> dict[str, str]:
+    """What a shell would hold that finds the toys and the sources."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("ZOOCAST_ROOT", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
+    return kept | {"PYTHONPATH": os.pathsep.join(map(str, (HERE, REPOSITORY / "platform", REPOSITORY)))}
+
+
+class Shell:
+    """Starts ``python -m pipelines`` in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, *args: str, flags: tuple[str, ...] = (), stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        command = [sys.executable, *flags, "-m", "pipelines", *args]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment(), stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
+        )
+
+    def run(self, *args: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        process = self.start(*args, flags=flags)
+        out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A shell in an empty folder."""
+    return Shell(tmp_path_factory.mktemp("shell"))
+
+
+@pytest.fixture(scope="session")
+def finished(shell: Shell) -> subprocess.CompletedProcess[str]:
+    """The first run of the toy pipeline in `shell`, with the default root."""
+    done = shell.run("run", "toys.counting")
+    assert done.returncode == 0, done.stderr
+    return done

@@ -1,0 +1,168 @@
+"""A small finished run on disk, as its steps would leave it: real moving digits, and predictions that blur with time."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from sklearn.datasets import load_digits
+
+from pipelines.report import ReportData, gather, save_gates, save_scores, save_strips
+from zoocast.dag import Record
+from zoocast.evaluation import Scores
+from zoocast.identity import setting
+from zoocast.metrics import METRICS, FramePairs, Statistics
+from zoocast.tracking.journal import Journal
+
+OBSERVED, HORIZON, SIZE, CLIPS, SEEDS = 10, 10, 32, 12, 3
+BLUR = {"scratch": 1.3, "finetune.two-digits": 1.0, "finetune.one-digit": 1.1, "l2sp": 0.95, "tmu": 0.8}
+SOURCES = ("two-digits", "one-digit")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    iterations: int = setting(400, "updates of the weights")
+    learning_rate: float = setting(1e-3, "of Adam")
+    hidden_channels: tuple[int, ...] = setting((32, 32), "channels of each layer")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    name: str = setting("digits <b>&</b> co", "of the run")
+    source: TrainingConfig = TrainingConfig(iterations=800)
+    target: TrainingConfig = TrainingConfig()
+
+
+class Run(NamedTuple):
+    """The folders that the report step reads, the configuration, and what was put into them."""
+
+    inputs: list[Path]
+    config: RunConfig
+    arms: tuple[str, ...] = ("copy-last", *BLUR)
+    seeds: int = SEEDS
+    observed: int = OBSERVED
+    horizon: int = HORIZON
+    num_clips: int = CLIPS
+
+    def report(self, **changes: Any) -> ReportData:
+        """The gathered report."""
+        return gather(self.inputs, **{"title": "Zoo to target", "config": self.config, "observed": self.observed, **changes})
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return build(tmp_path_factory.mktemp("run") / "steps")
+
+
+def build(root: Path) -> Run:
+    random = np.random.default_rng(0)
+    clips = moving_digits(random)
+    steps = Steps(root)
+    for name in (*SOURCES, "target"):
+        steps.add(f"data.{name}", [], 2.0)
+    for name in SOURCES:
+        steps.add(f"source.{name}", [f"data.{name}"], 55.0, at=4.0)
+    steps.add("bank", ["data.target", *(f"source.{n}" for n in SOURCES)], 8.0)
+    evaluations = []
+    for arm in ("copy-last", *BLUR):
+        trained = [_train(steps, arm, seed, random) for seed in range(SEEDS)] if arm in BLUR else []
+        evaluations.append(steps.add(f"evaluate.{arm}", ["data.target", *trained], 3.0))
+        _evaluate(evaluations[-1], arm, clips, random)
+    return Run(evaluations, RunConfig())
+
+
+class Steps:
+    """Finished steps under a root, with a clock that advances by their durations."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.now = root, 1.7e9
+
+    def add(self, name: str, inputs: list[str], seconds: float, at: float | None = None, **result: float) -> Path:
+        """The folder of a new step; `at` starts it so many seconds after the first instead of after the last."""
+        started = self.now if at is None else 1.7e9 + at
+        self.now = max(self.now, started + seconds)
+        record = Record(
+            name=name, key="0" * 12, function="toy", version=1, config=None, salt="", inputs={n: (n, "0" * 12) for n in inputs},
+            started=started, finished=started + seconds, seconds=seconds, result=result, host="laptop", run="toy",
+            resources={}, versions={"python": "3.11.7", "torch": "2.13.0"},
+        )  # fmt: skip
+        directory = self.root / f"{name}-{record.key}"
+        directory.mkdir(parents=True)
+        (directory / "done.json").write_text(json.dumps(dataclasses.asdict(record)))
+        return directory
+
+
+def _train(steps: Steps, arm: str, seed: int, random: np.random.Generator) -> str:
+    name, blur = f"target.{arm}.seed{seed}", BLUR[arm]
+    needs = [
+        "data.target",
+        *(["bank"] if arm == "tmu" else [f"source.{arm.partition('.')[2] or SOURCES[0]}"] if arm != "scratch" else []),
+    ]
+    iterations = np.arange(20, 401, 20)
+    errors = (
+        (0.02 + 0.012 * blur) * (1 + 2.5 * np.exp(-iterations / (70 * blur))) * (1 + random.normal(0, 0.025, len(iterations)))
+    )
+    directory = steps.add(name, needs, 18.0, at=70.0 + 11 * len(list(steps.root.glob("target.*"))), val_mse=float(errors.min()))
+    journal = Journal(directory / "journal.jsonl")
+    for step, error in zip(iterations, errors, strict=True):
+        journal.metrics({"val/mse": error, "train/loss": 0.8 * error * random.normal(1, 0.05)}, step=int(step))
+    journal.close()
+    return name
+
+
+def _evaluate(directory: Path, arm: str, clips: np.ndarray, random: np.random.Generator) -> None:
+    observed, truth = clips[:, :OBSERVED], clips[:, OBSERVED:]
+    scores, first = {}, None
+    for seed in range(SEEDS if arm in BLUR else 1):
+        blur = BLUR.get(arm, 0.0) * random.normal(1, 0.015)
+        predicted = predict(truth, blur) if arm in BLUR else np.repeat(observed[:, -1:], HORIZON, axis=1)
+        first = predicted if first is None else first
+        scores[seed] = score(predicted, truth)
+    save_scores(directory, "test", scores)
+    assert first is not None
+    save_strips(directory, observed[:3], truth[:3], first[:3], (0, 1, 2))
+    if arm == "tmu":
+        save_gates(directory, gates(random), SOURCES)
+
+
+def moving_digits(random: np.random.Generator) -> np.ndarray:
+    """(CLIPS, OBSERVED + HORIZON, 1, SIZE, SIZE) float32: two digits that bounce."""
+    images = load_digits().images / 16
+    out = np.zeros((CLIPS, OBSERVED + HORIZON, 1, SIZE, SIZE), np.float32)
+    for clip in out:
+        for _ in range(2):
+            image = np.kron(images[random.integers(len(images))], np.ones((2, 2)))
+            place, speed = random.uniform(0, SIZE - 16, 2), random.uniform(-2, 2, 2)
+            for frame in clip[:, 0]:
+                y, x = np.abs((SIZE - 16) - np.abs((SIZE - 16) - place % (2 * (SIZE - 16)))).round().astype(int)
+                np.maximum(frame[y : y + 16, x : x + 16], image, out=frame[y : y + 16, x : x + 16])
+                place += speed
+    return out
+
+
+def predict(truth: np.ndarray, blur: float) -> np.ndarray:
+    sigma = blur * (0.45 + 0.2 * np.arange(HORIZON))
+    return np.stack([gaussian_filter(truth[:, t], (0, 0, s, s)) for t, s in enumerate(sigma)], axis=1)
+
+
+def score(predicted: np.ndarray, truth: np.ndarray) -> Scores:
+    pairs = FramePairs(predicted.astype(np.float32), truth.astype(np.float32))
+    values = {name: metric.per_frame(pairs) for name, metric in METRICS.items()}
+    return Scores(Statistics.of(values), dict(enumerate(values["strict/mse"].mean(1).tolist())))
+
+
+def gates(random: np.random.Generator) -> np.ndarray:
+    y, x = np.mgrid[:8, :8]
+    maps = [
+        [
+            0.45 + 0.3 * np.exp(-((y - 4 - 3 * np.sin(t / 3 + m)) ** 2 + (x - 4 - 3 * np.cos(t / 3 + m)) ** 2) / 6) - 0.01 * t * m
+            for t in range(19)
+        ]
+        for m in range(len(SOURCES))
+    ]
+    return np.array(maps) + random.normal(0, 0.008, (len(SOURCES), 19, 8, 8))

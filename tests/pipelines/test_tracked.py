@@ -1,0 +1,30 @@
+"""A run's page in MLflow must not stand between the user and the end of the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+
+from pipelines.catalogue import configure, load
+from pipelines.tracked import tracked
+
+
+def test_ctrl_c_ends_the_wait_for_a_server_that_never_answers(tmp_path, capsys):
+    configured = configure(load("zoo-to-target"), "smoke", ())
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+        try:
+            with tracked(tmp_path, "run", configured, f"http://127.0.0.1:{deaf.getsockname()[1]}"):
+                began = time.monotonic()
+                timer.start()
+        finally:
+            timer.cancel()
+            signal.signal(signal.SIGINT, before)
+        assert time.monotonic() - began < 20
+    assert "MLflow does not know all of it yet (stopped by Ctrl-C)" in capsys.readouterr().err

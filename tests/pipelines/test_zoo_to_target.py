@@ -1,0 +1,374 @@
+"""The main pipeline: what it refuses, what its steps' keys hang on, and one whole run with a lab's own model in the zoo."""
+
+import dataclasses
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.imports import import_checkpoint
+from pipelines.report.files import read_gates
+from pipelines.zoo_to_target import PRESETS, ZooToTarget, steps
+from zoocast.dag import Resources, read_record
+from zoocast.errors import ConfigError, DataError, IntegrityError
+from zoocast.identity import override, parse_overrides
+from zoocast.memory.shards import read_manifest
+from zoocast.memory.zoo import AdoptConfig
+from zoocast.nn.predictor import load_predictor
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
+SMOKE = PRESETS["smoke"]()
+ARMS = ("scratch", "finetune.digits-1", "finetune.digits-2", "l2-sp", "tmu")
+
+
+def changed(*items, config=SMOKE):
+    return override(config, parse_overrides(items))
+
+
+def keys(config=SMOKE):
+    return {step.name: step.key for step in steps(config)}
+
+
+# ------------------------------------------------------------------------------------------------------------------- presets
+
+
+def test_smoke_and_laptop_build_their_steps():
+    for preset, seeds in (("smoke", 2), ("laptop", 3)):
+        names = [step.name for step in steps(PRESETS[preset]())]
+        trainings = {f"target.{arm}.seed{k}" for arm in ARMS for k in range(seeds)}
+        evaluations = {f"evaluate.{arm}" for arm in ("copy-last", *ARMS)}
+        sources = {"data.digits-1", "data.digits-2", "source.digits-1", "source.digits-2"}
+        assert set(names) == {"data.target", "rank", "bank", "report", *sources, *trainings, *evaluations}
+        assert names[-1] == "report"
+
+
+def images(path, count=60):
+    """MNIST's digits as it comes: big-endian sizes, then bytes."""
+    size = (28).to_bytes(4, "big")
+    path.write_bytes(b"\0\0\x08\x03" + count.to_bytes(4, "big") + size + size + bytes(range(1, 1 + count)) * 784)
+    return path
+
+
+def test_paper_asks_for_its_data(tmp_path):
+    paper = PRESETS["paper"]()
+    with pytest.raises(ConfigError, match=r"^sources.mnist-1.data.path: names no file; give"):
+        steps(paper)
+    mnist = images(tmp_path / "train-images-idx3-ubyte")
+    with pytest.raises(ConfigError, match=r"^target.data.path: names no file; give"):
+        steps(changed(f"sources.*.data.path={mnist}", config=paper))
+    whole = changed(f"sources.*.data.path={mnist}", f"target.data.path={mnist}", config=paper)
+    made = {step.name: step for step in steps(whole)}
+    assert made["target.tmu.seed2"].resources == Resources(4, 1)
+    assert made["source.mnist-2"].launches == (Resources(4, 1),)
+
+
+# ------------------------------------------------------------------------------------------------------------ what cannot work
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (["sources.1.name=digits-1"], "sources: every source needs a name of its own, but got digits-1, digits-1"),
+        (["sources.0.name=rank"], "sources.digits-1.name: bank, data, rank, target mean something else"),
+        (["sources.0.name=Digits"], "sources.digits-1.name: a source's name is made of a-z"),
+        (["sources.0.model=nowhere"], "sources.digits-1.model: /.*/nowhere holds no network"),
+        (["seeds=0"], "seeds: must be at least 1, but got 0"),
+        (["num_strips=0"], "num_strips: must be at least 1, but got 0"),
+        (["bank_actors=0"], "bank_actors: must be at least 1, but got 0"),
+        (
+            ["observed=0"],
+            r"observed: must leave at least one of the 6 frames in the clips of sources.digits-1 .* got 0; use 1 to 5",
+        ),
+        (
+            ["observed=6"],
+            r"observed: must leave at least one of the 6 frames in the clips of sources.digits-1 .* got 6; use 1 to 5",
+        ),
+        (["observed=5", "target.data.length=5"], "observed: must leave at least one of the 5 frames in the clips of target "),
+        (["target.training.reverse_input=true"], "bank.reversed: must be true when target.training.reverse_input flips time"),
+        (["target.training.reverse_input=true", "bank.mode=online"], "bank.reversed: must be true"),
+        (["bank.splits=test"], "bank.splits: must hold train, which the target distils from, but got .'test',"),
+        (["bank.policy=shared"], "bank.policy: shared feeds the sources the target's own random mask"),
+        (["bank.layers=first", "transfer.tmu.layers=all"], r"bank.layers: the target has transfer units in layers \[1\]"),
+        (["bank.memory=m"], "bank.memory: source digits-1, layer 0 .convlstm. has no memory 'm'"),
+        (["target.predictor.kernel_size=5"], "transfer.warm_start: no source has the target's network"),
+        (["target.predictor.patch_size=3"], "target.predictor.patch_size: must divide .* got 3 for frames of 16x16 pixels"),
+        (["sources.1.predictor.patch_size=3"], "sources.digits-2.predictor.patch_size: must divide .* got 3"),
+        (["target.predictor.decouple=true"], "target.predictor.decouple: memory decoupling needs cell=stlstm"),
+        (["target.predictor.num_sources=1"], "target.predictor.num_sources: a network without tmu distils no sources"),
+        (["target.predictor.cell=convgru", "transfer.warm_start=none"], "target.predictor.tmu: needs a cell with a memory C"),
+        (["target.training.batch_size=3", "target.workers.num_workers=2"], "target.training.batch_size: must be a multiple"),
+        (["sources.*.workers.num_workers=3"], "sources.digits-1.training.batch_size: must be a multiple"),
+        (["transfer.distillation_weight=-1"], "transfer.distillation_weight: must not be negative, but got -1.0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_work_is_said_before_any_work_starts(items, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        steps(changed(*items))
+
+
+def test_a_zoo_needs_a_source():
+    with pytest.raises(ConfigError, match=r"^sources: the zoo needs at least one source, but has none"):
+        dataclasses.replace(SMOKE, sources=())
+    with pytest.raises(ConfigError, match=r"^sources: the zoo needs at least one source"):
+        ZooToTarget()
+
+
+def test_the_target_gets_its_transfer_units_from_one_place():
+    config = dataclasses.replace(SMOKE.target.predictor, tmu=SMOKE.transfer.tmu, num_sources=2)
+    target = dataclasses.replace(SMOKE.target, predictor=config)
+    with pytest.raises(ConfigError, match=r"^target.predictor.tmu: must be none, .* set transfer.tmu instead"):
+        steps(dataclasses.replace(SMOKE, target=target))
+
+
+def test_a_layer_norm_that_takes_the_place_of_another_leaves_no_warm_start():
+    normed = ("sources.*.predictor.layer_norm=true", "target.predictor.layer_norm=true", "transfer.tmu.gate_norm=true")
+    with pytest.raises(ConfigError, match=r"^transfer.warm_start: .*gate_norm .* to start from digits-1, digits-2; set"):
+        steps(changed(*normed))
+    assert "target.tmu.seed0" in keys(changed(*normed, "transfer.warm_start=none"))
+
+
+def test_frames_that_no_metric_can_judge_are_refused(tmp_path):
+    """SSIM looks at windows of 7 x 7 pixels."""
+    np.save(tmp_path / "tiny.npy", np.zeros((6, 60, 4, 4), np.uint8))
+    tiny = changed("target.data=moving-mnist", "target.data.frame_size=4", "target.data.length=6", "target.data.train=8")
+    few = ("target.data.validation=4", "target.data.test=4", f"target.data.path={tmp_path / 'tiny.npy'}")
+    with pytest.raises(ConfigError, match=r"^target.data: SSIM needs frames of at least 7x7 pixels, but got 1x4x4"):
+        steps(changed(*few, config=tiny))
+
+
+# ------------------------------------------------------------------------------------------------------------- steps and keys
+
+
+def test_equal_data_are_built_once():
+    same = ("sources.1.data.num_digits=1", "sources.1.data.seed=1")
+    assert {n for n in keys(changed(*same)) if n.startswith("data.")} == {"data.digits-1", "data.target"}
+    made = {step.name: step for step in steps(changed(*same))}
+    assert made["source.digits-2"].inputs["data"] is made["source.digits-1"].inputs["data"]
+
+
+def test_data_are_equal_when_their_files_are(tmp_path):
+    """A path is no identity: two files may differ under equal settings, and one file may lie in two places."""
+    for name, value in (("a", 1), ("copy", 1), ("b", 2)):
+        np.save(tmp_path / f"{name}.npy", np.full((6, 60, 16, 16), value, np.uint8))
+    mnist = ("data=moving-mnist", "data.frame_size=16", "data.length=6", "data.train=8", "data.validation=4", "data.test=4")
+    switched = [f"{owner}.{item}" for owner in ("sources.*", "target") for item in mnist]
+
+    def built(first, second, target):
+        files = [
+            f"{o}.data.path={tmp_path / f}.npy" for o, f in (("sources.0", first), ("sources.1", second), ("target", target))
+        ]
+        return {name for name in keys(changed(*files, config=changed(*switched))) if name.startswith("data.")}
+
+    assert built("a", "copy", "a") == {"data.digits-1"}
+    assert built("a", "b", "b") == {"data.digits-1", "data.digits-2"}
+    (tmp_path / "b.npy").unlink()
+    with pytest.raises(DataError, match=r"b.npy"):
+        built("a", "b", "a")
+
+
+def test_where_work_runs_changes_no_key():
+    elsewhere = changed(
+        "sources.*.workers.num_workers=2",
+        "sources.*.workers.cpus_per_worker=3",
+        "sources.*.workers.max_failures=7",
+        "target.workers.num_workers=2",
+        "target.workers.gpus_per_worker=1",
+        "bank_actors=5",
+    )
+    assert keys(elsewhere) == keys()
+    held = {step.name: step for step in steps(elsewhere)}
+    assert (held["source.digits-1"].resources, held["source.digits-1"].launches) == (Resources(0), (Resources(3),) * 2)
+    assert (held["target.tmu.seed0"].resources, held["target.tmu.seed0"].launches) == (Resources(0), (Resources(1, 1),) * 2)
+
+
+SEEDS = ("seed0", "seed1")
+TRAINED = {f"target.{arm}.{seed}" for arm in ARMS for seed in SEEDS} | {f"evaluate.{arm}" for arm in ARMS}
+
+
+def of(*arms):
+    return {name for name in TRAINED if any(name.startswith((f"target.{arm}.", f"evaluate.{arm}")) for arm in arms)}
+
+
+@pytest.mark.parametrize(
+    ("item", "touched"),
+    [
+        (
+            "sources.digits-1.training.learning_rate=0.5",
+            {"source.digits-1", "rank", "bank", "report"} | of("l2-sp", "tmu", "finetune.digits-1"),
+        ),
+        ("target.training.learning_rate=0.5", {"report"} | TRAINED),
+        ("l2sp.weight=0.5", {"report"} | of("l2-sp")),
+        # Many transfers are tried against one bank.
+        ("transfer.tmu.combine=residual", {"report"} | of("tmu")),
+        ("transfer.distillation_weight=0.5", {"report"} | of("tmu")),
+        ("bank.dtype=float32", {"bank", "report"} | of("tmu")),
+        ("seeds=3", {"report", *(f"evaluate.{arm}" for arm in ARMS)}),
+    ],
+)
+def test_a_setting_changes_the_keys_of_what_hangs_on_it_and_no_others(item, touched):
+    before, after = keys(), keys(changed(item))
+    assert {name for name in before if before[name] != after[name]} == touched
+
+
+def test_a_bank_that_nothing_reads_is_not_built():
+    for item in ("bank.mode=online", "transfer.distillation_weight=0"):
+        made = {step.name: step for step in steps(changed(item))}
+        assert "bank" not in made
+        assert set(made["target.tmu.seed0"].inputs) == {"data", "rank", "digits-1", "digits-2"}
+
+
+def test_arms_follow_from_which_sources_fit():
+    other = steps(changed("sources.0.predictor.hidden_channels=4,4"))
+    assert [s.name for s in other if s.name.startswith("target.finetune")] == [f"target.finetune.digits-2.{s}" for s in SEEDS]
+    alone = {s.name for s in steps(changed("target.predictor.kernel_size=5", "transfer.warm_start=none"))}
+    assert {n for n in alone if n.startswith("target.")} == {f"target.{arm}.{s}" for arm in ("scratch", "tmu") for s in SEEDS}
+    assert other[-1].config.notes == ("Not finetuned from digits-1: another network than the target's.",)
+
+
+# ------------------------------------------------------------------------------------------------------- one whole run, for real
+
+
+@pytest.fixture(scope="module")
+def imported(shell, tmp_path_factory):
+    """A released ConvLSTM, imported; the settings that the command then says to type."""
+    models = tmp_path_factory.mktemp("models")
+    done = shell.run("import", str(GOLDENS / "convlstm.ckpt"), "--as", "lab", "--image-size", "16", "-o", str(models))
+    assert done.returncode == 0, done.stderr
+    words = shlex.split(done.stdout.splitlines()[-1].partition(": ")[2])
+    assert words[:4] == ["pipelines", "run", "zoo-to-target", "-S"]
+    return words[4:]
+
+
+@pytest.fixture(scope="module")
+def arguments(imported, tmp_path_factory):
+    """The smallest run with a network from elsewhere, which the target starts from, and a source of another kind."""
+    gru = ("sources.1.name=gru", "sources.1.predictor.cell=convgru", "sources.1.predictor.hidden_channels=6,6")
+    chosen = (*imported, *gru, "target.predictor.patch_size=2")
+    return "run", "zoo-to-target", "--preset", "smoke", "-S", *chosen, "--root", str(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def finished(shell, arguments):
+    with shell.start(*arguments) as process:
+        try:
+            out, err = process.communicate(timeout=280)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture
+def folders(finished, arguments):
+    """Folders of the finished steps, by name."""
+    assert finished.returncode == 0, finished.stderr
+    return {read_record(path).name: path for path in (Path(arguments[-1]) / "steps").iterdir()}
+
+
+def test_the_smoke_preset_runs_to_its_report(finished, folders):
+    expected = {
+        *("data.target", "data.gru", "source.lab", "source.gru", "rank", "bank", "report", "evaluate.copy-last"),
+        *(f"target.{arm}.{seed}" for arm in ("scratch", "finetune.lab", "l2-sp", "tmu") for seed in SEEDS),
+        *(f"evaluate.{arm}" for arm in ("scratch", "finetune.lab", "l2-sp", "tmu")),
+    }
+    assert set(folders) == expected
+    result = json.loads((folders["report"] / "result.json").read_text())
+    assert [row[0] for row in result["rows"]] == ["copy-last", "scratch", "finetune.lab", "l2-sp", "tmu"]
+    assert "Not finetuned from gru: another network than the target's." in result["notes"]
+    table = (folders["report"] / "table.md").read_text()
+    assert all(f"| {arm} " in table for arm in ("copy-last", "scratch", "finetune.lab", "l2-sp", "tmu"))
+    page = (folders["report"] / "report.html").read_text()
+    assert result["headline"].partition(". ")[0] in page
+    assert finished.stdout.splitlines()[0] == result["headline"]
+    assert str(folders["report"] / "report.html") in finished.stdout
+
+
+def test_the_target_distils_from_the_adopted_network_and_from_one_unlike_itself(folders):
+    adopted = load_predictor(folders["source.lab"] / "model")
+    assert (adopted.config.hidden_channels, adopted.config.patch_size) == ((8, 8), 2)
+    assert read_record(folders["rank"]).result["best"] == "lab"
+    target = load_predictor(folders["target.tmu.seed0"] / "model")
+    assert target.config.num_sources == 2
+    # Each source with its own memory, channels and maps, of two layers at five steps: 16 / 2 and 16 / 4 pixels.
+    stored = {s.name: [(c.memory, c.shape) for c in s.columns] for s in read_manifest(folders["bank"] / "bank").recipe.sources}
+    assert stored == {"lab": [("c", (5, 8, 8, 8))] * 2, "gru": [("h", (5, 6, 4, 4))] * 2}
+    gates = read_gates(folders["evaluate.tmu"])
+    assert gates.sources == ("lab", "gru")
+    assert gates.values.shape == (2, 5, 8, 8)
+
+
+def test_a_second_run_does_nothing(finished, shell, arguments):
+    again = shell.run(*arguments)
+    assert (again.returncode, again.stdout) == (0, finished.stdout)
+    assert re.fullmatch(r"nothing to do: all 20 steps were done before\n", again.stderr)
+
+
+def test_no_process_used_more_threads_than_it_was_given(folders):
+    trained = 0
+    for path in folders.values():
+        record = read_record(path)
+        if "threads" in record.result:
+            trained += 1
+            given = max([record.resources["num_cpus"], *(launched["num_cpus"] for launched in record.resources["launches"])])
+            assert record.result["threads"] <= given, record.name
+    assert trained == 9  # one source and four arms with two seeds
+
+
+def test_mlflow_holds_the_run_its_steps_and_their_models(folders, arguments, monkeypatch):
+    from zoocast.tracking.store import connect, locate
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = connect(locate(Path(arguments[-1])))
+    experiment = client.get_experiment_by_name("zoo-to-target")
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    children = {r.info.run_name: r for r in runs if r is not parent}
+    assert set(children) == set(folders)
+    assert len(runs) == len(folders) + 1
+    assert {r.data.tags["mlflow.parentRunId"] for r in children.values()} == {parent.info.run_id}
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    assert parent.data.metrics["strict_mse/tmu"] > 0
+    assert "| tmu " in parent.data.tags["mlflow.note.content"]
+    for source in ("source-lab", "source-gru"):
+        assert client.get_model_version_by_alias(source, "ready").status == "READY"
+    arms = {f"target-{arm}" for arm in ("scratch", "finetune-lab", "l2-sp", "tmu")}
+    assert arms <= {model.name for model in client.search_registered_models()}
+
+
+# ------------------------------------------------------------------------------------------------------ a network from elsewhere
+
+
+def test_an_adopted_network_needs_no_clips_and_ignores_its_training(imported):
+    config = changed(*imported, "target.predictor.patch_size=2")
+    made = {step.name: step for step in steps(config)}
+    assert isinstance(made["source.lab"].config, AdoptConfig)
+    assert made["source.lab"].inputs == {}
+    assert "data.lab" not in made
+    assert config.startable == ("lab",)
+    retrained = changed("sources.lab.training.iterations=1", "sources.lab.data.length=3", config=config)
+    assert {n: k for n, k in keys(retrained).items() if n != "report"} == {n: k for n, k in keys(config).items() if n != "report"}
+
+
+def test_another_network_or_a_damaged_one_is_noticed(imported, tmp_path):
+    folder = Path(imported[1].partition("=")[2])
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in folder.iterdir():
+        (moved / path.name).write_bytes(path.read_bytes())
+    here = changed(*imported, "transfer.warm_start=none")
+    assert keys(changed(f"sources.lab.model={moved}", config=here)) == keys(here)
+    import_checkpoint(GOLDENS / "tmu_source2.ckpt", "other", tmp_path, "16", channels=1, patch_size=None)
+    assert keys(changed(f"sources.lab.model={tmp_path / 'other'}", config=here))["source.lab"] != keys(here)["source.lab"]
+    for name, message in (
+        ("predictor.safetensors", "its checksum is not the one"),
+        ("predictor.json", "it is not what was written"),
+    ):
+        whole = (moved / name).read_bytes()
+        (moved / name).write_bytes(whole.replace(b"8", b"9"))
+        with pytest.raises(IntegrityError, match=message):
+            steps(changed(f"sources.lab.model={moved}", config=here))
+        (moved / name).write_bytes(whole)

@@ -1,0 +1,3 @@
+"""A module that is no pipeline."""
+
+SUMMARY = "nothing"
