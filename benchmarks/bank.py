@@ -1,0 +1,191 @@
+"""How fast a memory bank is read and built, as ratios to what the machine can do, and that a reader's memory does not grow.
+
+    python benchmarks/bank.py [read] [build] [memory]
+
+What is compared is measured turn by turn in one run, so that other work on the machine hits both alike; figures are medians.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from zoocast.cluster import connect
+from zoocast.data.splits import Split
+from zoocast.data.store import ClipStore, write_store
+from zoocast.frames import FrameShape
+from zoocast.memory.bank import StoredBank
+from zoocast.memory.build import build_bank
+from zoocast.memory.frozen import fixed_feed, load_sources, run_source
+from zoocast.memory.shards import (
+    SCHEMA_VERSION,
+    Column,
+    Manifest,
+    Recipe,
+    Shard,
+    StoredSource,
+    StoredSplit,
+    read_manifest,
+    write_manifest,
+    write_shard,
+)
+from zoocast.memory.taps import BankConfig, Tap
+from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
+from zoocast.storage import human_bytes
+
+BATCH = 16
+TAP = Tap(0, "c", (0, 0, 0))
+
+
+def random_bank(directory: Path, shape: tuple[int, int, int, int], clips: int) -> StoredBank:
+    """A finished bank of one source with `clips` rows of random float16 numbers."""
+    column = Column(layer=TAP.layer, memory=TAP.memory, reversed=False, shape=shape)
+    recipe = Recipe(
+        config=BankConfig(),
+        observed=1,
+        clips_digest="",
+        sources=(StoredSource(name="random", digest="", columns=(column,)),),
+        splits=(StoredSplit(name="train", clips=clips),),
+    )
+    rows, batch = recipe.shard_rows(0), recipe.batch_rows(0)
+    block = torch.randn(batch, *shape).half()
+    shards = []
+    for start in range(0, clips, rows):
+        stop = min(start + rows, clips)
+        batches = [{column.name: block[: min(batch, stop - first)]} for first in range(start, stop, batch)]
+        size, sha256 = write_shard(directory / f"{start}.arrow", [column], batches)
+        shards.append(
+            Shard(file=f"{start}.arrow", source=0, split="train", start=start, rows=stop - start, bytes=size, sha256=sha256)
+        )
+    write_manifest(directory, Manifest(schema_version=SCHEMA_VERSION, recipe=recipe, shards=tuple(shards)))
+    return open_random(directory)
+
+
+def open_random(directory: Path) -> StoredBank:
+    return StoredBank(directory, read_manifest(directory), [{0: TAP}])
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def read() -> None:
+    """Random batches of 16 against one thread's memcpy of as many bytes."""
+    for name, shape in (("laptop", (19, 32, 8, 8)), ("papers", (19, 64, 16, 16))):
+        with tempfile.TemporaryDirectory() as folder:
+            read_one(name, random_bank(Path(folder), shape, 1024), 1024, int(np.prod(shape)) * 2)
+
+
+def read_one(name: str, bank: StoredBank, clips: int, row_bytes: int) -> None:
+    first = seconds(lambda: [bank.memories("train", torch.tensor([clip])) for clip in range(clips)])
+    print(
+        f"read {name}: first use of {human_bytes(clips * row_bytes)}, with checksums: {clips * row_bytes / first / 1e9:.2f} GB/s"
+    )
+    source, target = np.ones((clips, row_bytes), np.uint8), np.ones((BATCH, row_bytes), np.uint8)
+    rng, gathers, copies = np.random.default_rng(0), [], []
+    for _ in range(400):
+        indices, start = torch.from_numpy(rng.integers(0, clips, BATCH)), int(rng.integers(0, clips - BATCH))
+        gathers.append(seconds(functools.partial(bank.memories, "train", indices)))
+        copies.append(seconds(functools.partial(np.copyto, target, source[start : start + BATCH])))
+    gather, copy = statistics.median(gathers), statistics.median(copies)
+    print(
+        f"read {name}: batches of {BATCH} x {human_bytes(row_bytes)}: {BATCH * row_bytes / gather / 1e9:.1f} GB/s,"
+        f" memcpy {BATCH * row_bytes / copy / 1e9:.1f} GB/s, ratio {copy / gather:.0%} (at least 60 %)"
+    )
+
+
+def build() -> None:
+    """Building with one Ray actor against the sources' own forward speed in one thread, laptop size."""
+    frames, length, observed, clips = FrameShape(channels=1, height=32, width=32), 20, 10, 512
+    rng = np.random.default_rng(0)
+    config = BankConfig(policy="free_run")
+    target = PredictorConfig()
+    with tempfile.TemporaryDirectory() as folder, connect("local", num_cpus=2):
+        root = Path(folder)
+        splits: dict[Split, list[np.ndarray]] = {
+            "train": [rng.integers(0, 256, (length, 1, 32, 32)).astype(np.uint8) for _ in range(clips)],
+            "validation": [np.zeros((length, 1, 32, 32), np.uint8)],
+            "test": [np.zeros((length, 1, 32, 32), np.uint8)],
+        }
+        write_store(root / "clips", splits, shape=frames, length=length, dtype="uint8", generator={"name": "noise"})
+        sources = []
+        for name, source in (("convlstm", PredictorConfig()), ("stlstm", PredictorConfig(cell="stlstm"))):
+            (root / name).mkdir()
+            save_predictor(Predictor(source, frames), root / name)
+            sources.append((name, root / name))
+        train = ClipStore.open(root / "clips").split("train")
+        loaded = load_sources(config, sources, frames, target)
+
+        def forward() -> None:
+            """All that the actor runs after its first file, which holds 128 clips of the first source."""
+            for source, start in zip(loaded, (128, 0), strict=True):
+                for first in range(start, clips, config.batch_size):
+                    batch = train.clips(range(first, first + config.batch_size))
+                    run_source(source.predictor, source.taps.values(), batch, fixed_feed(config, len(batch), observed, length))
+
+        def bank(number: int, told: list[float]) -> None:
+            build_bank(
+                config,
+                sources=sources,
+                clips=root / "clips",
+                observed=observed,
+                target=target,
+                directory=root / f"bank-{number}",
+                num_actors=1,
+                progress=lambda _fraction, _message: told.append(time.perf_counter()),
+            )
+
+        forwards, whole, warm = [], [], []
+        for number in range(3):
+            forwards.append(seconds(forward))
+            told: list[float] = []
+            whole.append(seconds(functools.partial(bank, number, told)))
+            warm.append(told[-1] - told[1])  # told[0] is the size, told[1] the first file
+        speed, steady = ((2 * clips - 128) / statistics.median(times) for times in (forwards, warm))
+        cold = 2 * clips / statistics.median(whole)
+        print(f"build: the sources' own forward in one thread: {speed:.0f} clips/s")
+        print(f"build: one actor, once it runs: {steady:.0f} clips/s, ratio {steady / speed:.0%} (at least 70 %)")
+        print(f"build: one actor, from nothing: {cold:.0f} clips/s, ratio {cold / speed:.0%} (starts a process and loads torch)")
+
+
+def memory() -> None:
+    """Anonymous memory of a process that has read all of a bank, for banks of growing size."""
+    for clips in (128, 512, 2048):
+        with tempfile.TemporaryDirectory() as folder:
+            random_bank(Path(folder), (19, 64, 16, 16), clips)
+            command = [sys.executable, __file__, "reader", folder, str(clips)]
+            print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
+
+
+def reader(folder: str, clips: str) -> None:
+    """The process that `memory` measures."""
+    bank, payload = open_random(Path(folder)), int(clips) * 19 * 64 * 16 * 16 * 2
+    for first in range(0, int(clips), BATCH):
+        bank.memories("train", torch.arange(first, first + BATCH))
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(f"memory: bank of {human_bytes(payload)}, all of it read: RssAnon {int(status['RssAnon'].split()[0]) / 1024:.0f} MiB")
+
+
+def main(arguments: list[str]) -> None:
+    torch.set_num_threads(1)
+    if arguments[:1] == ["reader"]:
+        reader(*arguments[1:])
+        return
+    parts = {"read": read, "build": build, "memory": memory}
+    for name in arguments or parts:
+        parts[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

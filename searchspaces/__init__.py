@@ -1,0 +1,1 @@
+"""What Ray Tune may vary: dotted config fields and their distributions."""

@@ -1,0 +1,31 @@
+"""The shape of the repository that other things rely on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_platform_is_a_source_root_and_never_a_package():
+    # platform/__init__.py would shadow the standard library: torch fails to import and Ray workers hang without an error.
+    assert not (ROOT / "platform" / "__init__.py").exists()
+
+
+def test_the_standard_library_wins_from_the_repository_root():
+    code = "import platform; print(platform.python_version())"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == sys.version.split()[0].rstrip("+")
+
+
+def test_every_package_is_in_the_wheel():
+    import tomllib
+
+    declared = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {
+        ".".join(path.parent.relative_to(base).parts)
+        for base in (ROOT / "platform", ROOT)
+        for top in ("zoocast", "pipelines", "searchspaces")
+        for path in (base / top).rglob("__init__.py")
+    }
+    assert declared == found
