@@ -23,7 +23,7 @@ from zoocast.memory.build import build_bank
 from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor
 from zoocast.storage import require_free_space, write_atomically
 from zoocast.tracking import Journal
-from zoocast.training import MODEL_FOLDER, use_threads
+from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
 from zoocast.transfer import BANK_FOLDER
 
 SUMMARY = ("strict/mse", "strict/ssim")
@@ -68,9 +68,7 @@ class BuildBankConfig:
     observed: int
     sources: tuple[str, ...]
     target: PredictorConfig
-    num_actors: int = setting(2, identity=False)
-    cpus_per_actor: int = setting(1, identity=False)
-    gpus_per_actor: float = setting(0.0, identity=False)
+    workers: WorkerConfig = setting(WorkerConfig(), identity=False)
 
 
 def build_memories(context: StepContext) -> dict[str, Any]:
@@ -84,9 +82,10 @@ def build_memories(context: StepContext) -> dict[str, Any]:
             observed=config.observed,
             target=config.target,
             directory=context.directory / BANK_FOLDER,
-            num_actors=config.num_actors,
-            cpus_per_actor=config.cpus_per_actor,
-            gpus_per_actor=config.gpus_per_actor,
+            num_actors=config.workers.num_workers,
+            cpus_per_actor=config.workers.cpus_per_worker,
+            gpus_per_actor=config.workers.gpus_per_worker,
+            max_failures=config.workers.max_failures,
             progress=context.progress,
             should_stop=context.should_stop,
         )
@@ -113,6 +112,7 @@ def evaluate_arm(context: StepContext) -> dict[str, Any]:
     """
     config: EvaluateConfig = context.config
     use_threads(context.resources.num_cpus)
+    device = "cuda" if context.resources.num_gpus else "cpu"
     store = ClipStore.open(context.inputs["data"])
     horizon = store.length - config.observed
     seeds = sorted(int(n.removeprefix("seed")) for n in context.inputs if n.startswith("seed"))
@@ -121,7 +121,7 @@ def evaluate_arm(context: StepContext) -> dict[str, Any]:
         journal.params({"arm": config.arm, "seeds": len(seeds), "observed": config.observed, "horizon": horizon})
         journal.dataset("target", store.digest, context="test")
         for seed in seeds or [0]:
-            predictor = load_predictor(context.inputs[f"seed{seed}"] / MODEL_FOLDER) if seeds else None
+            predictor = load_predictor(context.inputs[f"seed{seed}"] / MODEL_FOLDER, device) if seeds else None
             predict = functools.partial(predictor.predict, horizon=horizon) if predictor else copy_last(horizon)
             if not scores:
                 _keep_pictures(context, predict, predictor, store)
@@ -144,12 +144,13 @@ def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor 
     observed, truth = clips[:, : config.observed], clips[:, config.observed :]
     with torch.inference_mode():
         prediction = predict(observed)
-        save_strips(context.directory, observed.numpy(), truth.numpy(), prediction.numpy(), chosen.tolist())
+        save_strips(context.directory, observed.numpy(), truth.numpy(), prediction.cpu().numpy(), chosen.tolist())
         if predictor is not None and predictor.config.tmu is not None:
             feed = torch.ones(1, store.length - 1)
             feed[:, config.observed :] = 0
-            aux = predictor(clips[:1], feed, aux=("gates",)).aux
-            first_unit = aux[min(aux)][0]
+            device = predictor.head.weight.device
+            aux = predictor(clips[:1].to(device), feed.to(device), aux=("gates",)).aux
+            first_unit = aux[min(aux)][0].cpu()
             save_gates(context.directory, first_unit.mean(2).transpose(0, 1).numpy(), config.sources)
 
 

@@ -69,7 +69,7 @@ class ZooToTarget:
     observed: int = setting(10, "observed frames of every clip; the rest is the horizon")
     seeds: int = setting(3, "trainings of every arm, with seeds 0, 1, ...")
     num_strips: int = setting(4, "test clips whose predictions are kept as pictures")
-    bank_actors: int = setting(2, "processes of one CPU each that compute the bank", identity=False)
+    bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where the bank is computed", identity=False)
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -77,7 +77,7 @@ class ZooToTarget:
         names = [s.name for s in self.sources]
         if len(set(names)) < len(names):
             raise ConfigError("sources", f"every source needs a name of its own, but got {', '.join(names)}")
-        for name in ("seeds", "num_strips", "bank_actors"):
+        for name in ("seeds", "num_strips"):
             if getattr(self, name) < 1:
                 raise ConfigError(name, f"must be at least 1, but got {getattr(self, name)}")
         if self.reads_bank and self.target.training.reverse_input and not self.bank.reversed:
@@ -150,9 +150,8 @@ def steps(config: ZooToTarget) -> tuple[Step, ...]:
     data: dict[str, Step] = {}
     zoo = {source.name: _source(source, config, data) for source in config.sources}
     target_data = _clips("target", config.target.data, data)
-    rank = Step(
-        "rank", rank_sources, RankConfig(observed=config.observed, target=config.target.predictor), {"data": target_data, **zoo}
-    )
+    ranking = RankConfig(observed=config.observed, target=config.target.predictor)
+    rank = Step("rank", rank_sources, ranking, {"data": target_data, **zoo}, resources=_held(config.target.workers))
     bank = {"bank": _bank(config, target_data, zoo)} if config.reads_bank and config.bank.mode == "stored" else {}
     evaluations = {"copy-last": _evaluation("copy-last", config, target_data, {})}
     for arm, method in config.methods().items():
@@ -200,9 +199,11 @@ def _bank(config: ZooToTarget, data: Step, zoo: dict[str, Step]) -> Step:
         observed=config.observed,
         sources=tuple(zoo),
         target=config.target.predictor,
-        num_actors=config.bank_actors,
+        workers=config.bank_workers,
     )
-    return Step("bank", build_memories, build, {"data": data, **zoo}, resources=Resources(0), launches=(Resources(1),))
+    # It begins as soon as one of its actors has room, and the others join when they have.
+    held = (_held(config.bank_workers),)
+    return Step("bank", build_memories, build, {"data": data, **zoo}, resources=Resources(0), launches=held)
 
 
 def _training(arm: str, method: Method, seed: int, config: ZooToTarget, inputs: dict[str, Step]) -> Step:
@@ -231,7 +232,8 @@ def _training(arm: str, method: Method, seed: int, config: ZooToTarget, inputs: 
 def _evaluation(arm: str, config: ZooToTarget, data: Step, trained: dict[str, Step]) -> Step:
     names = tuple(s.name for s in config.sources) if arm == "tmu" else ()
     evaluate = EvaluateConfig(arm=arm, observed=config.observed, num_strips=config.num_strips, sources=names)
-    return Step(f"evaluate.{arm}", evaluate_arm, evaluate, {"data": data, **trained})
+    held = _held(config.target.workers) if trained else Resources()
+    return Step(f"evaluate.{arm}", evaluate_arm, evaluate, {"data": data, **trained}, resources=held)
 
 
 def _report(config: ZooToTarget, evaluations: dict[str, Step]) -> Step:
@@ -327,6 +329,7 @@ def paper() -> ZooToTarget:
             workers=workers,
         ),
         bank=BankConfig(reversed=True),
+        bank_workers=dataclasses.replace(workers, num_workers=2),
     )
 
 

@@ -78,7 +78,7 @@ def test_paper_asks_for_its_data(tmp_path):
         (["sources.0.model=nowhere"], "sources.digits-1.model: /.*/nowhere holds no network"),
         (["seeds=0"], "seeds: must be at least 1, but got 0"),
         (["num_strips=0"], "num_strips: must be at least 1, but got 0"),
-        (["bank_actors=0"], "bank_actors: must be at least 1, but got 0"),
+        (["bank_workers.num_workers=0"], "bank_workers.num_workers: must be at least 1, but got 0"),
         (
             ["observed=0"],
             r"observed: must leave at least one of the 6 frames in the clips of sources.digits-1 .* got 0; use 1 to 5",
@@ -178,7 +178,7 @@ def test_where_work_runs_changes_no_key():
         "sources.*.workers.max_failures=7",
         "target.workers.num_workers=2",
         "target.workers.gpus_per_worker=1",
-        "bank_actors=5",
+        "bank_workers.num_workers=5",
     )
     assert keys(elsewhere) == keys()
     held = {step.name: step for step in steps(elsewhere)}

@@ -39,8 +39,6 @@ from zoocast.storage import human_bytes, require_free_space, sha256_file, write_
 
 __all__ = ["build_bank", "make_recipe"]
 
-RESTARTS = 3
-
 
 def make_recipe(config: BankConfig, sources: Sequence[FrozenSource], store: ClipStore, observed: int) -> Recipe:
     """All that the bank's numbers depend on; known before anything is computed."""
@@ -205,6 +203,7 @@ def build_bank(
     num_actors: int,
     cpus_per_actor: int = 1,
     gpus_per_actor: float = 0.0,
+    max_failures: int = 3,
     progress: Callable[[float, str], None] = lambda _fraction, _message: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Manifest:
@@ -222,6 +221,7 @@ def build_bank(
         num_actors: how many sources run at the same time; each takes its resources as soon as the cluster has them.
         cpus_per_actor: CPUs, and threads, of each.
         gpus_per_actor: GPUs of each; the sources run there.
+        max_failures: deaths of each actor that are survived.
         progress: told the fraction that is done, and first of all the size.
         should_stop: asked about twice a second.
 
@@ -249,7 +249,7 @@ def build_bank(
     _require_cluster(cpus_per_actor, gpus_per_actor)
     arguments = (recipe, list(sources), clips, target, directory, cpus_per_actor, "cuda" if gpus_per_actor else "cpu")
     resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
-    shards = _run(arguments, resources, jobs, min(num_actors, len(jobs)), progress, should_stop)
+    shards = _run(arguments, resources, max_failures, jobs, min(num_actors, len(jobs)), progress, should_stop)
     manifest = Manifest(schema_version=SCHEMA_VERSION, recipe=recipe, shards=tuple(shards[job] for job in jobs))
     _sweep(directory, {directory / job.file for job in jobs} | {_note(directory / job.file) for job in jobs})
     write_manifest(directory, manifest)
@@ -296,6 +296,7 @@ def _require_cluster(cpus: float, gpus: float) -> None:
 def _run(
     arguments: tuple[Any, ...],
     resources: dict[str, float],
+    max_failures: int,
     jobs: Sequence[_Job],
     num_actors: int,
     progress: Callable[[float, str], None],
@@ -306,7 +307,7 @@ def _run(
     from ray.exceptions import RayActorError, RayTaskError
 
     # A file is written under another name first, so doing a job again after a death does no harm.
-    builder = ray.remote(_Builder).options(**resources, max_restarts=RESTARTS, max_task_retries=RESTARTS)
+    builder = ray.remote(_Builder).options(**resources, max_restarts=max_failures, max_task_retries=max_failures)
     actors = [builder.remote(*arguments) for _ in range(num_actors)]
     waiting: dict[Any, tuple[Any, _Job | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
     todo = list(reversed(jobs))
@@ -329,7 +330,7 @@ def _run(
             raise error.cause from None
         raise
     except RayActorError as error:
-        raise InfrastructureError(f"an actor that builds the bank died {RESTARTS + 1} times; last: {error}") from None
+        raise InfrastructureError(f"an actor that builds the bank died {max_failures + 1} times; last: {error}") from None
     finally:
         for actor in actors:
             ray.kill(actor)

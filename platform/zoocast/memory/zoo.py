@@ -228,7 +228,7 @@ def rank_sources(context: StepContext) -> dict[str, Any]:
     errors: dict[str, float] = {}
     fitting: list[str] = []
     for name in sorted(n for n in context.inputs if n != "data"):
-        source = load_source(context.inputs[name])
+        source = load_source(context.inputs[name], "cuda" if context.resources.num_gpus else "cpu")
         if not _sees(source, store.shape):
             continue
         predict = functools.partial(source.predict, horizon=horizon)

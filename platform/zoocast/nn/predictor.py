@@ -177,8 +177,12 @@ class Predictor(nn.Module):
         return self._unroll(clips, feed, collect or {}, aux)
 
     def predict(self, observed: Tensor, horizon: int) -> Tensor:
-        """The `horizon` frames that follow: (B, To, C, H, W) to (B, horizon, C, H, W), not clipped, without gradients."""
+        """The `horizon` frames that follow: (B, To, C, H, W) to (B, horizon, C, H, W), not clipped, without gradients.
+
+        Observed frames from any device are taken to the network's; the prediction stays there.
+        """
         batch, seen = observed.shape[:2]
+        observed = observed.to(self.head.weight.device)
         with torch.no_grad():
             return self._unroll(observed, free_run(batch, seen, seen + horizon), {}, ()).frames[:, seen - 1 :]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -154,12 +155,8 @@ class _Run:
             )
         # Every worker reads the whole split: they then agree on the best weights without a message.
         predictor, horizon = self.state.objective.predictor, self.validation.length - self.observed
-        error = validation_error(
-            lambda seen: predictor.predict(seen.to(self.worker.device), horizon),
-            self.validation,
-            observed=self.observed,
-            horizon=horizon,
-        )
+        predict = functools.partial(predictor.predict, horizon=horizon)
+        error = validation_error(predict, self.validation, observed=self.observed, horizon=horizon)
         self.state.keep_if_best(error)
         if self.worker.rank == 0:
             values = {f"train/{k}": v for k, v in means.items()}
@@ -174,7 +171,7 @@ class _Run:
         self.drawn = due
         clip = self.validation.clips([0])
         seen, truth = clip[:, : self.observed], clip[0, self.observed :]
-        predicted = self.state.objective.predictor.predict(seen.to(self.worker.device), len(truth))[0].float().cpu()
+        predicted = self.state.objective.predictor.predict(seen, len(truth))[0].float().cpu()
         picture = prediction_strip(seen[0].numpy(), truth.numpy(), predicted.clamp(0, 1).numpy())
         self.journal.image("val/strip", picture, step=self.state.iteration)
 
