@@ -32,7 +32,8 @@ clean:
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or newer, or say make PYTHON=/path/to/python"; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed, but $(PYTHON) is $$($(PYTHON) -V); say make PYTHON=python3.11"; exit 2; }
-	rm -rf .venv
-	$(PYTHON) -m venv .venv || { echo "error: no venv module; on Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $(STAMP)
+	@echo "installing the packages of constraints.txt into .venv: a few minutes, once" >&2
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv || { echo "error: no venv module; on Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)

@@ -1,7 +1,9 @@
 """The shape of the repository that other things rely on."""
 
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,3 +31,14 @@ def test_every_package_is_in_the_wheel():
         for path in (base / top).rglob("__init__.py")
     }
     assert declared == found
+
+
+def test_every_package_that_set_up_installs_is_pinned():
+    pinned = {normal(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    # These come with the interpreter, or are this project.
+    installed = {normal(d.metadata["Name"]) for d in metadata.distributions()} - {"pip", "setuptools", "wheel", "zoocast"}
+    assert sorted(installed - pinned) == []
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -251,8 +251,15 @@ def _settings(data: ReportData) -> str:
                 f"<td class=meaning>{escape(item.help)}</td></tr>"
             )
 
+    paths = {item.path for item in data.settings}
+
+    def group_of(item: Setting) -> str:
+        """Settings of one source of several stand together, apart from the next source's."""
+        owner = ".".join(item.path.split(".")[:2])
+        return owner if f"{owner}.name" in paths else item.path.split(".")[0]
+
     out = []
-    for group, grouped in groupby(data.settings, key=_setting_group):
+    for group, grouped in groupby(data.settings, key=group_of):
         items = list(grouped)
         out.append(
             f'<details><summary><code>{escape(group)}</code><span class="count">{len(items)}'
@@ -262,12 +269,6 @@ def _settings(data: ReportData) -> str:
             "</table></div></details>"
         )
     return "".join(out)
-
-
-def _setting_group(setting: Setting) -> str:
-    """Settings of one source of several stand together, apart from the next source's."""
-    parts = setting.path.split(".")
-    return ".".join(parts[:2]) if len(parts) > 3 else parts[0]
 
 
 def _value(value: object) -> str:
