@@ -26,7 +26,7 @@ from zoocast.tracking import Journal
 from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
 from zoocast.transfer import BANK_FOLDER
 
-SUMMARY = ("strict/mse", "strict/ssim")
+PAGE_METRICS = ("strict/mse", "strict/ssim")
 """Metrics of every arm that the pipeline run's own page in MLflow shows."""
 
 __all__ = [
@@ -178,6 +178,8 @@ def make_report(context: StepContext) -> dict[str, Any]:
     )
     write_report(data, context.directory)
     write_atomically(context.directory / "table.md", table_markdown(data))
-    means = {f"{name.replace('/', '_')}/{arm}": float(np.mean(v)) for name in SUMMARY for arm, v in data.scores[name].items()}
+    means = {
+        f"{name.replace('/', '_')}/{arm}": float(np.mean(v)) for name in PAGE_METRICS for arm, v in data.scores[name].items()
+    }
     against = {f"tmu_minus/{d.other}": d.mean for d in data.differences}
     return {"headline": data.headline, **means, **against}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.catalogue import summaries
+from pipelines.catalogue import load, summaries
 from pipelines.command import invoke
 from pipelines.driver import Request
 from pipelines.options import spread
@@ -159,6 +159,10 @@ def test_list_reads_summaries_without_importing(command):
     assert (code, err) == (0, "")
     assert json.loads(out) == [{"name": name, "summary": summary} for name, summary in summaries().items()]
     assert "zoo-to-target" in summaries()
+
+
+def test_all_that_is_listed_can_be_run():
+    assert {name: load(name).summary for name in summaries()} == dict(summaries())
 
 
 def test_show_tells_steps_presets_and_settings(command):
