@@ -14,7 +14,18 @@ from typing import Any
 
 from zoocast.tracking.journal import Status, read_journal
 from zoocast.tracking.ledger import PIPELINE, Ledger, Line, Position
-from zoocast.tracking.server import JOURNAL, KEY, RUN, STEP, Point, Refused, Server, is_refusal
+from zoocast.tracking.server import (
+    BEST_ERROR,
+    JOURNAL,
+    KEY,
+    RUN,
+    STEP,
+    VALIDATION_ERROR,
+    Point,
+    Refused,
+    Server,
+    is_refusal,
+)
 
 __all__ = ["Courier", "Round"]
 
@@ -34,6 +45,7 @@ class Parcel:
     params: dict[str, str] = dataclasses.field(default_factory=dict)
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
     files: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    parts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     said: Status | None = None
     time: int | None = None
 
@@ -93,7 +105,7 @@ class Courier:
             self.position = Position(journal=identity, experiment_id=self.server.experiment_id, time=head.get("time"))
             self.position.run_id = self.server.run(self._tags(identity, parent), self.line.name, head.get("time"))
             if self.line.key == PIPELINE:
-                self.server.share_view(self.position.run_id)
+                self.server.share_view(self.position.run_id, VALIDATION_ERROR)
             self._save()
         self._remember(journal)
         self._inode = inode
@@ -136,6 +148,8 @@ class Courier:
             case "rewind":
                 parcel.said = "running"
                 parcel.tags["zoocast.resumed"] = f"from step {entry['step']}"
+            case "child":
+                parcel.parts.append(dict(entry))
             case kind if kind in FILES:
                 parcel.files.append(dict(entry))
 
@@ -164,6 +178,10 @@ class Courier:
             self._one_by_one(parcel)
         for entry in parcel.files:
             self._try(f"{entry['kind']} {entry.get('file') or entry.get('name', '')}", self._say, entry)
+        for entry in parcel.parts:
+            self.ledger.adopt(self.line, entry)
+        if parcel.parts:
+            self.server.share_view(run_id, BEST_ERROR)
         self.position.offset = parcel.end
         self.position.said = parcel.said or self.position.said
         self.position.time = parcel.time or self.position.time
@@ -225,7 +243,7 @@ class Courier:
 
 
 class Round:
-    """Carries all journals of a pipeline run: the run itself first, then its steps as its children, in turns."""
+    """Carries all journals of a pipeline run in turns: the run itself, its steps as its children, their parts as theirs."""
 
     def __init__(self, ledger: Ledger, server: Server, store: str) -> None:
         self.ledger, self.server, self.store = ledger, server, store
@@ -237,25 +255,31 @@ class Round:
         A journal that cannot be delivered does not keep the others, unless the server is gone; it is an error once nothing else
         is left to do.
         """
-        parent = self.ledger.line(PIPELINE)
-        if parent is None:
-            return 0
-        moved, failure, run_id = 0, None, None
-        for line in (parent, *(line for line in list(self.ledger.lines) if line.key != PIPELINE)):
-            courier = self._courier(line)
+        moved, failure = 0, None
+        # A parent's run must be there before its children's.
+        for line in sorted(self.ledger.lines, key=lambda line: (line.key != PIPELINE, line.owner != "")):
+            parent = self._parent(line)
+            if parent == "":
+                continue
             try:
-                moved += courier.carry(run_id)
+                moved += self._courier(line).carry(parent)
             except Exception as error:
                 if not self.server.answers():
                     raise
                 failure = failure or error
-            if line is parent:
-                run_id = courier.position.run_id
-                if not run_id or courier.position.abandoned:
-                    break
         if failure is not None and moved == 0:
             raise failure
         return moved
+
+    def _parent(self, line: Line) -> str | None:
+        """The MLflow run above that of `line`: None for the pipeline run, "" while there is none or when it was deleted."""
+        if line.key == PIPELINE:
+            return None
+        above = self.ledger.line(line.owner or PIPELINE)
+        if above is None or self._parent(above) == "":
+            return ""
+        position = self._courier(above).position
+        return "" if position.abandoned else position.run_id
 
     def _courier(self, line: Line) -> Courier:
         courier = self._couriers.get(line.key)

@@ -68,7 +68,6 @@ class Delivery:
         former = Ledger.load(self.root, run)
         self.ledger = Ledger(self.root, run, experiment, self.store, lines=former.lines if former else [])
         self._tags = dict(tags or {})
-        self._lock = threading.Lock()
         self._closing = threading.Event()
         self._problem = ""
         self._carrier: Round | None = None
@@ -85,13 +84,11 @@ class Delivery:
 
     def started(self, name: str, key: str, directory: Path) -> None:
         """A step begins, or goes on: its journal is, or will be, in `directory` (with or without ``.partial``)."""
-        with self._lock:
-            self.ledger.put(Line(name, key, self.ledger.place(directory), self._tags))
+        self.ledger.put(Line(name, key, self.ledger.place(directory), self._tags))
 
     def finished(self, name: str, key: str, directory: Path, status: Status = "finished") -> None:
         """A step has come to its end, also one that had been done before; it need not have been `started`, nor have a journal."""
-        with self._lock:
-            self.ledger.settle(Line(name, key, self.ledger.place(directory), self._tags), status)
+        self.ledger.settle(Line(name, key, self.ledger.place(directory), self._tags), status)
 
     def state(self) -> Delivered:
         """How far it is, for a display; reads some small files."""
@@ -105,10 +102,8 @@ class Delivery:
         """
         self.journal.status(status)
         self.journal.close()
-        with self._lock:
-            for line in list(self.ledger.lines):
-                if line.settled is None:
-                    self.ledger.settle(line, status if line.key == PIPELINE else "killed")
+        for line in self.ledger.unsettled():
+            self.ledger.settle(line, status if line.key == PIPELINE else "killed")
         self._closing.set()
         self._thread.join(timeout)
         if self._thread.is_alive() and not self._problem:
@@ -174,7 +169,7 @@ class _Store:
             ledger = Ledger.load(found.root, found.run)  # its driver may have said more before it let go
             if not free or ledger is None:
                 return
-            for line in [line for line in ledger.lines if line.settled is None]:
+            for line in ledger.unsettled():
                 ledger.settle(line, "killed")
             carrier = self.round(ledger)
             while not stop() and (moved := carrier.go()):

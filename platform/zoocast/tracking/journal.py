@@ -102,6 +102,13 @@ class Journal:
             raise ValueError(f"MLflow reserves the alias {alias!r} (latest, v1, 1); choose another word")
         self._append("model", file=self._place(directory), name=name, alias=alias, step=int(step))
 
+    def child(self, name: str, directory: Path | str) -> None:
+        """A part of this work that is a run of its own, with a journal in `directory`; `name` is unique in this journal.
+
+        The directory lies inside the journal's. It may be said again, and before the part has written anything.
+        """
+        self._append("child", name=name, file=self._place(directory))
+
     def note(self, markdown: str) -> None:
         """What a reader should see first on the run's page; a later note replaces an earlier one."""
         self._append("note", text=markdown)

@@ -7,6 +7,8 @@ ROOT/delivery/STORE/RUN/KEY.refused what MLflow will never take, and why
 ROOT/delivery/STORE/RUN/complete    nothing is left to say
 
 A finished step may belong to several pipeline runs; each of them has its own line for it, and its own position in its journal.
+A step's journal may name parts of the step that are runs of their own, such as the trials of a search: they get lines as well,
+which share the step's fate.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import contextlib
 import dataclasses
 import json
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zoocast.storage import write_atomically
-from zoocast.tracking.journal import Status
+from zoocast.tracking.journal import Status, read_journal
 from zoocast.tracking.store import exclusive
 
 __all__ = ["JOURNAL_FILE", "PIPELINE", "Ledger", "Line", "Position", "ledgers"]
@@ -33,10 +36,11 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9][\w.\-/]*")
 
 @dataclasses.dataclass
 class Line:
-    """One journal that belongs to the run, that of the run itself or of a step.
+    """One journal that belongs to the run: that of the run itself, of a step, or of a part of a step.
 
     `settled` is what the driver says became of the step; `until` is how much of the journal (bytes) had been written when it was
-    given up: what another run adds to it later is not this run's.
+    given up: what another run adds to it later is not this run's. A part has an `owner`, the key of its step; its `directory` is
+    relative to the step's, and its own journal says how it ended.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Line:
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
     settled: Status | None = None
     until: int | None = None
+    owner: str = ""
 
 
 @dataclasses.dataclass
@@ -80,6 +85,7 @@ class Ledger:
         for word in (self.run, self.experiment):
             if not IDENTIFIER.fullmatch(word):
                 raise ValueError(f"a run and an experiment are named with letters, digits and _ - . /, but got {word!r}")
+        self._turn = threading.RLock()  # the driver and its delivery both write lines
 
     @classmethod
     def load(cls, root: Path, run: str) -> Ledger | None:
@@ -99,13 +105,32 @@ class Ledger:
         """The line of a step, or of the run itself (`PIPELINE`)."""
         return next((line for line in self.lines if line.key == key), None)
 
+    def unsettled(self) -> list[Line]:
+        """The lines of which the driver has not said what became of them; parts are not asked for."""
+        return [line for line in self.lines if line.settled is None and not line.owner]
+
+    def parts(self, line: Line) -> list[Line]:
+        """The lines that a step's journal has named so far."""
+        return [part for part in list(self.lines) if part.owner == line.key]
+
     def put(self, line: Line) -> None:
-        """Add a line, or replace the one of the same key; then write all down."""
+        """Add a line, or replace the one of the same key, and with it how far its parts count; then write all down."""
         if not IDENTIFIER.fullmatch(line.key):
             raise ValueError(f"a step's key holds letters, digits and _ - . /, but got {line.key!r}")
-        place = next((i for i, known in enumerate(self.lines) if known.key == line.key), len(self.lines))
-        self.lines[place : place + 1] = [line]
-        self.save()
+        with self._turn:
+            place = next((i for i, known in enumerate(self.lines) if known.key == line.key), len(self.lines))
+            self.lines[place : place + 1] = [line]
+            for part in self.parts(line):
+                journal = self.journal(part) if line.until is not None else None
+                part.until = journal.stat().st_size if journal is not None else None
+            self.save()
+
+    def adopt(self, owner: Line, entry: Mapping[str, Any]) -> None:
+        """Add the part that a ``child`` entry of the owner's journal names, unless it is known."""
+        with self._turn:
+            key = f"{owner.key}/{entry['name']}"
+            if self.line(key) is None:
+                self.put(Line(entry["name"], key, entry["file"], owner.tags, owner=owner.key))
 
     def place(self, directory: Path) -> str:
         """How a directory is written down: its final name, relative to the root when it is inside, so that both may move."""
@@ -116,6 +141,11 @@ class Ledger:
 
     def journal(self, line: Line) -> Path | None:
         """Where the line's journal is now: a step's directory loses its ``.partial`` when the step is finished."""
+        if line.owner:
+            owner = self.line(line.owner)
+            whole = self.journal(owner) if owner else None
+            path = whole.parent / line.directory / JOURNAL_FILE if whole else None
+            return path if path and path.exists() else None
         final = self.root / line.directory
         partial = final.with_name(f"{final.name}.partial")
         for directory in (final, partial) if line.settled == "finished" else (partial, final):
@@ -127,9 +157,14 @@ class Ledger:
         """Note what became of the step; if it did not finish, what its journal says from now on is another run's."""
         line.settled, line.until = status, None
         journal = self.journal(line)
-        if status != "finished" and journal is not None:
-            line.until = journal.stat().st_size
-        self.put(line)
+        with self._turn:
+            if journal is not None:
+                for entry, _ in read_journal(journal):
+                    if entry.get("kind") == "child":
+                        self.adopt(line, entry)
+                if status != "finished":
+                    line.until = journal.stat().st_size
+            self.put(line)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
@@ -169,12 +204,16 @@ class Ledger:
             path.unlink(missing_ok=True)
 
     def status(self, line: Line, position: Position) -> Status:
-        """What MLflow should show: the driver's word, else the journal's."""
+        """What MLflow should show: the driver's word, else the journal's. A part that is left behind by its step was killed."""
+        owner = self.line(line.owner) if line.owner else None
+        if owner is not None and owner.settled is not None and position.said in (None, "running"):
+            return "killed"
         return line.settled or position.said or "running"
 
     def pending(self, store: str) -> int:
         """How many entries `store` has not been told, statuses included."""
-        return sum(self._pending(line, self.position(store, line.key)) for line in list(self.lines))
+        left = {line.key for line in list(self.lines) if self.position(store, line.key).abandoned}
+        return sum(self._pending(line, self.position(store, line.key)) for line in list(self.lines) if line.owner not in left)
 
     def _pending(self, line: Line, position: Position) -> int:
         journal = self.journal(line)

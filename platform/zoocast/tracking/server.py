@@ -20,11 +20,28 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from zoocast.tracking.journal import Status
 from zoocast.tracking.store import artifact_location, connect, exclusive
 
-__all__ = ["JOURNAL", "KEY", "RUN", "STEP", "Point", "Refused", "Server", "children", "is_refusal", "view_key"]
+__all__ = [
+    "BEST_ERROR",
+    "JOURNAL",
+    "KEY",
+    "RUN",
+    "STEP",
+    "VALIDATION_ERROR",
+    "Point",
+    "Refused",
+    "Server",
+    "children",
+    "is_refusal",
+    "view_key",
+]
 
 T = TypeVar("T")
 
 RUN, STEP, KEY, JOURNAL = "zoocast.run", "zoocast.step", "zoocast.key", "zoocast.journal"
+VALIDATION_ERROR, BEST_ERROR = (
+    "val/mse",
+    "trial/best_error",
+)  # by which the steps of a run, and the trials of a search, are ordered
 MAX_METRICS, MAX_TAGS = 1000, 100  # per call, MLflow's limits
 MAX_NOTE = 7900  # characters of mlflow.note.content; MLflow would cut at 8000 without a word
 DIGEST = 16  # of the 36 characters that MLflow takes; the page shows all of them
@@ -51,9 +68,9 @@ def is_refusal(error: Exception) -> bool:
     return getattr(getattr(error, "response", None), "status_code", None) in (400, 413, 422)
 
 
-def children(run_id: str) -> dict[str, Any]:
-    """MLflow's search for the children of a run, the best validation error first."""
-    return {"searchFilter": f"tags.mlflow.parentRunId = '{run_id}'", "orderByKey": "metrics.`val/mse`", "orderByAsc": "true"}
+def children(run_id: str, metric: str) -> dict[str, Any]:
+    """MLflow's search for the children of a run, the lowest `metric` first."""
+    return {"searchFilter": f"tags.mlflow.parentRunId = '{run_id}'", "orderByKey": f"metrics.`{metric}`", "orderByAsc": "true"}
 
 
 def view_key(run_id: str) -> str:
@@ -122,9 +139,9 @@ class Server:
         else:
             self.client.set_terminated(run_id, status=status.upper(), end_time=time)
 
-    def share_view(self, run_id: str) -> None:
+    def share_view(self, run_id: str, metric: str) -> None:
         """Prepare the comparison of this run's children, under the key `view_key`: all of them, where a plain link shows ten."""
-        view = {**children(run_id), "orderByAsc": True, "runsHiddenMode": "SHOW_ALL", "hideEmptyCharts": True}
+        view = {**children(run_id, metric), "orderByAsc": True, "runsHiddenMode": "SHOW_ALL", "hideEmptyCharts": True}
         self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{view_key(run_id)}", json.dumps(view))
 
     # ------------------------------------------------------------------------------------------------------ what is said

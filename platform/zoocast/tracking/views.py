@@ -18,26 +18,29 @@ from pathlib import Path
 
 from zoocast.errors import InfrastructureError
 from zoocast.tracking.ledger import PIPELINE, ledgers
-from zoocast.tracking.server import children, view_key
+from zoocast.tracking.server import BEST_ERROR, VALIDATION_ERROR, children, view_key
 from zoocast.tracking.store import ENVIRONMENT, connect, locate, sqlite_file, store_name, without_password
 
-__all__ = ["Page", "comparison", "comparison_link", "serve_ui"]
+__all__ = ["Page", "comparison", "comparison_link", "serve_ui", "study_links"]
 
 START_SECONDS = 90.0
 
 
-def comparison_link(base_url: str, experiment_id: str, run_id: str, *, prepared: bool = False) -> str:
-    """MLflow's chart page with the children of the run `run_id`, best validation error first.
+def comparison_link(
+    base_url: str, experiment_id: str, run_id: str, *, metric: str = VALIDATION_ERROR, prepared: bool = False
+) -> str:
+    """MLflow's chart page with the children of the run `run_id`, the lowest `metric` first.
 
     By itself the page lists parents only, whose charts hold a point each; the search for children fills them.
 
     Args:
+        metric: what the list is ordered by.
         prepared: use the view that delivery has prepared, which draws all children where the page's default is ten. How a view is
             written down is not documented, so this is for servers of the MLflow that wrote it.
     """
     # Without the workflow type the page opens in its GenAI mode.
     query = {"workflowType": "machine_learning", "compareRunsMode": "CHART"}
-    query |= {"viewStateShareKey": view_key(run_id)} if prepared else children(run_id)
+    query |= {"viewStateShareKey": view_key(run_id)} if prepared else children(run_id, metric)
     return (
         f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs?{urllib.parse.urlencode(query, quote_via=urllib.parse.quote)}"
     )
@@ -53,6 +56,26 @@ def comparison(root: Path, base_url: str, uri: str | None = None, run: str | Non
             ours = sqlite_file(locate(root, uri)) is not None
             return comparison_link(base_url, position.experiment_id, position.run_id, prepared=ours)
     return None
+
+
+def study_links(root: Path, base_url: str, uri: str | None = None, run: str | None = None) -> dict[str, str]:
+    """For each search of a pipeline run (default: the latest delivered to `uri`) MLflow's chart page of its trials, by step.
+
+    The page draws their curves and, from the searched settings to the best error, their parallel coordinates.
+    """
+    root = Path(root).absolute()
+    uri = locate(root, uri)
+    store, ours = store_name(root, uri), sqlite_file(uri) is not None
+    for ledger in reversed(ledgers(root)):
+        if ledger.position(store, PIPELINE).run_id and run in (None, ledger.run):
+            searches = [line for line in ledger.lines if ledger.parts(line)]
+            at = {line.name: ledger.position(store, line.key) for line in searches}
+            return {
+                name: comparison_link(base_url, p.experiment_id, p.run_id, metric=BEST_ERROR, prepared=ours)
+                for name, p in at.items()
+                if p.run_id
+            }
+    return {}
 
 
 @dataclasses.dataclass(frozen=True)

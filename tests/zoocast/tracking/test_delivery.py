@@ -449,3 +449,102 @@ def test_a_dead_server_is_named_and_tried_once_when_closing(root):
     assert time.monotonic() - begin < 10
     assert (state.pending > 0, state.problem) == (True, "no server answers there")
     assert deliver_pending(root, "http://127.0.0.1:9").problem == "no server answers there"
+
+
+def search_step(root: Path, trials: dict[str, str | None]) -> tuple[Path, Journal]:
+    """A step at work whose journal names its parts: each has a point, and ended as said (None: it is at work)."""
+    directory, journal = step(root, "search", "sss")
+    for number, (name, status) in enumerate(trials.items()):
+        (directory / "trials" / name).mkdir(parents=True, exist_ok=True)
+        journal.child(name, directory / "trials" / name)
+        part = Journal(directory / "trials" / name / "journal.jsonl")
+        part.status("running")
+        part.params({"adapter.cycle": 100 + number})
+        part.metrics({"trial/best_error": 0.1}, step=5)
+        if status is not None:
+            part.status(status)
+    return directory, journal
+
+
+def trials_seen(root: Path) -> dict[str, SimpleNamespace]:
+    """The trials that MLflow shows, all of them children of the one run of the search."""
+    client = connect(f"sqlite:///{root}/mlflow.db")
+    experiment = client.get_experiment_by_name("zoo-to-target")
+    runs = client.search_runs([experiment.experiment_id])
+    (search,) = (run for run in runs if run.info.run_name == "search")
+    trials = [run for run in runs if run.info.run_name.startswith("trial-")]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} <= {search.info.run_id}
+    names = [run.info.run_name for run in trials]
+    assert len(set(names)) == len(names)
+    return dict(zip(names, trials, strict=True))
+
+
+def test_parts_of_a_step_are_runs_below_its_run_with_its_tags(root):
+    delivery = open_delivery(root, tags={"zoocast.preset": "smoke"})
+    directory, _ = search_step(root, {"trial-0000": "finished", "trial-0001": None})
+    delivery.started("search", "sss", directory)
+    until(lambda: delivery.state().pending == 0)
+    assert {name: run.info.status for name, run in trials_seen(root).items()} == {
+        "trial-0000": "FINISHED",
+        "trial-0001": "RUNNING",
+    }
+    search_step(root, {"trial-0001": "failed", "trial-0002": "finished"})  # said again, ended, and one more
+    delivery.finished("search", "sss", directory.rename(directory.with_suffix("")))
+    assert delivery.close("finished") == Delivered(0, 0, "")
+    trials = trials_seen(root)
+    assert {name: run.info.status for name, run in trials.items()} == {
+        "trial-0000": "FINISHED",
+        "trial-0001": "FAILED",
+        "trial-0002": "FINISHED",
+    }
+    first = trials["trial-0000"].data
+    assert (first.params, first.metrics) == ({"adapter.cycle": "100"}, {"trial/best_error": 0.1})
+    assert (first.tags["zoocast.preset"], first.tags["zoocast.key"]) == ("smoke", "sss/trial-0000")
+
+
+def test_parts_that_are_left_behind_end_as_killed_and_go_on_with_their_step(root):
+    first = open_delivery(root)
+    directory, _ = search_step(root, {"trial-0000": "finished", "trial-0001": None})
+    first.started("search", "sss", directory)
+    first.close("killed")
+    before = trials_seen(root)
+    assert {name: run.info.status for name, run in before.items()} == {"trial-0000": "FINISHED", "trial-0001": "KILLED"}
+    # Another run goes on with the step; what it says is not the first run's.
+    other = open_delivery(root, "zoo-to-target-00000002", uri=f"sqlite:///{root}/other.db")
+    other.started("search", "sss", directory)
+    Journal(directory / "trials" / "trial-0001" / "journal.jsonl").metrics({"trial/best_error": 0.05}, step=6)
+    other.close("killed")
+    assert deliver_pending(root) == Delivered(0, 0, "")
+    assert points_of(root, "trial-0001") == [(5, 0.1)]
+    # The first run goes on, too.
+    again = open_delivery(root)
+    again.started("search", "sss", directory)
+    search_step(root, {"trial-0001": "finished"})
+    again.finished("search", "sss", directory.rename(directory.with_suffix("")))
+    assert again.close("finished") == Delivered(0, 0, "")
+    after = trials_seen(root)
+    assert {name: run.info.run_id for name, run in after.items()} == {name: run.info.run_id for name, run in before.items()}
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    assert points_of(root, "trial-0001") == [(5, 0.1), (6, 0.05)]
+
+
+def points_of(root: Path, name: str) -> list[tuple[int, float]]:
+    client = connect(f"sqlite:///{root}/mlflow.db")
+    history = client.get_metric_history(trials_seen(root)[name].info.run_id, "trial/best_error")
+    return sorted((metric.step, metric.value) for metric in history)
+
+
+def test_the_trials_of_a_deleted_search_are_left_alone(root):
+    delivery = open_delivery(root)
+    directory, _ = search_step(root, {"trial-0000": None})
+    delivery.started("search", "sss", directory)
+    delivery.close("killed")
+    trial = trials_seen(root)["trial-0000"]
+    client = connect(f"sqlite:///{root}/mlflow.db")
+    for run_id in (trial.data.tags["mlflow.parentRunId"], trial.info.run_id):
+        client.delete_run(run_id)
+    search_step(root, {"trial-0000": "finished", "trial-0001": "finished"})
+    delivery = open_delivery(root)
+    delivery.finished("search", "sss", directory)
+    assert delivery.close("finished") == Delivered(0, 0, "")
+    assert [run.info.run_name for run in client.search_runs([trial.info.experiment_id])] == [RUN]

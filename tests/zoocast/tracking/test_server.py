@@ -119,6 +119,7 @@ def test_the_link_searches_for_children_and_names_its_mode():
         "http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning&compareRunsMode=CHART"
         "&searchFilter=tags.mlflow.parentRunId%20%3D%20%27c0ffee%27&orderByKey=metrics.%60val%2Fmse%60&orderByAsc=true"
     )
+    assert "orderByKey=metrics.%60trial%2Fbest_error%60" in comparison_link("http://h", "3", "c0ffee", metric="trial/best_error")
     prepared = comparison_link("http://127.0.0.1:5000", "3", "c0ffee", prepared=True)
     assert prepared.endswith("?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey=zoocast-c0ffee")
 
