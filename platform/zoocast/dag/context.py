@@ -43,6 +43,7 @@ class StepContext:
     resources: Resources
     run_id: str
     token: str
+    version: int = 1
     _last: dict[str, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     _stop: bool = dataclasses.field(default=False, repr=False, compare=False)
 

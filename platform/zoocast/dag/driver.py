@@ -211,7 +211,7 @@ class _Driver:
         inputs = {name: final_path(self.root, parent) for name, parent in step.inputs.items()}
         results = {name: self._result_of(parent) for name, parent in step.inputs.items()}
         context = StepContext(
-            step.name, step.key, partial, step.config, inputs, results, step.resources, self.locks.me.run, token
+            step.name, step.key, partial, step.config, inputs, results, step.resources, self.locks.me.run, token, step.version
         )
         self.tasks.submit(step, context)
         self.running[step.name] = _Running(context)
