@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # workers wait for a busy cluster; after 60 seconds it is no failure
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what Ray says of a dead worker goes to stdout, which is data
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials have journals
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old one can be silent
     "RAY_task_oom_retries": "2",  # for ever by default
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's own future default; without it Ray warns
     "OMP_NUM_THREADS": "1",  # a step or a training worker takes more when it was given more CPUs

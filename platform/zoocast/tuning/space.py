@@ -28,10 +28,10 @@ __all__ = ["SearchSpace", "When"]
 
 @dataclasses.dataclass(frozen=True)
 class When:
-    """A field that exists only while another one, categorical and named before it, has the value `equals`."""
+    """A field that exists only while another one, a choice that is named before it, has one of the values `among`."""
 
     field: str
-    equals: Any
+    among: tuple[Any, ...]
     distribution: BaseDistribution
 
 
@@ -57,8 +57,10 @@ class SearchSpace:
                 other = known.get(field.field)
                 if not isinstance(other, CategoricalDistribution):
                     raise ConfigError(name, f"depends on {field.field!r}, which must be a choice that is named before it")
-                if field.equals not in other.choices:
-                    raise ConfigError(name, f"exists when {field.field} is {field.equals!r}, which is none of {other.choices}")
+                if not field.among or not set(field.among) <= set(other.choices):
+                    raise ConfigError(
+                        name, f"exists while {field.field} is among {field.among}, which must be of {other.choices}"
+                    )
             known[name] = field.distribution if isinstance(field, When) else field
 
     @property
@@ -72,7 +74,7 @@ class SearchSpace:
         for name, field in self.fields.items():
             if not isinstance(field, When):
                 out[name] = field
-            elif field.field in out and params.get(field.field) == field.equals:
+            elif field.field in out and params.get(field.field) in field.among:
                 out[name] = field.distribution
         return out
 
@@ -106,7 +108,7 @@ class SearchSpace:
     def _conditions(self, name: str) -> dict[str, Any]:
         """What must hold so that the field exists."""
         field = self.fields[name]
-        return {**self._conditions(field.field), field.field: field.equals} if isinstance(field, When) else {}
+        return {**self._conditions(field.field), field.field: field.among[0]} if isinstance(field, When) else {}
 
     def _check_point(self, point: Mapping[str, Any], where: str) -> None:
         exist = self.distributions(point)
@@ -123,7 +125,7 @@ class SearchSpace:
         """The space as JSON data."""
         fields = {}
         for name, field in self.fields.items():
-            when = {"field": field.field, "equals": field.equals} if isinstance(field, When) else None
+            when = {"field": field.field, "among": list(field.among)} if isinstance(field, When) else None
             distribution = field.distribution if isinstance(field, When) else field
             fields[name] = {"when": when, "distribution": json.loads(distribution_to_json(distribution))}
         return {"fields": fields, "points": [dict(p) for p in self.points]}
@@ -134,7 +136,8 @@ class SearchSpace:
         fields: dict[str, BaseDistribution | When] = {}
         for name, field in data["fields"].items():
             distribution = json_to_distribution(json.dumps(field["distribution"]))
-            fields[name] = When(**field["when"], distribution=distribution) if field["when"] else distribution
+            when = field["when"]
+            fields[name] = When(when["field"], tuple(when["among"]), distribution) if when else distribution
         return cls(fields=fields, points=tuple(data["points"]))
 
 

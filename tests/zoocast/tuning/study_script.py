@@ -52,7 +52,7 @@ SPACE = SearchSpace(
     fields={
         "valley.x": FloatDistribution(-1.0, 1.0),
         "valley.shape": CategoricalDistribution(("plain", "steep")),
-        "valley.slope": When("valley.shape", "steep", FloatDistribution(1.0, 2.0)),
+        "valley.slope": When("valley.shape", ("steep",), FloatDistribution(1.0, 2.0)),
     },
     points=({"valley.x": 0.9, "valley.shape": "plain"},),
 )

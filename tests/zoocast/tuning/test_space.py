@@ -36,7 +36,7 @@ SPACE = SearchSpace(
         "adapter.rate": RATE,
         "adapter.cycle": IntDistribution(10, 50, step=10),
         "adapter.mode": MODE,
-        "adapter.weight": When("adapter.mode", "chained", FloatDistribution(0.0, 10.0)),
+        "adapter.weight": When("adapter.mode", ("chained",), FloatDistribution(0.0, 10.0)),
     },
     points=({"adapter.rate": 1e-3, "adapter.cycle": 20, "adapter.mode": "chained", "adapter.weight": 10},),
 )
@@ -61,7 +61,7 @@ def test_a_good_space_passes_its_check_and_survives_as_json():
 
 
 def test_a_condition_on_a_condition_holds_for_both():
-    space = SearchSpace(fields={"a": MODE, "b": When("a", "chained", MODE), "c": When("b", "plain", RATE)})
+    space = SearchSpace(fields={"a": MODE, "b": When("a", ("chained",), MODE), "c": When("b", ("plain",), RATE)})
     assert list(space.distributions({"a": "chained", "b": "plain"})) == ["a", "b", "c"]
     assert list(space.distributions({"a": "plain", "b": "plain"})) == ["a"]
 
@@ -102,9 +102,12 @@ def test_a_first_point_outside_of_the_space_is_refused(point, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"b": When("a", "plain", RATE)}, "b: depends on 'a', which must be a choice that is named before it"),
-        ({"a": RATE, "b": When("a", 1e-3, RATE)}, "b: depends on 'a', which must be a choice"),
-        ({"a": MODE, "b": When("a", "chain", RATE)}, r"b: exists when a is 'chain', which is none of \('plain', 'chained'\)"),
+        ({"b": When("a", ("plain",), RATE)}, "b: depends on 'a', which must be a choice that is named before it"),
+        ({"a": RATE, "b": When("a", (1e-3,), RATE)}, "b: depends on 'a', which must be a choice"),
+        (
+            {"a": MODE, "b": When("a", ("chain",), RATE)},
+            r"b: exists while a is among \('chain',\), which must be of \('plain', 'chained'\)",
+        ),
     ],
 )
 def test_a_condition_that_can_never_hold_is_refused(fields, message):

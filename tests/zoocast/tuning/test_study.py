@@ -16,7 +16,7 @@ SPACE = SearchSpace(
         "x": FloatDistribution(-1.0, 1.0),
         "y": FloatDistribution(-1.0, 1.0),
         "mode": CategoricalDistribution(("plain", "chained")),
-        "weight": When("mode", "chained", FloatDistribution(0.0, 1.0)),
+        "weight": When("mode", ("chained",), FloatDistribution(0.0, 1.0)),
     },
     points=({"x": 0.9, "y": 0.0, "mode": "plain"},),
 )
