@@ -15,7 +15,6 @@ from typing import Any
 from zoocast.tracking.journal import Status, read_journal
 from zoocast.tracking.ledger import PIPELINE, Ledger, Line, Position
 from zoocast.tracking.server import (
-    BEST_ERROR,
     JOURNAL,
     KEY,
     RUN,
@@ -30,7 +29,7 @@ from zoocast.tracking.server import (
 __all__ = ["Courier", "Round"]
 
 MAX_POINTS, MAX_WORDS, MAX_FILES = 1000, 100, 8
-FILES = ("image", "artifact", "dataset", "model", "note")
+FILES = ("image", "artifact", "dataset", "model", "note", "compare")
 # MLflow draws colours from run ids, often several of the same blue.
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
 
@@ -180,8 +179,6 @@ class Courier:
             self._try(f"{entry['kind']} {entry.get('file') or entry.get('name', '')}", self._say, entry)
         for entry in parcel.parts:
             self.ledger.adopt(self.line, entry)
-        if parcel.parts:
-            self.server.share_view(run_id, BEST_ERROR)
         self.position.offset = parcel.end
         self.position.said = parcel.said or self.position.said
         self.position.time = parcel.time or self.position.time
@@ -211,6 +208,8 @@ class Courier:
         match entry["kind"]:
             case "note":
                 self.server.note(run_id, entry["text"])
+            case "compare":
+                self.server.share_view(run_id, entry["metric"], entry["params"])
             case "dataset":
                 self.server.dataset(run_id, entry)
             case "image":

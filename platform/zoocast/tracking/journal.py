@@ -17,7 +17,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -108,6 +108,11 @@ class Journal:
         The directory lies inside the journal's. It may be said again, and before the part has written anything.
         """
         self._append("child", name=name, file=self._place(directory))
+
+    def compare(self, metric: str, params: Sequence[str]) -> None:
+        """How the parts that `child` names are best compared: by the lowest `metric`, over parallel coordinates of `params`."""
+        self._check((metric, *params))
+        self._append("compare", metric=metric, params=list(params))
 
     def note(self, markdown: str) -> None:
         """What a reader should see first on the run's page; a later note replaces an earlier one."""

@@ -212,8 +212,10 @@ class Ledger:
 
     def pending(self, store: str) -> int:
         """How many entries `store` has not been told, statuses included."""
-        left = {line.key for line in list(self.lines) if self.position(store, line.key).abandoned}
-        return sum(self._pending(line, self.position(store, line.key)) for line in list(self.lines) if line.owner not in left)
+        positions = {line.key: self.position(store, line.key) for line in list(self.lines)}
+        left = {key for key, position in positions.items() if position.abandoned}
+        lines = [line for line in list(self.lines) if line.key in positions and line.owner not in left]
+        return sum(self._pending(line, positions[line.key]) for line in lines)
 
     def _pending(self, line: Line, position: Position) -> int:
         journal = self.journal(line)

@@ -21,7 +21,6 @@ from zoocast.tracking.journal import Status
 from zoocast.tracking.store import artifact_location, connect, exclusive
 
 __all__ = [
-    "BEST_ERROR",
     "JOURNAL",
     "KEY",
     "RUN",
@@ -38,10 +37,7 @@ __all__ = [
 T = TypeVar("T")
 
 RUN, STEP, KEY, JOURNAL = "zoocast.run", "zoocast.step", "zoocast.key", "zoocast.journal"
-VALIDATION_ERROR, BEST_ERROR = (
-    "val/mse",
-    "trial/best_error",
-)  # by which the steps of a run, and the trials of a search, are ordered
+VALIDATION_ERROR = "val/mse"  # by which the steps of a run are ordered
 MAX_METRICS, MAX_TAGS = 1000, 100  # per call, MLflow's limits
 MAX_NOTE = 7900  # characters of mlflow.note.content; MLflow would cut at 8000 without a word
 DIGEST = 16  # of the 36 characters that MLflow takes; the page shows all of them
@@ -139,9 +135,20 @@ class Server:
         else:
             self.client.set_terminated(run_id, status=status.upper(), end_time=time)
 
-    def share_view(self, run_id: str, metric: str) -> None:
-        """Prepare the comparison of this run's children, under the key `view_key`: all of them, where a plain link shows ten."""
+    def share_view(self, run_id: str, metric: str, params: Sequence[str] = ()) -> None:
+        """Prepare the comparison of this run's children, under the key `view_key`: all of them, where a plain link shows ten.
+
+        Args:
+            metric: what they are ordered by.
+            params: those whose parallel coordinates are drawn first, with the metric as the last; MLflow leaves out a run that
+                lacks one of them.
+        """
         view = {**children(run_id, metric), "orderByAsc": True, "runsHiddenMode": "SHOW_ALL", "hideEmptyCharts": True}
+        if params:
+            section = {"uuid": "zoocast-settings", "name": "Settings", "display": True, "columns": 1, "cardHeight": 500}
+            chart = {"uuid": "zoocast-parallel", "type": "PARALLEL", "metricSectionId": section["uuid"], "showAllRuns": True}
+            chart |= {"selectedParams": list(params), "selectedMetrics": [metric], "deleted": False, "isGenerated": False}
+            view |= {"compareRunSections": [section], "compareRunCharts": [chart]}
         self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{view_key(run_id)}", json.dumps(view))
 
     # ------------------------------------------------------------------------------------------------------ what is said

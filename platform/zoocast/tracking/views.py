@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zoocast.errors import InfrastructureError
+from zoocast.tracking.journal import read_journal
 from zoocast.tracking.ledger import PIPELINE, ledgers
-from zoocast.tracking.server import BEST_ERROR, VALIDATION_ERROR, children, view_key
+from zoocast.tracking.server import VALIDATION_ERROR, children, view_key
 from zoocast.tracking.store import ENVIRONMENT, connect, locate, sqlite_file, store_name, without_password
 
 __all__ = ["Page", "comparison", "comparison_link", "serve_ui", "study_links"]
@@ -59,22 +60,25 @@ def comparison(root: Path, base_url: str, uri: str | None = None, run: str | Non
 
 
 def study_links(root: Path, base_url: str, uri: str | None = None, run: str | None = None) -> dict[str, str]:
-    """For each search of a pipeline run (default: the latest delivered to `uri`) MLflow's chart page of its trials, by step.
+    """For each step of a pipeline run (default: the latest delivered to `uri`) that has parts, their comparison on MLflow's page.
 
-    The page draws their curves and, from the searched settings to the best error, their parallel coordinates.
+    For a search these are its trials: their curves and, from the searched settings to the best error, parallel coordinates.
     """
     root = Path(root).absolute()
     uri = locate(root, uri)
     store, ours = store_name(root, uri), sqlite_file(uri) is not None
     for ledger in reversed(ledgers(root)):
         if ledger.position(store, PIPELINE).run_id and run in (None, ledger.run):
-            searches = [line for line in ledger.lines if ledger.parts(line)]
-            at = {line.name: ledger.position(store, line.key) for line in searches}
-            return {
-                name: comparison_link(base_url, p.experiment_id, p.run_id, metric=BEST_ERROR, prepared=ours)
-                for name, p in at.items()
-                if p.run_id
-            }
+            out = {}
+            for line in ledger.lines:
+                at, journal = ledger.position(store, line.key), ledger.journal(line)
+                if at.run_id and journal and ledger.parts(line):
+                    said = [entry["metric"] for entry, _ in read_journal(journal) if entry.get("kind") == "compare"]
+                    metric = said[-1] if said else VALIDATION_ERROR
+                    out[line.name] = comparison_link(
+                        base_url, at.experiment_id, at.run_id, metric=metric, prepared=bool(said) and ours
+                    )
+            return out
     return {}
 
 

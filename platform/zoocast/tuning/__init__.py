@@ -7,11 +7,12 @@ not Ray.
 from zoocast.tuning.config import SearchConfig
 from zoocast.tuning.search import search
 from zoocast.tuning.space import SearchSpace, When
-from zoocast.tuning.study import Best, Study, TrialRecord, importance, read_study
+from zoocast.tuning.study import Axis, HistoryPoint, Study, TrialRecord, importance, read_study
 from zoocast.tuning.trial import Train, Trial
 
 __all__ = [
-    "Best",
+    "Axis",
+    "HistoryPoint",
     "SearchConfig",
     "SearchSpace",
     "Study",

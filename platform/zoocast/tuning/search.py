@@ -11,8 +11,8 @@ from zoocast.identity import canonical, digest
 from zoocast.tracking import Journal
 from zoocast.tuning.config import SearchConfig
 from zoocast.tuning.progress import Progress
-from zoocast.tuning.space import SearchSpace
-from zoocast.tuning.study import Study
+from zoocast.tuning.space import SearchSpace, When
+from zoocast.tuning.study import BEST_ERROR, Study
 from zoocast.tuning.trial import Train
 
 __all__ = ["search"]
@@ -43,7 +43,8 @@ def search(context: StepContext, config: SearchConfig, space: SearchSpace, base:
     space.check(base)
     with Journal(context.journal_path) as journal:
         telling = {k: v for k, v in canonical(config).items() if not k.startswith("__")}
-        journal.params(telling | {"cycle": cycle, "fields": len(space.fields)})
+        journal.params(telling | {"cycle": cycle})
+        journal.compare(BEST_ERROR, [name for name, field in space.fields.items() if not isinstance(field, When)])
         identity = _identity(context, config, space, base, train, cycle)
         progress = Progress(context, config, space, identity, journal)
         if progress.ended < config.num_trials:

@@ -51,31 +51,33 @@ class SearchSpace:
     points: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        known: dict[str, BaseDistribution] = {}
-        for name, field in self.fields.items():
+        distributions, names = self.every(), list(self.fields)
+        for place, (name, field) in enumerate(self.fields.items()):
             if isinstance(field, When):
-                other = known.get(field.field)
+                other = distributions[field.field] if field.field in names[:place] else None
                 if not isinstance(other, CategoricalDistribution):
                     raise ConfigError(name, f"depends on {field.field!r}, which must be a choice that is named before it")
                 if not field.among or not set(field.among) <= set(other.choices):
                     raise ConfigError(
                         name, f"exists while {field.field} is among {field.among}, which must be of {other.choices}"
                     )
-            known[name] = field.distribution if isinstance(field, When) else field
 
     @property
     def digest(self) -> str:
         """64 hexadecimal digits that say what is searched. A step that searches carries them as its `salt`."""
         return digest(self.to_json())
 
+    def every(self) -> dict[str, BaseDistribution]:
+        """The distribution of each field, whenever it exists."""
+        return {name: f.distribution if isinstance(f, When) else f for name, f in self.fields.items()}
+
     def distributions(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
         """The distributions of the fields that exist given `params`."""
         out: dict[str, BaseDistribution] = {}
-        for name, field in self.fields.items():
-            if not isinstance(field, When):
-                out[name] = field
-            elif field.field in out and params.get(field.field) in field.among:
-                out[name] = field.distribution
+        for name, distribution in self.every().items():
+            field = self.fields[name]
+            if not isinstance(field, When) or (field.field in out and params.get(field.field) in field.among):
+                out[name] = distribution
         return out
 
     def draw(self, trial: optuna.Trial) -> dict[str, Any]:
@@ -98,8 +100,8 @@ class SearchSpace:
             ConfigError: an unknown field, an end of a range or a choice that the field cannot hold, or a first point that has
                 too many fields, too few, or a value outside its distribution.
         """
-        for name, field in self.fields.items():
-            for value in _ends(field.distribution if isinstance(field, When) else field):
+        for name, distribution in self.every().items():
+            for value in _ends(distribution):
                 override(base, {**self._conditions(name), name: value})
         for i, point in enumerate(self.points):
             self._check_point(point, f"point {i}")
@@ -124,9 +126,9 @@ class SearchSpace:
     def to_json(self) -> dict[str, Any]:
         """The space as JSON data."""
         fields = {}
-        for name, field in self.fields.items():
+        for name, distribution in self.every().items():
+            field = self.fields[name]
             when = {"field": field.field, "among": list(field.among)} if isinstance(field, When) else None
-            distribution = field.distribution if isinstance(field, When) else field
             fields[name] = {"when": when, "distribution": json.loads(distribution_to_json(distribution))}
         return {"fields": fields, "points": [dict(p) for p in self.points]}
 

@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from zoocast.errors import IntegrityError
@@ -27,7 +28,7 @@ from zoocast.storage import write_atomically
 from zoocast.tracking import Journal, Status, curves
 from zoocast.tuning.space import SearchSpace
 
-__all__ = ["Best", "Study", "TrialRecord", "importance", "read_study", "suggest"]
+__all__ = ["Axis", "HistoryPoint", "Study", "TrialRecord", "importance", "read_study", "suggest"]
 
 ERROR, BEST_ERROR = "trial/error", "trial/best_error"
 STUDY, TRIAL, OUTCOME, JOURNAL = "study.json", "trial.json", "outcome.json", "journal.jsonl"
@@ -82,13 +83,23 @@ class TrialRecord:
         return {**dataclasses.asdict(self), "curve": curve, "best_error": self.best_error}
 
 
-class Best(NamedTuple):
-    """The course of a study: after each ended trial in the order of their numbers, its error and the lowest so far."""
+class HistoryPoint(NamedTuple):
+    """A trial's error, None for a failed one, and the lowest of it and all trials before."""
 
     number: int
     state: State
     error: float | None
     lowest: float | None
+
+
+class Axis(NamedTuple):
+    """A searched field as an axis of a figure: a choice of `choices`, or a number from `low` to `high`."""
+
+    name: str
+    low: float
+    high: float
+    log: bool
+    choices: tuple[Any, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,14 +119,24 @@ class Study:
         ranked = [t for t in self.trials if t.best_error is not None]
         return sorted(ranked, key=lambda t: (t.state != "done", -t.iterations if t.state != "done" else 0, t.best_error))[:count]
 
-    def history(self) -> list[Best]:
+    def history(self) -> list[HistoryPoint]:
         """How the lowest error fell."""
         lowest: float | None = None
         out = []
         for trial in self.trials:
             errors = [e for e in (lowest, trial.best_error) if e is not None]
             lowest = min(errors) if errors else None
-            out.append(Best(trial.number, trial.state, trial.best_error, lowest))
+            out.append(HistoryPoint(trial.number, trial.state, trial.best_error, lowest))
+        return out
+
+    def axes(self) -> list[Axis]:
+        """The searched fields. A trial without one of them has no such field: see `When`."""
+        out = []
+        for name, d in self.space.every().items():
+            if isinstance(d, CategoricalDistribution):
+                out.append(Axis(name, 0, len(d.choices) - 1, False, d.choices))
+            elif isinstance(d, FloatDistribution | IntDistribution):
+                out.append(Axis(name, d.low, d.high, d.log))
         return out
 
     def count(self, state: State) -> int:
@@ -214,7 +235,7 @@ def conclude(directory: Path, state: State, *, result: Mapping[str, Any] | None 
     journal = Journal(directory / JOURNAL)
     journal.tags({"zoocast.trial_state": state} | ({"zoocast.trial_failure": message} if message else {}))
     if record.best_error is not None:
-        journal.metrics({BEST_ERROR: record.best_error}, step=record.iterations)
+        journal.metrics({BEST_ERROR: record.best_error}, step=0)  # at one step for all, so that MLflow draws bars
     journal.status(status)
     journal.close()
     outcome = {"state": state, "result": dict(result or {}), "message": message}

@@ -1,5 +1,6 @@
 """From journals to MLflow: complete, once, and whatever is killed on the way."""
 
+import json
 import math
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from zoocast.errors import ConfigError
 from zoocast.tracking import Delivered, Delivery, Journal, deliver_pending
 from zoocast.tracking.store import connect
+from zoocast.tracking.views import study_links
 
 PLATFORM = Path(__file__).parents[3] / "platform"
 RUN = "zoo-to-target-0123abcd"
@@ -481,7 +483,8 @@ def trials_seen(root: Path) -> dict[str, SimpleNamespace]:
 
 def test_parts_of_a_step_are_runs_below_its_run_with_its_tags(root):
     delivery = open_delivery(root, tags={"zoocast.preset": "smoke"})
-    directory, _ = search_step(root, {"trial-0000": "finished", "trial-0001": None})
+    directory, journal = search_step(root, {"trial-0000": "finished", "trial-0001": None})
+    journal.compare("trial/best_error", ["adapter.cycle"])
     delivery.started("search", "sss", directory)
     until(lambda: delivery.state().pending == 0)
     assert {name: run.info.status for name, run in trials_seen(root).items()} == {
@@ -500,6 +503,13 @@ def test_parts_of_a_step_are_runs_below_its_run_with_its_tags(root):
     first = trials["trial-0000"].data
     assert (first.params, first.metrics) == ({"adapter.cycle": "100"}, {"trial/best_error": 0.1})
     assert (first.tags["zoocast.preset"], first.tags["zoocast.key"]) == ("smoke", "sss/trial-0000")
+    (link,) = study_links(root, "http://page").values()
+    key = link.partition("viewStateShareKey=")[2]
+    client = connect(f"sqlite:///{root}/mlflow.db")
+    view = json.loads(client.get_experiment_by_name("zoo-to-target").tags[f"mlflow.sharedViewState.{key}"])
+    assert view["searchFilter"] == f"tags.mlflow.parentRunId = '{first.tags['mlflow.parentRunId']}'"
+    assert view["orderByKey"] == "metrics.`trial/best_error`"
+    assert [chart["selectedParams"] for chart in view["compareRunCharts"]] == [["adapter.cycle"]]
 
 
 def test_parts_that_are_left_behind_end_as_killed_and_go_on_with_their_step(root):

@@ -70,6 +70,13 @@ def test_failed_trials_are_never_best_and_whole_ones_come_before_stopped_ones():
     assert [(b.error, b.lowest) for b in study.history()] == [(0.2, 0.2), (0.1, 0.1), (None, 0.1), (0.1, 0.1), (0.3, 0.1)]
 
 
+def test_axes_say_how_a_field_is_drawn():
+    x, _, mode, weight = Study({}, SPACE, ()).axes()
+    assert (x.name, x.low, x.high, x.log, x.choices) == ("x", -1.0, 1.0, False, ())
+    assert (mode.low, mode.high, mode.choices) == (0, 1, ("plain", "chained"))
+    assert weight.name == "weight"
+
+
 def test_a_study_is_read_as_it_was_saved(tmp_path):
     trials = (
         dataclasses.replace(record(0, 0.5, 0.2, mode="chained", weight=0.5), result={"iterations": 2}),
