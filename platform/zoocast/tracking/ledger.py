@@ -158,13 +158,15 @@ class Ledger:
         line.settled, line.until = status, None
         journal = self.journal(line)
         with self._turn:
-            if journal is not None:
-                for entry, _ in read_journal(journal):
-                    if entry.get("kind") == "child":
-                        self.adopt(line, entry)
-                if status != "finished":
-                    line.until = journal.stat().st_size
             self.put(line)
+            if journal is None:
+                return
+            for entry, _ in read_journal(journal):
+                if entry.get("kind") == "child":
+                    self.adopt(line, entry)
+            if status != "finished":
+                line.until = journal.stat().st_size
+                self.put(line)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:

@@ -175,13 +175,17 @@ def read_study(directory: Path) -> Study:
 def importance(study: Study) -> dict[str, float]:
     """How much of the variance of the error each field accounts for (fANOVA, Hutter et al., ICML 2014); the sum is 1.
 
-    Only trials that used their whole budget count, and fields that all of them have; empty with fewer than two such trials.
+    Only trials that used their whole budget count, and fields that all of them have. Empty with fewer than two such trials, or
+    when their errors do not differ.
     """
     if study.count("done") < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     known = as_optuna(study.space, study.trials, optuna.samplers.RandomSampler(seed=0))
-    return dict(optuna.importance.get_param_importances(known, evaluator=evaluator))
+    try:
+        return dict(optuna.importance.get_param_importances(known, evaluator=evaluator))
+    except RuntimeError:  # no variance to account for
+        return {}
 
 
 def suggest(space: SearchSpace, trials: Iterable[TrialRecord], number: int, *, seed: int, num_startup: int) -> dict[str, Any]:
@@ -233,7 +237,7 @@ def conclude(directory: Path, state: State, *, result: Mapping[str, Any] | None 
     record = dataclasses.replace(read_trial(directory), state=state)
     status: Status = "failed" if state == "failed" else "finished"
     journal = Journal(directory / JOURNAL)
-    journal.tags({"zoocast.trial_state": state} | ({"zoocast.trial_failure": message} if message else {}))
+    journal.tags({"zoocast.trial_state": state} | ({"zoocast.trial_failure": message[:500]} if message else {}))
     if record.best_error is not None:
         journal.metrics({BEST_ERROR: record.best_error}, step=0)  # at one step for all, so that MLflow draws bars
     journal.status(status)

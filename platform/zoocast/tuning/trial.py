@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -89,24 +90,23 @@ def run_trial(
     token = begin_attempt(directory, step.run_id)
     name = f"{step.name}.{known.id}"
     trial = Trial(StepContext(name, step.key, directory, base, step.inputs, step.results, resources, step.run_id, token), tell)
-    journal = Journal(trial.context.journal_path)
-    journal.status("running")
-    try:
-        trial.context.config = override(base, known.params)
-        if known.curve:  # its last word before a kill may not have been heard
-            trial.report(*known.curve[-1])
-        result = json.loads(json.dumps(train(trial), allow_nan=False))
-        if not read_trial(directory).curve:
-            raise StepFailed(f"{name} reported no error")
-        sync_tree(directory)
-        trial.context.check_fence()
-        conclude(directory, "done", result=result)
-    except (InfrastructureError, IntegrityError, Interrupted) as error:
-        journal.status("killed" if isinstance(error, Interrupted) else "failed")
-        raise
-    except Exception as error:
-        write_atomically(directory / TRACEBACK, traceback.format_exc(), durable=False)
-        trial.context.check_fence()
-        conclude(
-            directory, "failed", message=str(error) if isinstance(error, ZoocastError) else f"{type(error).__name__}: {error}"
-        )
+    with contextlib.closing(Journal(trial.context.journal_path)) as journal:
+        journal.status("running")
+        try:
+            trial.context.config = override(base, known.params)
+            if known.curve:  # its last word before a kill may not have been heard
+                trial.report(*known.curve[-1])
+            result = json.loads(json.dumps(train(trial), allow_nan=False))
+            if not read_trial(directory).curve:
+                raise StepFailed(f"{name} reported no error")
+            sync_tree(directory)
+            trial.context.check_fence()
+            conclude(directory, "done", result=result)
+        except (InfrastructureError, IntegrityError, Interrupted) as error:
+            journal.status("killed" if isinstance(error, Interrupted) else "failed")
+            raise
+        except Exception as error:
+            write_atomically(directory / TRACEBACK, traceback.format_exc(), durable=False)
+            trial.context.check_fence()
+            message = str(error) if isinstance(error, ZoocastError) else f"{type(error).__name__}: {error}"
+            conclude(directory, "failed", message=message)

@@ -84,3 +84,17 @@ def test_names_that_would_break_a_search_or_a_path_are_refused(tmp_path, ledger,
         Ledger(tmp_path, word, "zoo", "local")
     with pytest.raises(ValueError, match="key holds letters"):
         ledger.put(Line("source", word, "steps/x"))
+
+
+def test_a_step_that_had_been_done_before_brings_its_parts(ledger, tmp_path):
+    step = tmp_path / "steps" / "search-aaa"
+    (step / "trials" / "one").mkdir(parents=True)
+    Journal(step / "journal.jsonl").child("one", step / "trials" / "one")
+    Journal(step / "trials" / "one" / "journal.jsonl").status("finished")
+    ledger.settle(Line("search", "aaa", "steps/search-aaa"), "finished")
+    (part,) = ledger.parts(ledger.lines[0])
+    assert part == Line("one", "aaa/one", "trials/one", owner="aaa")
+    assert ledger.journal(part) == step / "trials" / "one" / "journal.jsonl"
+    assert ledger.unsettled() == []
+    assert ledger.status(part, Position(said="finished")) == "finished"
+    assert ledger.status(part, Position(said="running")) == "killed"  # its step has left it behind

@@ -98,6 +98,7 @@ def test_importance_names_the_field_that_matters():
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["x"] > 0.8
     assert importance(Study({}, SPACE, (record(0, 0.1), record(1, 0.1, state="stopped")))) == {}
+    assert importance(Study({}, SPACE, (record(0, 0.1), record(1, 0.1)))) == {}  # nothing to account for
 
 
 def test_a_trial_folder_tells_how_its_trial_stands(tmp_path):
