@@ -21,12 +21,13 @@ from zoocast.identity import setting
 from zoocast.memory.bank import BankConfig, MemoryBank, open_bank
 from zoocast.memory.bridge import Bridge
 from zoocast.memory.zoo import load_source
-from zoocast.nn.predictor import Predictor, PredictorConfig, check_predictor, warm_start
+from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig, check_predictor, warm_start
 from zoocast.nn.tmu import TmuConfig
 from zoocast.tracking import Journal
 from zoocast.training import (
     MODEL_FOLDER,
     Batch,
+    Collect,
     Objective,
     PredictionObjective,
     TrainingConfig,
@@ -154,24 +155,27 @@ class AnchoredObjective(PredictionObjective):
         self.weight = weight
         self.anchors = [p.detach().clone() for p in predictor.parameters()]
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
+    def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """See `Objective.terms`."""
         anchors = [a.to(batch.clips.device) for a in self.anchors]
         distances = [(p - a).square().sum() for p, a in zip(self.predictor.parameters(), anchors, strict=True)]
-        return {**super().forward(batch), "anchor": self.weight / 2 * torch.stack(distances).sum()}
+        return {**super().terms(batch, prediction), "anchor": self.weight / 2 * torch.stack(distances).sum()}
 
 
 class TransferObjective(Objective):
     """Prediction, and distillation from the bank: ``beta * mean (S^m_t - C^m_t)^2`` (Yao et al., ICML 2020, eq. 8)."""
 
     def __init__(self, predictor: Predictor, decouple_weight: float, bank: MemoryBank, bridge: Bridge, weight: float) -> None:
-        super().__init__(predictor)
-        self.decouple_weight, self.weight = decouple_weight, weight
+        super().__init__()
+        self.predictor, self.decouple_weight, self.weight = predictor, decouple_weight, weight
         self.bank, self.bridge = bank, bridge
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
-        prediction = self.predictor(batch.clips, batch.feed, aux=("distilled", "delta_c", "delta_m"))
+    def predict(self, batch: Batch, collect: Collect) -> Prediction:
+        """See `Objective.predict`."""
+        return self.predictor(batch.clips, batch.feed, collect, aux=("distilled", "delta_c", "delta_m"))
+
+    def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """See `Objective.terms`."""
         terms = prediction_terms(self.predictor, prediction, batch, self.decouple_weight)
         memories = self.bank.memories("train", batch.indices, reverse=batch.reverse, clips=batch.clips, feed=batch.feed)
         distilled = {layer: value for (layer, name), value in prediction.aux.items() if name == "distilled"}

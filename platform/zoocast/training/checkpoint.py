@@ -17,20 +17,17 @@ from torch import Tensor
 
 from zoocast.errors import InfrastructureError, IntegrityError
 from zoocast.storage import publish, sha256_file, write_atomically
-from zoocast.training.config import TrainingConfig
-from zoocast.training.objective import Objective
+from zoocast.training.updater import Updater
 
 __all__ = ["State"]
 
 
 class State:
-    """Everything that decides how training goes on: weights, moments, random state, best weights so far, counters."""
+    """Everything that decides how training goes on: weights, the updater's state, random state, best weights so far, counters."""
 
-    def __init__(self, objective: Objective, config: TrainingConfig, directory: Path, identity: str) -> None:
-        self.objective = objective
-        self.optimizer = torch.optim.Adam(
-            [p for p in objective.parameters() if p.requires_grad], lr=config.learning_rate, fused=True
-        )
+    def __init__(self, updater: Updater, directory: Path, identity: str) -> None:
+        self.updater = updater
+        self.objective = updater.objective
         self.iteration = 0
         self.seconds = 0.0
         self.best_error = float("inf")
@@ -42,7 +39,7 @@ class State:
     def keep_if_best(self, error: float) -> None:
         if error < self.best_error:
             self.best_error, self.best_iteration = error, self.iteration
-            self.best = {k: v.detach().cpu().clone() for k, v in self.objective.predictor.state_dict().items()}
+            self.best = {k: v.detach().cpu().clone() for k, v in self.objective.state_dict().items()}
 
     def save(self) -> None:
         """Publish ``checkpoints/ITERATION`` whole or not at all, then drop older ones."""
@@ -52,7 +49,7 @@ class State:
         partial.mkdir(parents=True)
         tensors = {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        tensors |= {f"adam.{i}.{k}": v for i, s in self.optimizer.state_dict()["state"].items() for k, v in s.items()}
+        tensors |= {f"updater.{k}": v for k, v in self.updater.state().items()}
         tensors["random.torch"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -111,11 +108,7 @@ class State:
 
         self.objective.load_state_dict(under("objective."))
         self.best = under("best.")
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in under("adam.").items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = value.to(device)
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.updater.load(under("updater."))
         torch.set_rng_state(tensors["random.torch"])
         if "random.cuda" in tensors and device.startswith("cuda"):
             torch.cuda.set_rng_state(tensors["random.cuda"])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zoocast.dag import StepContext
 from zoocast.data.store import ClipSplit
@@ -23,10 +23,10 @@ from zoocast.training.checkpoint import State
 from zoocast.training.config import TrainingConfig, Worker
 from zoocast.training.objective import Batch, Objective
 from zoocast.training.order import SampleOrder, feed
+from zoocast.training.updater import AdamUpdater, MakeUpdater
+from zoocast.training.weights import MODEL_FOLDER, save_objective
 
-__all__ = ["MODEL_FOLDER", "fit"]
-
-MODEL_FOLDER = "model"
+__all__ = ["fit"]
 
 
 def fit(
@@ -37,8 +37,14 @@ def fit(
     validation: ClipSplit,
     observed: int,
     worker: Worker,
+    *,
+    make_updater: MakeUpdater = AdamUpdater,
+    on_validation: Callable[[int, float], None] | None = None,
+    curriculum_offset: int = 0,
 ) -> dict[str, Any]:
     """Train what `build` makes and leave the weights that validate best in ``context.directory / "model"``.
+
+    What an objective has beyond its predictor is left beside it; see `load_objective`.
 
     Args:
         context: where to write, log and look for the wish to stop; an earlier attempt's checkpoints there are continued.
@@ -48,6 +54,10 @@ def fit(
         validation: clips for selection; read every `validate_every` iterations, observed frames only as input.
         observed: number of observed frames; the rest of a clip is the horizon.
         worker: this process among those that train the same network.
+        make_updater: makes what changes the weights, once the objective is on its device.
+        on_validation: called with the iterations done and the validation error, after every reading of the validation split; what
+            it raises ends the training. A run that goes on from a checkpoint calls it again for what lies behind the checkpoint.
+        curriculum_offset: iterations of the sampling curriculum that an earlier training has been through.
 
     Returns:
         On every worker, JSON-able: iterations, best_iteration, val_mse (strict), seconds, clips_per_second.
@@ -59,17 +69,18 @@ def fit(
     """
     torch.manual_seed(config.seed)
     objective = build().to(worker.device)
-    state = State(objective, config, context.directory, digest(context.config))
+    state = State(make_updater(objective, config, worker), context.directory, digest(context.config))
     journal = Journal(context.journal_path)
     if state.restore(worker.device) and worker.rank == 0:
         journal.rewind(state.iteration)
         context.progress(state.iteration / config.iterations, f"goes on from {state.iteration}/{config.iterations}")
-    run = _Run(context, config, state, train, validation, observed, worker, journal)
+    run = _Run(context, config, state, train, validation, observed, worker, journal, on_validation, curriculum_offset)
     run.loop()
     if worker.rank == 0:
-        objective.predictor.load_state_dict(state.best)
+        objective.load_state_dict(state.best)
         context.check_fence()
         save_predictor(objective.predictor, context.directory / MODEL_FOLDER)
+        save_objective(objective, context.directory)
     updates = config.iterations * (2 if config.reverse_input else 1)
     return {
         "iterations": config.iterations,
@@ -95,12 +106,12 @@ class _Run:
         observed: int,
         worker: Worker,
         journal: Journal,
+        on_validation: Callable[[int, float], None] | None,
+        curriculum_offset: int,
     ) -> None:
         self.context, self.config, self.state, self.worker, self.journal = context, config, state, worker, journal
         self.train, self.validation, self.observed = train, validation, observed
-        self.module: nn.Module = state.objective
-        if worker.world > 1:
-            self.module = nn.parallel.DistributedDataParallel(state.objective)
+        self.on_validation, self.curriculum_offset = on_validation, curriculum_offset
         self.window: list[dict[str, Tensor]] = []
         self.drawn = state.iteration * config.num_strips // config.iterations
 
@@ -128,22 +139,15 @@ class _Run:
     def _iterate(self, indices: Tensor) -> None:
         config = self.config
         clips = self.train.clips(indices).to(self.worker.device, non_blocking=True)
-        mask = feed(config, self.state.iteration, self.observed, clips.shape[1], self.worker).to(self.worker.device)
-        self._update(Batch(indices, clips, mask, False))
+        mask = feed(config, self.state.iteration, self.observed, clips.shape[1], self.worker, self.curriculum_offset)
+        batch = Batch(indices, clips, mask.to(self.worker.device), False)
+        self._update(batch)
         if config.reverse_input:
-            self._update(Batch(indices, clips.flip(1), mask, True))
+            self._update(batch.flipped())
 
     def _update(self, batch: Batch) -> None:
-        optimizer = self.state.optimizer
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.worker.device.split(":")[0], torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            terms = self.module(batch)
-        loss = torch.stack(list(terms.values())).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.state.objective.parameters(), self.config.gradient_clip)
-        optimizer.step()
-        self.window.append({"loss": loss.detach(), **{k: v.detach() for k, v in terms.items()}})
+        terms = self.state.updater.update(batch, self.state.iteration)
+        self.window.append({"loss": torch.stack(list(terms.values())).sum(), **terms})
 
     def _validate(self) -> None:
         means = {k: float(torch.stack([w[k] for w in self.window]).mean()) for k in self.window[0]}
@@ -160,8 +164,10 @@ class _Run:
         self.state.keep_if_best(error)
         if self.worker.rank == 0:
             values = {f"train/{k}": v for k, v in means.items()}
-            self.journal.metrics({**values, "val/mse": error}, step=self.state.iteration)
+            self.journal.metrics({**values, "val/mse": error, **self.state.updater.tell()}, step=self.state.iteration)
             self._draw()
+        if self.on_validation is not None:
+            self.on_validation(self.state.iteration, error)
 
     def _draw(self) -> None:
         """A picture of what the network makes of one validation clip, each time that another share of the work is done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -10,7 +11,10 @@ from torch import Tensor, nn
 from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig, frame_mse
 from zoocast.training.config import TrainingConfig
 
-__all__ = ["Batch", "Objective", "PredictionObjective", "prediction_terms", "telling"]
+__all__ = ["Batch", "Collect", "Objective", "PredictionObjective", "prediction_terms", "telling"]
+
+Collect = Mapping[int, tuple[str, ...]]
+"""For each layer the memories to return with a prediction, for example ``{0: ("c",)}``."""
 
 
 class Batch(NamedTuple):
@@ -24,17 +28,30 @@ class Batch(NamedTuple):
     """(B, T-1) float32: 1 where the input of a step is the true frame, 0 where it is the network's own prediction."""
     reverse: bool
 
+    def flipped(self) -> Batch:
+        """The same clips the other way round in time, with the same mask."""
+        return self._replace(clips=self.clips.flip(1), reverse=not self.reverse)
+
 
 class Objective(nn.Module):
-    """A predictor and the loss it is trained by. `forward` gives the weighted terms; the loss is their sum."""
+    """Abstract: a predictor, which alone is exported, and the loss it is trained by.
 
-    def __init__(self, predictor: Predictor) -> None:
-        super().__init__()
-        self.predictor = predictor
+    `predict` and `terms` are apart so that one objective can look at another's prediction; called, an objective does both.
+    """
+
+    predictor: Predictor
 
     @abstractmethod
+    def predict(self, batch: Batch, collect: Collect) -> Prediction:
+        """The predictor's output on a batch, with the memories in `collect` and all aux that `terms` needs."""
+
+    @abstractmethod
+    def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """The weighted terms of the loss by name, scalars, whose sum is the loss; `mse` is always among them."""
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The weighted terms of the loss by name, scalars; `mse` is always among them."""
+        """The weighted terms of the loss on a batch."""
+        return self.terms(batch, self.predict(batch, {}))
 
 
 def telling(predictor: PredictorConfig, training: TrainingConfig) -> dict[str, str | int | float]:
@@ -61,10 +78,13 @@ class PredictionObjective(Objective):
     """Prediction alone."""
 
     def __init__(self, predictor: Predictor, decouple_weight: float) -> None:
-        super().__init__(predictor)
-        self.decouple_weight = decouple_weight
+        super().__init__()
+        self.predictor, self.decouple_weight = predictor, decouple_weight
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """See `Objective.forward`."""
-        prediction = self.predictor(batch.clips, batch.feed, aux=("delta_c", "delta_m"))
+    def predict(self, batch: Batch, collect: Collect) -> Prediction:
+        """See `Objective.predict`."""
+        return self.predictor(batch.clips, batch.feed, collect, aux=("delta_c", "delta_m"))
+
+    def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """See `Objective.terms`."""
         return prediction_terms(self.predictor, prediction, batch, self.decouple_weight)

@@ -40,8 +40,11 @@ class SampleOrder:
         return self._permutation[place]
 
 
-def feed(config: TrainingConfig, iteration: int, observed: int, length: int, worker: Worker) -> Tensor:
+def feed(config: TrainingConfig, iteration: int, observed: int, length: int, worker: Worker, offset: int = 0) -> Tensor:
+    """The part of an iteration's mask that `worker` sees; the curriculum is `offset` iterations ahead.
+
+    Iterations count from 0 here and from 1 in the schedules, as in the releases.
+    """
     generator = _generator("feed", config.seed, iteration)
-    # The schedules count iterations from 1, as the releases do.
-    mask = config.sampling.feed(iteration + 1, config.batch_size, observed, length, generator)
+    mask = config.sampling.feed(offset + iteration + 1, config.batch_size, observed, length, generator)
     return mask[worker.rank :: worker.world]

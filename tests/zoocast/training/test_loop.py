@@ -21,7 +21,7 @@ from zoocast.training import PredictionObjective, TrainingConfig, Worker, Worker
 CONFIG = TrainingConfig(iterations=12, batch_size=4, validate_every=3, checkpoint_every=4, reverse_input=True)
 
 
-def train(folder, clips, predictor_config, config=CONFIG, stop_at=None):
+def train(folder, clips, predictor_config, config=CONFIG, stop_at=None, on_validation=None):
     context = StepContext.standalone(folder, config)
     store = ClipStore.open(clips)
     if stop_at is not None:
@@ -30,7 +30,8 @@ def train(folder, clips, predictor_config, config=CONFIG, stop_at=None):
     def build():
         return PredictionObjective(Predictor(predictor_config, store.shape), config.decouple_weight)
 
-    return fit(context, config, build, store.split("train"), store.split("validation"), 3, Worker())
+    train, validation = store.split("train"), store.split("validation")
+    return fit(context, config, build, train, validation, 3, Worker(), on_validation=on_validation)
 
 
 class StopsAt(StepContext):
@@ -112,6 +113,25 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, clips, predictor_config
     finally:
         torch.set_num_threads(threads)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+
+
+def test_every_validation_is_told_and_may_end_the_training(tmp_path, clips, predictor_config):
+    told = []
+
+    def stop_at_6(iteration, error):
+        told.append((iteration, error))
+        if iteration == 6:
+            raise StopIteration
+
+    with pytest.raises(StopIteration):
+        train(tmp_path, clips, predictor_config, on_validation=stop_at_6)
+    assert [iteration for iteration, _ in told] == [3, 6]
+    # The newest checkpoint is that of iteration 4, so iteration 6 is told again, with the same error.
+    again = []
+    train(tmp_path, clips, predictor_config, on_validation=lambda *what: again.append(what))
+    assert [iteration for iteration, _ in again] == [6, 9, 12]
+    assert again[0] == told[1]
+    assert told[:1] + again == curves(tmp_path / "journal.jsonl")["val/mse"]
 
 
 def newest_checkpoint(folder) -> Path:

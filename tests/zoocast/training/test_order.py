@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from zoocast.nn.sampling import ScheduledSampling
@@ -35,3 +36,15 @@ def test_masks_follow_seed_and_iteration_and_are_shared_out_like_clips():
     parts = [feed(config, 4, observed=3, length=8, worker=Worker(rank, 2)) for rank in range(2)]
     assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
     assert not torch.equal(feed(config, 5, observed=3, length=8, worker=Worker()), whole)
+
+
+def test_a_curriculum_can_go_on_from_an_earlier_training():
+    config = TrainingConfig(batch_size=400, sampling=ScheduledSampling(start=1.0, rate=0.1))
+
+    def share_of_true_frames(offset):
+        return feed(config, 1, observed=3, length=8, worker=Worker(), offset=offset)[:, 3:].mean().item()
+
+    # Iterations count from 1 in the schedule: 1 - 0.1 * 2 = 0.8 at the start, 1 - 0.1 * (5 + 2) = 0.3 after five iterations.
+    assert share_of_true_frames(0) == pytest.approx(0.8, abs=0.04)
+    assert share_of_true_frames(5) == pytest.approx(0.3, abs=0.04)
+    assert share_of_true_frames(8) == 0
