@@ -7,6 +7,7 @@ What a target exports is a plain predictor: sources, bank and projections stay b
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -43,6 +44,7 @@ from zoocast.training import (
 __all__ = [
     "BANK_FOLDER",
     "L2SP",
+    "Arm",
     "Finetune",
     "Method",
     "Scratch",
@@ -50,6 +52,7 @@ __all__ = [
     "TrainTargetConfig",
     "Transfer",
     "tmu_predictor",
+    "train_arm",
     "train_target",
 ]
 
@@ -187,7 +190,16 @@ class TransferObjective(Objective):
 
 def train_target(context: StepContext) -> dict[str, Any]:
     """Step: train one arm. Inputs: ``data``, every source by name, ``rank``, and for a TMU arm ``bank`` if it is stored."""
-    config: TrainTargetConfig = context.config
+    return train_arm(context, context.config, _train)
+
+
+def train_arm(
+    context: StepContext, config: TrainTargetConfig, train: Callable[[StepContext, Worker], dict[str, Any]]
+) -> dict[str, Any]:
+    """Run `train`, a module-level function, where the arm is to be trained, and tell the journal what is trained on what.
+
+    Returns what `train` does on its first worker, which has left a model in ``model/``.
+    """
     journal = Journal(context.journal_path)
     store = ClipStore.open(context.inputs["data"])
     journal.params({"arm": config.arm, "method": config.method.kind, **telling(config.predictor, config.training)})
@@ -198,10 +210,10 @@ def train_target(context: StepContext) -> dict[str, Any]:
     journal.tags({"zoocast.data_digest": store.digest})
     journal.dataset(name="target", digest=store.digest, context="training")
     if config.workers.num_workers > 1:
-        result = in_train_workers(context, config.workers, _train)
+        result = in_train_workers(context, config.workers, train)
     else:
         use_threads(context.resources.num_cpus)
-        result = _train(context, Worker(device="cuda" if context.resources.num_gpus else "cpu"))
+        result = train(context, Worker(device="cuda" if context.resources.num_gpus else "cpu"))
     journal.model(MODEL_FOLDER, name=f"target-{config.arm}".replace(".", "-"))  # MLflow takes no dots
     return result
 
@@ -209,7 +221,7 @@ def train_target(context: StepContext) -> dict[str, Any]:
 def _train(context: StepContext, worker: Worker) -> dict[str, Any]:
     config: TrainTargetConfig = context.config
     store = ClipStore.open(context.inputs["data"])
-    arm = _Arm(context, store.shape, worker.device)
+    arm = Arm(config, context, store.shape, worker.device)
     return fit(context, config.training, arm.build, store.split("train"), store.split("validation"), config.observed, worker)
 
 
@@ -218,15 +230,15 @@ def tmu_predictor(predictor: PredictorConfig, transfer: Transfer, num_sources: i
     return dataclasses.replace(predictor, tmu=transfer.tmu, num_sources=num_sources)
 
 
-class _Arm:
-    """Makes the objective of one arm, from the folders of the step's inputs."""
+class Arm:
+    """Makes the objective of one arm, from the folders of a step's inputs (see `train_target`)."""
 
-    def __init__(self, context: StepContext, frames: FrameShape, device: str) -> None:
-        self.context, self.frames, self.device = context, frames, device
-        self.config: TrainTargetConfig = context.config
+    def __init__(self, config: TrainTargetConfig, context: StepContext, frames: FrameShape, device: str) -> None:
+        self.config, self.context, self.frames, self.device = config, context, frames, device
+        self._opened: MemoryBank | None = None
 
     def build(self) -> Objective:
-        """Called once the seed is set."""
+        """A new objective; called once the seed is set. Those of one arm share their bank."""
         method, decouple = self.config.method, self.config.training.decouple_weight
         if isinstance(method, Transfer):
             return self._transfer(method)
@@ -239,23 +251,29 @@ class _Arm:
         return PredictionObjective(predictor, decouple)
 
     def _transfer(self, method: Transfer) -> Objective:
-        config, inputs = self.config, self.context.inputs
+        config = self.config
         predictor = Predictor(tmu_predictor(config.predictor, method, len(config.sources)), self.frames)
         if method.warm_start == "best":
             self._start(predictor, self._best())
         if config.bank is None or not method.distillation_weight:
             return PredictionObjective(predictor, config.training.decouple_weight)
-        bank = open_bank(
-            config.bank,
-            directory=inputs["bank"] / BANK_FOLDER if "bank" in inputs else None,
-            sources=[(name, inputs[name] / MODEL_FOLDER) for name in config.sources],
-            clips=inputs["data"],
-            observed=config.observed,
-            target=predictor.config,
-            device=self.device,
-        )
+        bank = self._bank(config.bank, predictor.config)
         bridge = Bridge(predictor, bank, source_memories=method.source_memories, reduction=method.reduction)
         return TransferObjective(predictor, config.training.decouple_weight, bank, bridge, method.distillation_weight)
+
+    def _bank(self, bank: BankConfig, target: PredictorConfig) -> MemoryBank:
+        if self._opened is None:
+            inputs = self.context.inputs
+            self._opened = open_bank(
+                bank,
+                directory=inputs["bank"] / BANK_FOLDER if "bank" in inputs else None,
+                sources=[(name, inputs[name] / MODEL_FOLDER) for name in self.config.sources],
+                clips=inputs["data"],
+                observed=self.config.observed,
+                target=target,
+                device=self.device,
+            )
+        return self._opened
 
     def _best(self) -> str:
         best = self.context.results["rank"]["best"]

@@ -1,7 +1,8 @@
 """Reads checkpoints of the papers' released code into our networks, so that a lab's existing models join the zoo.
 
-Known: ConvLSTM and TMU of transferable-memory, PredRNN and PredRNN-V2 of predrnn-pytorch, saved as ``{"net_param": state_dict}``
-or as the bare state_dict. What the network is follows from the names and shapes of its weights. Nothing in the file is executed.
+Known: ConvLSTM and TMU of transferable-memory, PredRNN and PredRNN-V2 of predrnn-pytorch, and either direction of SeeMore, saved
+as ``{"net_param": state_dict}`` or as the bare state_dict. What the network is follows from the names and shapes of its weights.
+Nothing in the file is executed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import pickle
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,22 +26,30 @@ __all__ = ["import_release"]
 
 Weights = dict[str, Tensor]
 
-KNOWN = "ConvLSTM or TMU of transferable-memory, PredRNN or PredRNN-V2 of predrnn-pytorch"
+KNOWN = "ConvLSTM or TMU of transferable-memory, PredRNN or PredRNN-V2 of predrnn-pytorch, SeeMore"
+DIRECTIONS = {"forward": "rnn.", "reverse": "rnn_rev."}
 
 
-def import_release(path: Path, *, frames: FrameShape | None = None, patch_size: int | None = None) -> Predictor:
+def import_release(
+    path: Path,
+    *,
+    frames: FrameShape | None = None,
+    patch_size: int | None = None,
+    direction: Literal["forward", "reverse"] = "forward",
+) -> Predictor:
     """The released network in `path` as a `Predictor` in evaluation mode.
 
     Args:
-        path: a checkpoint of transferable-memory or predrnn-pytorch.
+        path: a checkpoint of transferable-memory, predrnn-pytorch or SeeMore.
         frames: the shape of the frames that it was trained on; may be left out if it has a LayerNorm and `patch_size` is given.
         patch_size: in pixels; may be left out if `frames` is given.
+        direction: which of SeeMore's two networks; all others have the forward one alone.
 
     Raises:
         DataError: the file cannot be read, or is none of the known networks.
-        ConfigError: `frames` or `patch_size` is needed, or contradicts the weights.
+        ConfigError: `frames` or `patch_size` is needed, or contradicts the weights; or there is no such direction.
     """
-    weights = _read(path)
+    weights = _one_direction(_read(path), direction, path)
     try:
         config = _recognise(weights)
         translated, unknown = _translate(weights)
@@ -92,6 +101,16 @@ def _reason(error: Exception) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------- the network
+
+
+def _one_direction(weights: Weights, direction: Literal["forward", "reverse"], path: Path) -> Weights:
+    """SeeMore's network of this direction by the names of PredRNN-V2's; other weights as they are."""
+    if not any(name.startswith("rnn.") for name in weights):
+        if direction == "reverse":
+            raise ConfigError("direction", f"{path} has no reverse network, as SeeMore's checkpoints have; use forward")
+        return weights
+    wanted, other = DIRECTIONS[direction], DIRECTIONS["forward" if direction == "reverse" else "reverse"]
+    return {name.removeprefix(wanted): value for name, value in weights.items() if not name.startswith(other)}
 
 
 def _num_layers(weights: Weights) -> int:

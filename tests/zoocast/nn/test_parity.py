@@ -3,43 +3,12 @@
 The goldens are outputs of the released implementations (float32, CPU, one thread); see their README for the layout.
 """
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
-from zoocast.frames import FrameShape, unpatchify
 from zoocast.nn.predictor import frame_mse
-from zoocast.nn.releases import import_release
-from zoocast.nn.sampling import teacher_forced
 
-GOLDENS = Path(__file__).parents[2] / "goldens"
 FORWARD, GRADIENT = 1e-5, 1e-4
-
-
-class Golden:
-    """One case: the values, and clips and mask in our layout."""
-
-    def __init__(self, name):
-        self.values = {key: torch.from_numpy(value) for key, value in np.load(GOLDENS / f"{name}.npz").items()}
-        self.geometry = json.loads((GOLDENS / f"{name}.json").read_text())
-        self.frames = FrameShape(
-            channels=self.geometry["img_channel"], height=self.geometry["img_width"], width=self.geometry["img_width"]
-        )
-        self.clips = self.clip("frames")
-        # The releases' mask covers the last steps only; all steps before it see true frames.
-        mask = self.values["mask"]
-        self.feed = teacher_forced(len(mask), self.clips.shape[1])
-        self.feed[:, -mask.shape[1] :] = mask
-
-    def clip(self, key):
-        """[B, T, h, w, p*p*c] to (B, T, C, H, W)."""
-        return unpatchify(self.values[key].permute(0, 1, 4, 2, 3), self.geometry["patch_size"])
-
-    def load(self, checkpoint):
-        return import_release(GOLDENS / f"{checkpoint}.ckpt", frames=self.frames)
 
 
 def relative(ours, theirs):
@@ -48,15 +17,15 @@ def relative(ours, theirs):
 
 
 @pytest.mark.parametrize("name", ["convlstm", "predrnn", "predrnn_layernorm", "predrnn_v2"])
-def test_the_predicted_frames_are_the_releases(name):
-    golden = Golden(name)
+def test_the_predicted_frames_are_the_releases(read_golden, name):
+    golden = read_golden(name)
     with torch.no_grad():
         prediction = golden.load(name)(golden.clips, golden.feed)
     assert relative(prediction.frames, golden.clip("next_frames")) < FORWARD
 
 
-def test_convlstm_memories_are_the_releases():
-    golden = Golden("convlstm")
+def test_convlstm_memories_are_the_releases(read_golden):
+    golden = read_golden("convlstm")
     with torch.no_grad():
         prediction = golden.load("convlstm")(golden.clips, golden.feed, {0: ("c",)})
     assert set(prediction.memories) == {(0, "c")}
@@ -64,15 +33,15 @@ def test_convlstm_memories_are_the_releases():
 
 
 @pytest.mark.parametrize("name", ["predrnn", "predrnn_layernorm"])
-def test_predrnn_loss_is_the_releases(name):
-    golden = Golden(name)
+def test_predrnn_loss_is_the_releases(read_golden, name):
+    golden = read_golden(name)
     with torch.no_grad():
         loss = frame_mse(golden.load(name)(golden.clips, golden.feed), golden.clips)
     assert relative(loss, golden.values["loss"]) < FORWARD
 
 
-def test_predrnn_v2_loss_with_decoupling_is_the_releases():
-    golden = Golden("predrnn_v2")
+def test_predrnn_v2_loss_with_decoupling_is_the_releases(read_golden):
+    golden = read_golden("predrnn_v2")
     network = golden.load("predrnn_v2")
     with torch.no_grad():
         prediction = network(golden.clips, golden.feed)
@@ -83,8 +52,8 @@ def test_predrnn_v2_loss_with_decoupling_is_the_releases():
 
 
 @pytest.mark.parametrize("source", [1, 2])
-def test_the_bank_of_a_tmu_source_is_the_releases(source):
-    golden = Golden("tmu")
+def test_the_bank_of_a_tmu_source_is_the_releases(read_golden, source):
+    golden = read_golden("tmu")
     with torch.no_grad():
         memories = golden.load(f"tmu_source{source}")(golden.clips, golden.feed, {0: ("c",)}).memories
     assert relative(memories[0, "c"], golden.values[f"bank{source}"]) < FORWARD
@@ -103,8 +72,8 @@ def tmu_losses(golden, network):
     return prediction, frame_mse(prediction, golden.clips), error * steps * many / (batch * golden.geometry["total_length"])
 
 
-def test_tmu_predictions_and_both_losses_are_the_releases():
-    golden = Golden("tmu")
+def test_tmu_predictions_and_both_losses_are_the_releases(read_golden):
+    golden = read_golden("tmu")
     with torch.no_grad():
         prediction, mse, distill = tmu_losses(golden, golden.load("tmu_target"))
     assert relative(prediction.frames, golden.clip("next_frames")) < FORWARD
@@ -112,8 +81,8 @@ def test_tmu_predictions_and_both_losses_are_the_releases():
     assert relative(distill, golden.values["distill"]) < FORWARD
 
 
-def test_tmu_gradients_are_the_releases():
-    golden = Golden("tmu")
+def test_tmu_gradients_are_the_releases(read_golden):
+    golden = read_golden("tmu")
     network = golden.load("tmu_target")
     _, mse, distill = tmu_losses(golden, network)
     (mse + distill).backward()

@@ -34,11 +34,36 @@ def saved(path, data):
         ("predrnn", PredictorConfig(**COMMON, cell="stlstm")),
         ("predrnn_layernorm", PredictorConfig(**COMMON, cell="stlstm", layer_norm=True)),
         ("predrnn_v2", PredictorConfig(**COMMON, cell="stlstm", decouple=True)),
+        ("seemore_stage1", PredictorConfig(**COMMON, cell="stlstm", decouple=True)),
+        (
+            "seemore_stage2",
+            PredictorConfig(hidden_channels=(6,) * 4, kernel_size=3, patch_size=2, cell="stlstm", decouple=True),
+        ),
     ],
 )
 def test_the_network_is_recognised(name, config):
     predictor = import_release(GOLDENS / f"{name}.ckpt", frames=FRAMES)
     assert (predictor.config, predictor.frames, predictor.training) == (config, FRAMES, False)
+
+
+def test_either_direction_of_seemore_is_read():
+    path = GOLDENS / "seemore_stage1.ckpt"
+    forward, reverse = (import_release(path, frames=FRAMES, direction=direction) for direction in ("forward", "reverse"))
+    held = weights("seemore_stage1")
+    assert torch.equal(forward.head.weight, held["rnn.conv_last.weight"])
+    assert torch.equal(reverse.head.weight, held["rnn_rev.conv_last.weight"])
+    assert torch.equal(reverse.cells[1].conv_o.weight, held["rnn_rev.cell_list.1.conv_o.0.weight"])
+    assert forward.config == reverse.config
+
+
+def test_other_releases_have_one_direction(tmp_path):
+    with pytest.raises(ConfigError, match=r"direction: .*predrnn_v2.ckpt has no reverse network"):
+        import_release(GOLDENS / "predrnn_v2.ckpt", frames=FRAMES, direction="reverse")
+    forward_alone = {k: v for k, v in weights("seemore_stage1").items() if k.startswith("rnn.")}
+    path = saved(tmp_path / "half.ckpt", forward_alone)
+    assert torch.equal(import_release(path, frames=FRAMES).head.weight, forward_alone["rnn.conv_last.weight"])
+    with pytest.raises(DataError, match="is not a checkpoint of"):
+        import_release(path, frames=FRAMES, direction="reverse")
 
 
 @pytest.mark.parametrize("name", ["predrnn_layernorm", "tmu_target"])

@@ -1,0 +1,280 @@
+"""The level-specific meta-adapter (LMA): one learning rate for each level of a network and each direction, learnt on the way.
+
+Learning-rate calls alternate with weight calls. A learning-rate call tries one step ``theta' = theta - a_l u_l`` with Adam's
+directions u_l, looks at the loss that it leads to, and moves the rates a_l but no weight; a weight call takes such a step for
+good. Since u_l does not depend on the rates, their gradient is exactly ``-<grad L(theta'), u_l>``: first order, no graph of a
+gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from zoocast.errors import ConfigError
+from zoocast.identity import setting
+from zoocast.training import Batch, Objective, TrainingConfig, Updater, Worker
+
+__all__ = ["AdapterConfig", "MetaAdapter", "level_of"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """How the rates start, move and are held in order. The defaults are the release's."""
+
+    initial_rate: float = setting(1e-4, "of every level; release: 1e-4")
+    meta_learning_rate: float = setting(1e-7, "of Adam on the rates, in units of a rate; release: 1e-7")
+    lower_bound: float = setting(0.0, "of a rate, times the initial one; release: 0")
+    upper_bound: float = setting(2.0, "of a rate, times the initial one; release: 2")
+    chain_ratio: float = setting(2.0, "by which a rate should exceed the one before it in the chain; release: 2")
+    chain_weight: float = setting(10.0, "of the penalty on rates that do not, 0 is none; release: 10")
+    chain_direction: Literal["upwards", "downwards"] = setting("upwards", "where rates should grow to; release: upwards")
+    chain_members: Literal["cells", "cells-and-head"] = setting(
+        "cells-and-head", "levels in the chain of each direction; release: cells-and-head"
+    )
+    cycle: int = setting(200, "iterations until learning-rate and weight calls repeat; release: 200")
+    rate_iterations: int = setting(50, "of them for learning-rate calls; release: 50")
+    first: Literal["rates", "weights"] = setting("rates", "which calls begin a cycle; release: rates")
+    meta_batch: Literal["same", "held-out"] = setting(
+        "same",
+        "clips on which a trial step is judged: those that it was made from, or the batch's second half after a step made from"
+        " its first; release: same",
+    )
+    parametrisation: Literal["linear", "logarithmic"] = setting(
+        "linear", "what Adam moves: the rates, or their logarithms, scaled to move alike at the start; release: linear"
+    )
+    moments: Literal["private", "shared"] = setting(
+        "private", "whether trial steps have gradient moments of their own or those of the weight calls; release: private"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("initial_rate", "meta_learning_rate", "chain_ratio"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(name, f"must be greater than 0, but got {getattr(self, name)}")
+        if not 0 <= self.lower_bound <= 1 <= self.upper_bound:
+            raise ConfigError(
+                "lower_bound" if not 0 <= self.lower_bound <= 1 else "upper_bound",
+                "0 <= lower_bound <= 1 <= upper_bound must hold, for they are times the initial rate, but got"
+                f" {self.lower_bound} and {self.upper_bound}",
+            )
+        if self.chain_weight < 0:
+            raise ConfigError("chain_weight", f"must not be negative, but got {self.chain_weight}")
+        if not 0 <= self.rate_iterations < self.cycle:
+            raise ConfigError(
+                "rate_iterations",
+                f"0 <= rate_iterations < cycle must hold, or no weight would ever change, but got {self.rate_iterations} and"
+                f" {self.cycle}",
+            )
+
+    def moves_rates(self, iteration: int) -> bool:
+        """Whether an iteration, counted from 0, is one of learning-rate calls.
+
+        The release's first cycle is one iteration short, because it counts from 1; here all cycles are whole.
+        """
+        position = iteration % self.cycle
+        return position < self.rate_iterations if self.first == "rates" else position >= self.cycle - self.rate_iterations
+
+
+LEVEL = re.compile(r"(?:(forward|reverse)_objective\.)?(?:predictor\.)?(cells\.\d+|head|adapter|bridge)\.")
+
+
+def level_of(name: str) -> str:
+    """The level of an objective's parameter, after its direction if there are two: ``forward.cells.0``, ``head``, ``bridge``.
+
+    A cell's transfer gates and distillers belong to the cell; a bridge's projections are a level of their own.
+    """
+    match = LEVEL.match(name)
+    if match is None:
+        raise ValueError(f"parameter {name} belongs to no known level; levels are cells, head, adapter and bridge")
+    return ".".join(part for part in match.groups() if part)
+
+
+def _chain(levels: Sequence[str], config: AdapterConfig) -> tuple[list[int], list[int]]:
+    """The pairs of levels of which the second's rate should exceed the first's, as two lists of places in `levels`."""
+    lower, upper = [], []
+    for direction in ("", "forward.", "reverse."):
+        cells = [f"{direction}cells.{i}" for i in range(len(levels))]
+        chain = [levels.index(name) for name in (*cells, f"{direction}head") if name in levels]
+        if config.chain_members == "cells":
+            chain = [i for i in chain if not levels[i].endswith("head")]
+        if config.chain_direction == "downwards":
+            chain.reverse()
+        lower += chain[:-1]
+        upper += chain[1:]
+    return lower, upper
+
+
+class _Moments:
+    """Adam's running means of gradients and of their squares (Kingma & Ba 2015, with its usual constants)."""
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self.count = 0
+        self.first = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.second = {name: torch.zeros_like(p) for name, p in parameters.items()}
+
+    def directions(self, gradients: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Take the gradients in; then u = m_hat / (sqrt(v_hat) + eps) for each parameter, one after the other."""
+        self.count += 1
+        correct_first, correct_second = 1 - 0.9**self.count, 1 - 0.999**self.count
+        for first, second, gradient in zip(self.first.values(), self.second.values(), gradients, strict=True):
+            first.lerp_(gradient, 1 - 0.9)
+            second.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
+            scale = (second / correct_second).sqrt_().add_(1e-8)
+            yield (first / correct_first).div_(scale)
+
+    def state(self) -> dict[str, Tensor]:
+        out = {"count": torch.tensor(self.count)}
+        out |= {f"first.{name}": value for name, value in self.first.items()}
+        return out | {f"second.{name}": value for name, value in self.second.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        self.count = int(state["count"])
+        for kind, held in (("first", self.first), ("second", self.second)):
+            for name, value in held.items():
+                value.copy_(state[f"{kind}.{name}"])
+
+
+class MetaAdapter(Updater):
+    """Weights by Adam with a learning rate per level, and those rates by Adam on the loss after a trial step.
+
+    Works with any objective whose parameters `level_of` knows, in one direction or two. `TrainingConfig.learning_rate` is not
+    used. Several workers average their gradients, of weights and of rates.
+
+    Raises:
+        ConfigError: the meta loss shall have clips of its own, but a worker's batch holds one clip.
+    """
+
+    def __init__(self, adapter: AdapterConfig, objective: Objective, config: TrainingConfig, worker: Worker) -> None:
+        super().__init__(objective, config, worker)
+        if adapter.meta_batch == "held-out" and config.batch_size // worker.world < 2:
+            raise ConfigError("batch_size", "meta_batch=held-out halves each worker's batch, which then needs at least 2 clips")
+        self.adapter = adapter
+        self.parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+        self.levels = tuple(dict.fromkeys(level_of(name) for name in self.parameters))
+        self.places = [self.levels.index(level_of(name)) for name in self.parameters]
+        self.lower, self.upper = _chain(self.levels, adapter)
+        # What Adam moves; equal to the rates if these are linear in it.
+        self.raw = torch.full((len(self.levels),), adapter.initial_rate, device=worker.device, requires_grad=True)
+        self.optimizer = torch.optim.Adam([self.raw], lr=adapter.meta_learning_rate)
+        self.moments = _Moments(self.parameters)
+        self.trial_moments = self.moments if adapter.moments == "shared" else _Moments(self.parameters)
+        self.gradients = torch.zeros(2, len(self.levels), device=worker.device)
+
+    @property
+    def rates(self) -> Tensor:
+        """The learning rate a_l of each of `levels`, (levels,)."""
+        if self.adapter.parametrisation == "linear":
+            return self.raw
+        initial = self.adapter.initial_rate
+        return initial * torch.exp(self.raw / initial - 1)
+
+    def update(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        """See `Updater.update`; a learning-rate call's terms are those after its trial step, with the penalty as ``chain``."""
+        return self._move_rates(batch) if self.adapter.moves_rates(iteration) else self._move_weights(batch)
+
+    def _move_weights(self, batch: Batch) -> dict[str, Tensor]:
+        terms, gradients = self._loss(batch)
+        with torch.no_grad():
+            rates = self.rates
+            for parameter, place, u in zip(
+                self.parameters.values(), self.places, self.moments.directions(gradients), strict=True
+            ):
+                parameter.addcmul_(rates[place], u, value=-1)
+        return {**terms, "chain": torch.zeros((), device=self.worker.device)}
+
+    def _move_rates(self, batch: Batch) -> dict[str, Tensor]:
+        first, second = (batch, batch) if self.adapter.meta_batch == "same" else _halves(batch)
+        directions = self.trial_moments.directions(self._loss(first)[1])
+        rates = self.rates
+        trial = {
+            name: parameter.detach() - rates[place] * u
+            for (name, parameter), place, u in zip(self.parameters.items(), self.places, directions, strict=True)
+        }
+        with self.autocast():
+            terms: dict[str, Tensor] = torch.func.functional_call(self.objective, trial, (second,))
+        penalty = self._penalty(rates)
+        (self.gradients[0],) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), self.raw, retain_graph=True)
+        self._average([self.gradients[0]])
+        (self.gradients[1],) = torch.autograd.grad(penalty, self.raw)
+        self.raw.grad = self.gradients.sum(0)
+        self.optimizer.step()
+        self._clamp()
+        return {name: value.detach() for name, value in {**terms, "chain": penalty}.items()}
+
+    def _loss(self, batch: Batch) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
+        """The terms on a batch, and the gradient of their sum by every parameter: of all workers, and clipped."""
+        with self.autocast():
+            terms: dict[str, Tensor] = self.objective(batch)
+        loss = torch.stack(list(terms.values())).sum()
+        gradients = torch.autograd.grad(loss, list(self.parameters.values()), materialize_grads=True)
+        self._average(gradients)
+        if self.config.gradient_clip is not None:
+            norm = torch.nn.utils.get_total_norm(gradients)
+            for gradient in gradients:
+                gradient.mul_((self.config.gradient_clip / (norm + 1e-6)).clamp(max=1.0))
+        return {name: value.detach() for name, value in terms.items()}, gradients
+
+    def _average(self, tensors: Sequence[Tensor]) -> None:
+        if self.worker.world > 1:
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+                tensor.div_(self.worker.world)
+
+    def _penalty(self, rates: Tensor) -> Tensor:
+        """The chain's ``w sum relu(ratio a_l - a_{l+1})``."""
+        excess = self.adapter.chain_ratio * rates[self.lower] - rates[self.upper]
+        return self.adapter.chain_weight * torch.relu(excess).sum()
+
+    def _clamp(self) -> None:
+        low, high = self.adapter.lower_bound, self.adapter.upper_bound
+        if self.adapter.parametrisation == "logarithmic":
+            low, high = (1 + math.log(bound) if bound else -math.inf for bound in (low, high))
+        with torch.no_grad():
+            self.raw.clamp_(low * self.adapter.initial_rate, high * self.adapter.initial_rate)
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Updater.state`."""
+        out = {"raw": self.raw.detach(), "gradients": self.gradients}
+        out |= {f"meta.{name}": value for name, value in self.optimizer.state[self.raw].items()}
+        out |= {f"moments.{name}": value for name, value in self.moments.state().items()}
+        if self.trial_moments is not self.moments:
+            out |= {f"trial_moments.{name}": value for name, value in self.trial_moments.state().items()}
+        return out
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `Updater.load`."""
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v.to(self.worker.device) for k, v in state.items() if k.startswith(prefix)}
+
+        with torch.no_grad():
+            self.raw.copy_(state["raw"])
+            self.gradients.copy_(state["gradients"])
+        held = under("meta.")
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": {0: held} if held else {}})
+        self.moments.load(under("moments."))
+        if self.trial_moments is not self.moments:
+            self.trial_moments.load(under("trial_moments."))
+
+    def tell(self) -> dict[str, float]:
+        """See `Updater.tell`: each level's rate, and both parts of the gradient that moved it last (by what Adam moves)."""
+        data, penalty = self.gradients
+        named = {"rate": self.rates, "rate_data_gradient": data, "rate_penalty_gradient": penalty}
+        return {
+            f"{kind}/{level}": float(v) for kind, values in named.items() for level, v in zip(self.levels, values, strict=True)
+        }
+
+
+def _halves(batch: Batch) -> tuple[Batch, Batch]:
+    middle = len(batch.indices) // 2
+
+    def part(which: slice) -> Batch:
+        return batch._replace(indices=batch.indices[which], clips=batch.clips[which], feed=batch.feed[which])
+
+    return part(slice(middle)), part(slice(middle, None))

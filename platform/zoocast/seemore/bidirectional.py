@@ -1,0 +1,88 @@
+"""Bidirectional distillation (BDN): two networks, one on the clip and one on the clip flipped in time, learn from each other.
+
+Both predict the same frames from opposite sides. The distance of their last layer's outputs and of their predictions, aligned in
+time, joins both losses. Only the forward network is exported: the reverse one costs nothing at inference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoocast.errors import ConfigError
+from zoocast.identity import setting
+from zoocast.nn.predictor import Prediction, Predictor
+from zoocast.training import Batch, Collect, Objective
+
+__all__ = ["BidirectionalConfig", "BidirectionalObjective"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BidirectionalConfig:
+    """How the two directions distil each other (SeeMore, 2024)."""
+
+    feature_weight: float = setting(1.0, "of the distance between the last layers' outputs H; release: 1")
+    frame_weight: float = setting(1.0, "of the distance between the predicted frames; release: 1")
+    teacher: Literal["mutual", "forward", "reverse"] = setting(
+        "mutual", "who is not moved by these distances: nobody, the forward network, or the reverse one; release: mutual"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("feature_weight", "frame_weight"):
+            if getattr(self, name) < 0:
+                raise ConfigError(name, f"must not be negative, but got {getattr(self, name)}")
+
+
+class BidirectionalObjective(Objective):
+    """The losses of both directions, and ``w_h MSE(H, H_rev) + w_x MSE(X, X_rev)`` on the frames that both predict.
+
+    With clips of T frames the forward network predicts frames 1 to T-1 and the reverse one T-2 to 0, so 1 to T-2 are compared.
+
+    Args:
+        forward: of the exported network, on the clip.
+        reverse: of a network with as many channels in its last layer, on the flipped clip with the same mask.
+        config: the weights of both distances.
+    """
+
+    def __init__(self, forward: Objective, reverse: Objective, config: BidirectionalConfig) -> None:
+        super().__init__()
+        self.forward_objective, self.reverse_objective, self.config = forward, reverse, config
+
+    @property
+    def predictor(self) -> Predictor:  # type: ignore[override]
+        """The forward network, which alone is validated and exported."""
+        return self.forward_objective.predictor
+
+    def _features(self, collect: Collect) -> Collect:
+        """`collect` with the last layer's output."""
+        last = len(self.predictor.layers) - 1
+        return {**collect, last: tuple({*collect.get(last, ()), "h"})}
+
+    def predict(self, batch: Batch, collect: Collect) -> Prediction:
+        """See `Objective.predict`: the forward network's."""
+        return self.forward_objective.predict(batch, self._features(collect))
+
+    def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """See `Objective.terms`: the forward network's, the reverse one's as ``reverse_*``, ``feature`` and ``frame``."""
+        flipped = batch.flipped()
+        back = self.reverse_objective.predict(flipped, self._features({}))
+        reverse = {f"reverse_{name}": term for name, term in self.reverse_objective.terms(flipped, back).items()}
+        key = (len(self.predictor.layers) - 1, "h")
+        return {
+            **self.forward_objective.terms(batch, prediction),
+            **reverse,
+            "feature": self.config.feature_weight * self._distance(prediction.memories[key], back.memories[key]),
+            "frame": self.config.frame_weight * self._distance(prediction.frames, back.frames),
+        }
+
+    def _distance(self, ahead: Tensor, back: Tensor) -> Tensor:
+        """Mean squared distance of (B, T-1, ...) to what the reverse network has on the same frames."""
+        ahead, back = ahead[:, :-1], back.flip(1)[:, 1:]
+        if self.config.teacher == "forward":
+            ahead = ahead.detach()
+        elif self.config.teacher == "reverse":
+            back = back.detach()
+        return F.mse_loss(ahead, back)
