@@ -265,7 +265,7 @@ class MetaAdapter(Updater):
     def tell(self) -> dict[str, float]:
         """See `Updater.tell`: each level's rate, and both parts of the gradient that moved it last (by what Adam moves)."""
         data, penalty = self.gradients
-        named = {"rate": self.rates, "rate_data_gradient": data, "rate_penalty_gradient": penalty}
+        named = {"rate": self.rates.detach(), "rate_data_gradient": data, "rate_penalty_gradient": penalty}
         return {
             f"{kind}/{level}": float(v) for kind, values in named.items() for level, v in zip(self.levels, values, strict=True)
         }

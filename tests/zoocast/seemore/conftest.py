@@ -1,0 +1,98 @@
+"""Small clips, two random sources, and an objective of every kind for them."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from zoocast.data import DigitsConfig
+from zoocast.data.store import ClipStore
+from zoocast.memory.bank import BankConfig, open_bank
+from zoocast.memory.bridge import Bridge
+from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
+from zoocast.nn.tmu import TmuConfig
+from zoocast.training import Batch, PredictionObjective
+from zoocast.transfer import AnchoredObjective, Transfer, TransferObjective, tmu_predictor
+
+OBSERVED = 3
+SOURCES = ("near", "gru")
+PLAIN = PredictorConfig(hidden_channels=(4, 4), kernel_size=3)
+STLSTM = dataclasses.replace(PLAIN, cell="stlstm", decouple=True)
+BANK = BankConfig(mode="online", policy="free_run", dtype="float32", reversed=True)
+NETWORKS = {
+    "convlstm": PLAIN,
+    "convgru": dataclasses.replace(PLAIN, cell="convgru"),
+    "stlstm": dataclasses.replace(STLSTM, decouple=False),
+    "decoupled": STLSTM,
+    "norm": dataclasses.replace(STLSTM, layer_norm=True),
+}
+KINDS = (*NETWORKS, "anchored", "tmu")
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """One, as the pipeline's steps have; more would make these small networks slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """``data``, and the sources `near`, which has the target's network, and `gru`, which has other channels and maps."""
+    root = tmp_path_factory.mktemp("seemore")
+    data = DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=12, validation=4, test=4)
+    (root / "data").mkdir()
+    data.build(root / "data", lambda _fraction, _message: None)
+    torch.manual_seed(100)
+    sources = (PLAIN, PredictorConfig(cell="convgru", hidden_channels=(6,), kernel_size=3, patch_size=2))
+    for name, network in zip(SOURCES, sources, strict=True):
+        save_predictor(Predictor(network, data.frame_shape()), root / name / "model")
+    return root
+
+
+@pytest.fixture
+def batch(folder):
+    """Four clips, of which each sequence and step sees the true frame or not."""
+    indices = torch.arange(4)
+    feed = torch.randint(2, (4, 5), generator=torch.Generator().manual_seed(0)).float()
+    feed[:, 0] = 1
+    return Batch(indices, ClipStore.open(folder / "data").split("train").clips(indices), feed, False)
+
+
+@pytest.fixture
+def make_objective(folder):
+    """Makes an objective of one of `KINDS` with random weights."""
+
+    def make(kind):
+        frames = ClipStore.open(folder / "data").shape
+        if kind == "anchored":
+            return AnchoredObjective(Predictor(PLAIN, frames), 0.1, weight=0.1)
+        if kind != "tmu":
+            return PredictionObjective(Predictor(NETWORKS[kind], frames), 0.1)
+        target = Predictor(tmu_predictor(PLAIN, Transfer(tmu=TmuConfig(layers="first")), len(SOURCES)), frames)
+        bank = open_bank(
+            BANK,
+            directory=None,
+            sources=[(name, folder / name / "model") for name in SOURCES],
+            clips=folder / "data",
+            observed=OBSERVED,
+            target=target.config,
+        )
+        return TransferObjective(target, 0.1, bank, Bridge(target, bank), 0.1)
+
+    torch.manual_seed(0)
+    return make
+
+
+@pytest.fixture
+def plain():
+    """The smallest network."""
+    return PLAIN
+
+
+@pytest.fixture
+def bank():
+    """The settings of a bank that is read in both directions."""
+    return BANK
