@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -118,15 +118,17 @@ class _Moments:
         self.first = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.second = {name: torch.zeros_like(p) for name, p in parameters.items()}
 
-    def directions(self, gradients: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Take the gradients in; then u = m_hat / (sqrt(v_hat) + eps) for each parameter, one after the other."""
+    def add(self, gradients: Mapping[str, Tensor]) -> None:
+        """Take one more gradient of every parameter in."""
         self.count += 1
-        correct_first, correct_second = 1 - 0.9**self.count, 1 - 0.999**self.count
-        for first, second, gradient in zip(self.first.values(), self.second.values(), gradients, strict=True):
-            first.lerp_(gradient, 1 - 0.9)
-            second.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
-            scale = (second / correct_second).sqrt_().add_(1e-8)
-            yield (first / correct_first).div_(scale)
+        for name, gradient in gradients.items():
+            self.first[name].lerp_(gradient, 1 - 0.9)
+            self.second[name].mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
+
+    def direction(self, name: str) -> Tensor:
+        """u = m_hat / (sqrt(v_hat) + eps) of one parameter."""
+        scale = (self.second[name] / (1 - 0.999**self.count)).sqrt_().add_(1e-8)
+        return (self.first[name] / (1 - 0.9**self.count)).div_(scale)
 
     def state(self) -> dict[str, Tensor]:
         out = {"count": torch.tensor(self.count)}
@@ -157,7 +159,7 @@ class MetaAdapter(Updater):
         self.adapter = adapter
         self.parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
         self.levels = tuple(dict.fromkeys(level_of(name) for name in self.parameters))
-        self.places = [self.levels.index(level_of(name)) for name in self.parameters]
+        self.places = {name: self.levels.index(level_of(name)) for name in self.parameters}
         self.lower, self.upper = _chain(self.levels, adapter)
         # What Adam moves; equal to the rates if these are linear in it.
         self.raw = torch.full((len(self.levels),), adapter.initial_rate, device=worker.device, requires_grad=True)
@@ -180,51 +182,57 @@ class MetaAdapter(Updater):
 
     def _move_weights(self, batch: Batch) -> dict[str, Tensor]:
         terms, gradients = self._loss(batch)
+        self.moments.add(gradients)
         with torch.no_grad():
             rates = self.rates
-            for parameter, place, u in zip(
-                self.parameters.values(), self.places, self.moments.directions(gradients), strict=True
-            ):
-                parameter.addcmul_(rates[place], u, value=-1)
+            for name, parameter in self.parameters.items():
+                parameter.addcmul_(rates[self.places[name]], self.moments.direction(name), value=-1)
         return {**terms, "chain": torch.zeros((), device=self.worker.device)}
 
     def _move_rates(self, batch: Batch) -> dict[str, Tensor]:
         first, second = (batch, batch) if self.adapter.meta_batch == "same" else _halves(batch)
-        directions = self.trial_moments.directions(self._loss(first)[1])
+        self.trial_moments.add(self._loss(first)[1])
         rates = self.rates
+        # Directions are computed twice, for held they would take as much memory as the weights.
         trial = {
-            name: parameter.detach() - rates[place] * u
-            for (name, parameter), place, u in zip(self.parameters.items(), self.places, directions, strict=True)
+            name: (p.detach() - rates[self.places[name]].detach() * self.trial_moments.direction(name)).requires_grad_()
+            for name, p in self.parameters.items()
         }
         with self.autocast():
             terms: dict[str, Tensor] = torch.func.functional_call(self.objective, trial, (second,))
+        gradients = self._gradients(terms, trial)
+        slopes = torch.zeros_like(rates)
+        for name, gradient in gradients.items():
+            slopes[self.places[name]] -= (gradient * self.trial_moments.direction(name)).sum()
         penalty = self._penalty(rates)
-        (self.gradients[0],) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), self.raw, retain_graph=True)
-        self._average([self.gradients[0]])
-        (self.gradients[1],) = torch.autograd.grad(penalty, self.raw)
-        self.raw.grad = self.gradients.sum(0)
+        (data,) = torch.autograd.grad(rates, self.raw, slopes, retain_graph=True)
+        (order,) = torch.autograd.grad(penalty, self.raw)
+        self.gradients = torch.stack([data, order])
+        self.raw.grad = data + order
         self.optimizer.step()
         self._clamp()
         return {name: value.detach() for name, value in {**terms, "chain": penalty}.items()}
 
-    def _loss(self, batch: Batch) -> tuple[dict[str, Tensor], Sequence[Tensor]]:
-        """The terms on a batch, and the gradient of their sum by every parameter: of all workers, and clipped."""
+    def _loss(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The terms on a batch, and the gradient of their sum by every parameter, clipped."""
         with self.autocast():
             terms: dict[str, Tensor] = self.objective(batch)
-        loss = torch.stack(list(terms.values())).sum()
-        gradients = torch.autograd.grad(loss, list(self.parameters.values()), materialize_grads=True)
-        self._average(gradients)
+        gradients = self._gradients(terms, self.parameters)
         if self.config.gradient_clip is not None:
-            norm = torch.nn.utils.get_total_norm(gradients)
-            for gradient in gradients:
+            norm = torch.nn.utils.get_total_norm(gradients.values())
+            for gradient in gradients.values():
                 gradient.mul_((self.config.gradient_clip / (norm + 1e-6)).clamp(max=1.0))
         return {name: value.detach() for name, value in terms.items()}, gradients
 
-    def _average(self, tensors: Sequence[Tensor]) -> None:
+    def _gradients(self, terms: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of the sum of all terms, averaged over workers."""
+        loss = torch.stack(list(terms.values())).sum()
+        gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
         if self.worker.world > 1:
-            for tensor in tensors:
-                torch.distributed.all_reduce(tensor)
-                tensor.div_(self.worker.world)
+            for gradient in gradients:
+                torch.distributed.all_reduce(gradient)
+                gradient.div_(self.worker.world)
+        return dict(zip(parameters, gradients, strict=True))
 
     def _penalty(self, rates: Tensor) -> Tensor:
         """The chain's ``w sum relu(ratio a_l - a_{l+1})``."""
