@@ -3,8 +3,8 @@
     python benchmarks/adapter.py [laptop] [middle]
 
 The release differentiates through the trial step with ``create_graph=True``, keeps moments by hand, mixes true and predicted
-frames by arithmetic and compares memories step by step. It is written anew here and gives the same rates from the same weights and
-clips. All calls take turns in random order on one thread; medians of its processor time are compared, which other work on the
+frames by arithmetic and compares memories step by step. It is written anew here and gives the same rates from the same weights
+and clips. All calls take turns in random order on one thread; medians of its processor time are compared, which other work on the
 machine disturbs least.
 """
 

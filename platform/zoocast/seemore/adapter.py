@@ -99,10 +99,10 @@ def _chain(levels: Sequence[str], config: AdapterConfig) -> tuple[list[int], lis
     """The pairs of levels of which the second's rate should exceed the first's, as two lists of places in `levels`."""
     lower, upper = [], []
     for direction in ("", "forward.", "reverse."):
-        cells = [f"{direction}cells.{i}" for i in range(len(levels))]
-        chain = [levels.index(name) for name in (*cells, f"{direction}head") if name in levels]
-        if config.chain_members == "cells":
-            chain = [i for i in chain if not levels[i].endswith("head")]
+        members = [f"{direction}cells.{i}" for i in range(len(levels))]
+        if config.chain_members == "cells-and-head":
+            members.append(f"{direction}head")
+        chain = [levels.index(name) for name in members if name in levels]
         if config.chain_direction == "downwards":
             chain.reverse()
         lower += chain[:-1]
