@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.exceptions import TyperException
@@ -268,13 +268,16 @@ def ui(
     ),
 )
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="of transferable-memory or predrnn-pytorch")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="of transferable-memory, predrnn-pytorch or SeeMore")],
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="what the source is called in the zoo")],
     image_size: Annotated[
         str | None, typer.Option("--image-size", metavar="N|HxW", help="pixels of the frames; a LayerNorm tells it as well")
     ] = None,
     channels: Annotated[int, typer.Option("--channels", min=1, help="image channels")] = 1,
     patch_size: Annotated[int | None, typer.Option("--patch-size", min=1, help="pixels; else told by the weights")] = None,
+    direction: Annotated[
+        Literal["forward", "reverse"], typer.Option("--direction", help="which of SeeMore's two networks")
+    ] = "forward",
     folder: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="the model is written to FOLDER/NAME")] = Path(
         "models"
     ),
@@ -284,7 +287,7 @@ def import_(
     from pipelines.imports import import_checkpoint
     from pipelines.views import print_json
 
-    imported = import_checkpoint(checkpoint, name, folder, image_size, channels, patch_size)
+    imported = import_checkpoint(checkpoint, name, folder, image_size, channels, patch_size, direction)
     if as_json:
         print_json(imported)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from zoocast.errors import ConfigError, InfrastructureError
 from zoocast.frames import FrameShape
@@ -17,7 +17,13 @@ __all__ = ["import_checkpoint"]
 
 
 def import_checkpoint(
-    checkpoint: Path, name: str, folder: Path, image_size: str | None, channels: int, patch_size: int | None
+    checkpoint: Path,
+    name: str,
+    folder: Path,
+    image_size: str | None,
+    channels: int,
+    patch_size: int | None,
+    direction: Literal["forward", "reverse"] = "forward",
 ) -> dict[str, Any]:
     """Read `checkpoint`, write it to ``folder/name`` as weights at rest, and say what it is.
 
@@ -34,7 +40,7 @@ def import_checkpoint(
     if directory.exists() and any(directory.iterdir()):
         raise ConfigError("--output", f"{directory} holds something already; remove it, or choose another name with --as")
     frames = None if image_size is None else _frames(image_size, channels)
-    predictor = import_release(checkpoint, frames=frames, patch_size=patch_size)
+    predictor = import_release(checkpoint, frames=frames, patch_size=patch_size, direction=direction)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         save_predictor(predictor, directory)

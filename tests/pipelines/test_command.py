@@ -415,6 +415,17 @@ def test_import_brings_a_released_network_into_the_zoo(command, tmp_path):
     assert "holds something already" in err
 
 
+def test_import_reads_either_direction_of_seemore(command, tmp_path):
+    from zoocast.nn.predictor import load_predictor
+
+    heads = []
+    for direction in ("forward", "reverse"):
+        args = ("import", str(GOLDENS / "seemore_stage1.ckpt"), "--as", direction, "--image-size", "16", "-o", str(tmp_path))
+        assert command(*args, "--direction", direction)[0] == 0
+        heads.append(load_predictor(tmp_path / direction).head.weight)
+    assert not heads[0].equal(heads[1])
+
+
 def test_doctor_says_what_is_wrong_and_how_to_mend_it(shell):
     done = shell.run("doctor", "--json", "--address", "127.0.0.1:9", "--tracking-uri", "http://127.0.0.1:9")
     findings = {finding["check"]: finding for finding in json.loads(done.stdout)}

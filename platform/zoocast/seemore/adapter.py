@@ -246,6 +246,11 @@ class MetaAdapter(Updater):
         with torch.no_grad():
             self.raw.clamp_(low * self.adapter.initial_rate, high * self.adapter.initial_rate)
 
+    @property
+    def step_size(self) -> str:
+        """See `Updater.step_size`."""
+        return f"adapter.initial_rate (now {self.adapter.initial_rate})"
+
     def state(self) -> dict[str, Tensor]:
         """See `Updater.state`."""
         out = {"raw": self.raw.detach(), "gradients": self.gradients}

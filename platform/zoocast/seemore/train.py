@@ -109,7 +109,7 @@ def adapt_in(
     worker: Worker = Worker(),  # noqa: B008
     on_validation: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
-    """Stage 2 in this process, as the step `adapt` and the trials of a search run it.
+    """Stage 2 in this process, as the step `adapt` and the trials of a search run it; the caller says how many threads it has.
 
     Args:
         context: with the inputs and results of `adapt`.

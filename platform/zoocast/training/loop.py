@@ -155,7 +155,7 @@ class _Run:
         if not all(map(math.isfinite, means.values())):
             raise StepFailed(
                 f"the loss of {self.context.name} is not finite at iteration {self.state.iteration} ({means});"
-                f" lower training.learning_rate (now {self.config.learning_rate}) or set training.gradient_clip"
+                f" lower {self.state.updater.step_size} or set training.gradient_clip"
             )
         # Every worker reads the whole split: they then agree on the best weights without a message.
         predictor, horizon = self.state.objective.predictor, self.validation.length - self.observed

@@ -35,6 +35,11 @@ class Updater(abc.ABC):
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave, on whatever device it lies."""
 
+    @property
+    @abc.abstractmethod
+    def step_size(self) -> str:
+        """The setting that makes its steps smaller, and its value, for messages."""
+
     def tell(self) -> dict[str, float]:
         """What the journal should hold of the updater at each validation, by metric name."""
         return {}
@@ -70,6 +75,11 @@ class AdamUpdater(Updater):
             nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
+
+    @property
+    def step_size(self) -> str:
+        """See `Updater.step_size`."""
+        return f"training.learning_rate (now {self.config.learning_rate})"
 
     def state(self) -> dict[str, Tensor]:
         """See `Updater.state`."""

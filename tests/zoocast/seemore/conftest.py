@@ -26,7 +26,6 @@ NETWORKS = {
     "decoupled": STLSTM,
     "norm": dataclasses.replace(STLSTM, layer_norm=True),
 }
-KINDS = (*NETWORKS, "anchored", "tmu")
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +62,7 @@ def batch(folder):
 
 @pytest.fixture
 def make_objective(folder):
-    """Makes an objective of one of `KINDS` with random weights."""
+    """Makes an objective with random weights: prediction by one of `NETWORKS`, ``anchored``, or ``tmu``."""
 
     def make(kind):
         frames = ClipStore.open(folder / "data").shape
