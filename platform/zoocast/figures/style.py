@@ -7,6 +7,7 @@ The same data give the same bytes: no date, no random ids.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
+    "axes.formatter.limits": (-5, 6),
+    "axes.formatter.useoffset": False,  # a label is the number itself
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.labelsize": 9,
@@ -77,10 +80,10 @@ _FAMILIES: dict[str, tuple[tuple[str, str], ...]] = {
     "copy-last": (("#8a929c", "x"),),
     "scratch": (("#0072b2", "s"),),
     "finetune": (("#009e73", "^"), ("#56b4e9", "v"), ("#b8a100", "<"), ("#7f5fc0", ">")),
-    "l2sp": (("#cc79a7", "P"),),
+    "l2-sp": (("#cc79a7", "P"),),
     "tmu": (("#d55e00", "o"), ("#e69f00", "h")),
 }
-_OTHERS = (("#7f5fc0", "D"), ("#a0613a", "d"), ("#4b8f8c", "p"), ("#b8a100", "*"))
+_OTHERS = (("#7f5fc0", "D"), ("#a0613a", "d"), ("#4b8f8c", "p"))  # for any other family; then what the families leave free
 _DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.5, 1.2), (5, 1.2, 1.2, 1.2))
 
 
@@ -94,22 +97,29 @@ def family(arm: str) -> str:
     return arm.split(".")[0]
 
 
-def looks(arms: Iterable[str]) -> dict[str, Look]:
-    """The look of every arm: one colour per family, one shade per member in the order given; TMU is drawn thickest.
+def looks(arms: Iterable[str], ours: str = "tmu") -> dict[str, Look]:
+    """The look of every arm: one colour per family, one shade per member in the order given; the family `ours` is drawn thickest.
 
-    Compute it once from all arms of a report and hand it to every figure, so that a missing arm changes no colour.
+    Families without a colour of their own get those that are free; without TMU, `ours` has TMU's. Compute it once from all arms
+    of a report and hand it to every figure, so that a missing arm changes no colour.
     """
+    names = list(dict.fromkeys(arms))
+    here = {family(arm) for arm in names}
+    heir = "tmu" if "tmu" in here else ours
+    families = {heir if name == "tmu" else name: shades for name, shades in _FAMILIES.items()}
+    free = [shades for name, shades in families.items() if name not in {*here, "copy-last"}]
+    others = tuple(dict(itertools.chain(_OTHERS, *free)).items())
     seen: dict[str, int] = {}
     out: dict[str, Look] = {}
-    for arm in dict.fromkeys(arms):
+    for arm in names:
         name = family(arm)
-        shades = _FAMILIES.get(name, _OTHERS)
-        group = name if name in _FAMILIES else ""
+        shades = families.get(name, others)
+        group = name if name in families else ""
         index = seen.get(group, 0)
         seen[group] = index + 1
         color, marker = shades[index % len(shades)]
         dashes = (2.5, 2.0) if name == "copy-last" else _DASHES[(index // len(shades)) % len(_DASHES)]
-        out[arm] = Look(color, 2.4 if name == "tmu" else 1.4, marker, dashes)
+        out[arm] = Look(color, 2.4 if name == ours else 1.4, marker, dashes)
     return out
 
 
@@ -150,7 +160,10 @@ def number(value: float) -> str:
 
 
 def scale_axis(axes: Axes, values: np.ndarray, which: str = "y", *, log_above: float = 8.0) -> None:
-    """A logarithmic axis where positive values span more than a factor `log_above`; plain numbers as labels in any case."""
+    """A logarithmic axis where positive values span more than a factor `log_above`; plain numbers as labels in any case.
+
+    On a linear axis they have as many digits as tell its ticks apart.
+    """
     values = values[np.isfinite(values)]
     axis = axes.yaxis if which == "y" else axes.xaxis
     if len(values) and values.min() > 0 and values.max() / values.min() > log_above:
@@ -159,6 +172,6 @@ def scale_axis(axes: Axes, values: np.ndarray, which: str = "y", *, log_above: f
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     else:
         axis.set_major_locator(MaxNLocator(6))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))

@@ -7,10 +7,11 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from zoocast.figures import looks
+from zoocast.figures import family, looks
 from zoocast.figures.style import number, png, scale_axis, styled, svg, text_width
 
-ARMS = ("copy-last", "scratch", "finetune.a", "finetune.b", "l2sp", "tmu")
+ARMS = ("copy-last", "scratch", "finetune.a", "finetune.b", "l2-sp", "tmu")
+ADAPTED = ("copy-last", "stage1", "adam", "adam.found-rate", "paper", "searched.1", "searched.2")
 
 
 def linear(color: str) -> np.ndarray:
@@ -32,14 +33,22 @@ def test_an_arm_looks_the_same_whatever_other_families_are_there() -> None:
     assert looks(["finetune.a", "finetune.b"])["finetune.b"] == looks(ARMS)["finetune.b"]
 
 
-def test_tmu_is_drawn_thickest() -> None:
-    look = looks(ARMS)
-    assert all(look["tmu"].width > look[arm].width for arm in ARMS if arm != "tmu")
+@pytest.mark.parametrize(("arms", "ours"), [(ARMS, "tmu"), (ADAPTED, "searched")])
+def test_our_family_is_drawn_thickest(arms: tuple[str, ...], ours: str) -> None:
+    look = looks(arms, ours)
+    assert {arm for arm in arms if look[arm].width > 2} == {arm for arm in arms if family(arm) == ours}
+
+
+def test_our_family_has_the_colours_of_tmu_where_there_is_none() -> None:
+    assert looks(ADAPTED, "searched")["searched.1"].color == looks(ARMS)["tmu"].color
+    both = looks(("tmu", "searched.1"), "searched")
+    assert both["tmu"].color != both["searched.1"].color
 
 
 @pytest.mark.parametrize("kind", COLOR_BLIND)
-def test_arms_differ_for_every_kind_of_colour_vision(kind: str) -> None:
-    seen = [COLOR_BLIND[kind] @ linear(look.color) for look in looks(ARMS).values()]
+@pytest.mark.parametrize("arms", [ARMS, ADAPTED])
+def test_arms_differ_for_every_kind_of_colour_vision(kind: str, arms: tuple[str, ...]) -> None:
+    seen = [COLOR_BLIND[kind] @ linear(look.color) for look in looks(arms, family(arms[-1])).values()]
     gaps = [np.abs(a - b).max() for i, a in enumerate(seen) for b in seen[:i]]
     assert min(gaps) > 0.04  # of the range 0 to 1 of linear light; where colours come close, markers and dashes differ, see below
 
@@ -50,8 +59,9 @@ def test_arms_of_one_family_differ_without_colour() -> None:
 
 
 def test_unknown_arms_get_looks_of_their_own() -> None:
-    other = looks(["mine", "yours.too"])
-    assert other["mine"].color != other["yours.too"].color
+    other = looks([*ARMS, *(f"mine-{i}" for i in range(6))])
+    assert len({(look.color, look.dashes) for look in other.values()}) == len(other)
+    assert len({look.color for look in looks([f"mine-{i}" for i in range(8)]).values()}) == 8
 
 
 def test_number_has_three_digits_and_no_exponent_in_everyday_sizes() -> None:
@@ -76,6 +86,18 @@ def test_narrow_negative_or_missing_values_get_a_linear_axis(values: list[float]
     axes = Figure().subplots()
     scale_axis(axes, np.array(values))
     assert axes.get_yscale() == "linear"
+
+
+def test_labels_of_a_narrow_linear_axis_are_told_apart_and_have_no_offset() -> None:
+    with styled():
+        figure = Figure()
+        axes = figure.subplots()
+        axes.plot([0, 1], [0.04012, 0.04021])
+        scale_axis(axes, np.array([0.04012, 0.04021]))
+        figure.draw_without_rendering()
+        labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(labels)) == len(labels) > 3
+    assert all(label.startswith("0.04") for label in labels)
 
 
 def test_settings_of_the_user_are_left_alone() -> None:
