@@ -83,7 +83,7 @@ def result_bars(panels: Mapping[str, Mapping[str, Sequence[float]]], look: Mappi
         figure = Figure(figsize=(labels + 3.6 * len(panels) + 0.4, 0.75 + 0.29 * len(arms)), layout="constrained")
         axes = np.ravel(figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False))
         for ax, (metric, values) in zip(axes, panels.items(), strict=False):
-            low, high = _common_range([_extent(np.asarray(v, dtype=float)) for v in values.values()])
+            low, high = common_range([_extent(np.asarray(v, dtype=float)) for v in values.values()])
             for row, arm in enumerate(arms):
                 if arm in values:
                     _dots(ax, row, np.asarray(values[arm], dtype=float), look[arm], low, high)
@@ -145,7 +145,7 @@ def _extent(values: np.ndarray) -> tuple[float, float]:
     return min(values.min(), mean - half), max(values.max(), mean + half)
 
 
-def _common_range(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def common_range(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """The range of an axis that shows most arms: those further from the median than 4 times the middle half's width are not."""
     if not spans:
         return 0.0, 1.0

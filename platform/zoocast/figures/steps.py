@@ -26,6 +26,7 @@ _COLORS = {
     "source": "#4477aa",
     "bank": "#228833",
     "target": "#d0803c",
+    "search": "#a08a00",
     "evaluate": "#aa5599",
     "report": "#5b6470",
 }
