@@ -3,17 +3,30 @@
 `gather` reads the folders of finished steps, `write_report` leaves the page, the figures and the table in the report's folder.
 """
 
-from pipelines.report.data import Difference, Gates, ReportData, Strips, table_markdown, table_rows
+from pipelines.report.data import (
+    Contest,
+    Difference,
+    Gates,
+    Rates,
+    ReportData,
+    Search,
+    Strips,
+    table_markdown,
+    table_rows,
+)
 from pipelines.report.figures import Illustration, illustrations
 from pipelines.report.files import read_scores, save_gates, save_scores, save_strips
 from pipelines.report.gather import gather, write_report
 from pipelines.report.page import compose
 
 __all__ = [
+    "Contest",
     "Difference",
     "Gates",
     "Illustration",
+    "Rates",
     "ReportData",
+    "Search",
     "Strips",
     "compose",
     "gather",

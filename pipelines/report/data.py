@@ -12,16 +12,51 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from zoocast.figures import StepView, family
-from zoocast.figures.curves import Curves
-from zoocast.identity import Setting
+from zoocast.errors import ConfigError
+from zoocast.figures import FieldView, Look, StepView, TrialView, family, looks
+from zoocast.figures.curves import Curve, Curves
+from zoocast.identity import Setting, setting
 from zoocast.metrics import METRICS
 
-__all__ = ["HEADLINE_METRIC", "Cell", "Difference", "Gates", "ReportData", "Strips", "cells", "table_markdown", "table_rows"]
+__all__ = [
+    "HEADLINE_METRIC",
+    "Cell",
+    "Contest",
+    "Difference",
+    "Gates",
+    "Rates",
+    "ReportData",
+    "Search",
+    "Strips",
+    "cells",
+    "table_markdown",
+    "table_rows",
+]
 
 HEADLINE_METRIC = "strict/mse"
 TERMINAL_METRICS = ("strict/mse", "strict/ssim", "strict/psnr", "predrnn/mse")
 Verdict = Literal["won", "lost", "open"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contest:
+    """Whose comparison is the headline: two families of arms, and what they are called within a sentence.
+
+    A family is the part of an arm's name before the first dot; the validation split chooses among its members.
+    """
+
+    ours: str = setting("tmu", "family of arms that the report is about")
+    rival: str = setting("finetune", "family of arms that they are to beat")
+    ours_words: str = setting("TMU", "what the first is called within a sentence")
+    rival_words: str = setting("the best finetune", "what the other is called within a sentence")
+
+    def __post_init__(self) -> None:
+        for name in ("ours", "rival"):
+            kind = getattr(self, name)
+            if not kind or family(kind) != kind:
+                raise ConfigError(name, f"must be the part of an arm's name before its first dot, but got {kind!r}")
+        if self.ours == self.rival:
+            raise ConfigError("rival", f"must be another family than ours, but both are {self.ours!r}")
 
 
 class Strips(NamedTuple):
@@ -40,6 +75,36 @@ class Gates(NamedTuple):
     sources: tuple[str, ...]
 
 
+class Rates(NamedTuple):
+    """(iterations, learning rates) of each level of one training, and the rate with which all began, where it is known."""
+
+    levels: Mapping[str, Curve]
+    initial: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """A finished search for settings. Its errors are on the validation split.
+
+    Attributes:
+        trials: in the order of their numbers.
+        fields: what was searched.
+        ranking: the numbers of the trials that did not fail, the best first.
+        num_given: of the first trials, whose settings (a paper's, say) were not chosen by the search.
+        importance: the share of the error's variance that each field accounts for, as far as it is known.
+    """
+
+    trials: tuple[TrialView, ...]
+    fields: tuple[FieldView, ...]
+    ranking: tuple[int, ...]
+    num_given: int = 0
+    importance: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def count(self, state: str) -> int:
+        """How many trials ended so."""
+        return sum(t.state == state for t in self.trials)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difference:
     """`arm` minus `other` in the headline metric (lower is better), paired by seed, with two 95 % intervals.
@@ -47,7 +112,7 @@ class Difference:
     Attributes:
         seeds: the interval over seeds, None for fewer than two; `count` is their number.
         clips: the interval over test clips with the trained weights as they are, None where it is unknown.
-        chosen: whether `other` is the best finetune, chosen on the validation split.
+        chosen: whether `other` is the rival of the contest, chosen on the validation split.
     """
 
     arm: str
@@ -75,9 +140,12 @@ class ReportData:
         facts: short lines under the title (run, preset, date), by name.
         arms: in the order in which they are shown.
         scores: for each metric and arm the values of its seeds.
-        differences: TMU minus every other arm.
+        contest: whose comparison is the headline.
+        differences: the contest's `ours` minus every other arm.
         curves: for ``val/mse`` and ``train/loss``, by arm and seed.
         horizons: for some metrics and each arm (seeds, frames).
+        search: the search for settings, if there was one.
+        rates: the learning rates of some trainings by level, under titles such as ``tmu, seed 0``.
         settings: every leaf of the configuration.
         notes: what a reader must know, in sentences.
     """
@@ -90,19 +158,27 @@ class ReportData:
     horizon: int
     arms: tuple[str, ...]
     scores: Mapping[str, Mapping[str, tuple[float, ...]]]
+    contest: Contest = Contest()
     differences: tuple[Difference, ...] = ()
     curves: Mapping[str, Curves] = dataclasses.field(default_factory=dict)
     horizons: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     strips: Mapping[str, Strips] = dataclasses.field(default_factory=dict)
     gates: Mapping[str, Gates] = dataclasses.field(default_factory=dict)
+    search: Search | None = None
+    rates: Mapping[str, Rates] = dataclasses.field(default_factory=dict)
     steps: tuple[StepView, ...] = ()
     settings: tuple[Setting, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
+    def look(self) -> dict[str, Look]:
+        """How each arm is drawn."""
+        return looks(self.arms, self.contest.ours)
+
+    @property
     def decisive(self) -> Difference | None:
-        """The difference between TMU and the best finetune, if both are there."""
+        """The difference between the two sides of the contest, if both are there."""
         return next((d for d in self.differences if d.chosen), None)
 
     @property
@@ -115,8 +191,19 @@ class ReportData:
         """The verdict in a few words, and what it rests on."""
         difference = self.decisive
         if difference is None:
-            return "No comparison.", "The run holds no arm with TMU or no finetuned one to compare it with."
-        return _verdict(difference), self._grounds(difference)
+            grounds = f"The run has no arm of the family {self.contest.ours}, or none of {self.contest.rival} to compare it with."
+            return "No comparison.", grounds
+        return self._verdict(difference), self._grounds(difference)
+
+    def _verdict(self, difference: Difference) -> str:
+        ours, rival = self.contest.ours_words, self.contest.rival_words
+        if difference.seeds is None:
+            return f"No verdict on {ours}."
+        return {
+            "won": f"{capitalised(ours)} beats {rival}.",
+            "lost": f"{capitalised(ours)} loses to {rival}.",
+            "open": f"{capitalised(ours)} and {rival} cannot be told apart.",
+        }[difference.verdict]
 
     def _grounds(self, difference: Difference) -> str:
         ours, theirs = (float(np.mean(self.scores[HEADLINE_METRIC][a])) for a in (difference.arm, difference.other))
@@ -125,7 +212,7 @@ class ReportData:
         grounds = (
             f"{HEADLINE_METRIC} of {difference.arm} on the {self.split} split is"
             f" {100 * abs(difference.relative):.1f}\N{NO-BREAK SPACE}% {told} than that of"
-            f" the best finetune, {difference.other}: {ours:.{digits}f} against {theirs:.{digits}f}."
+            f" {self.contest.rival_words}, {difference.other}: {ours:.{digits}f} against {theirs:.{digits}f}."
         )
         if difference.seeds is None:
             return f"{grounds} One seed gives no interval, so nothing can be concluded."
@@ -135,17 +222,6 @@ class ReportData:
             f"{grounds} The paired difference over {difference.count} seeds is {signed(difference.mean, digits)} with a"
             f" 95\N{NO-BREAK SPACE}% interval of {signed(low, digits)} to {signed(high, digits)}, which {ends}."
         )
-
-
-def _verdict(difference: Difference) -> str:
-    name = difference.arm.upper() if difference.arm == "tmu" else difference.arm
-    if difference.seeds is None:
-        return f"No verdict on {name}."
-    return {
-        "won": f"{name} beats the best finetune.",
-        "lost": f"{name} loses to the best finetune.",
-        "open": f"{name} and the best finetune cannot be told apart.",
-    }[difference.verdict]
 
 
 # ---------------------------------------------------------------------------------------------------------------- the table
@@ -202,6 +278,11 @@ def table_markdown(data: ReportData, metrics: Sequence[str] | None = None) -> st
         told = ["" if cell is None else f"**{cell}**" if cell.best else str(cell) for cell in row]
         lines.append(f"| {arm.replace('|', chr(92) + '|')} | {_seeds(data, arm)} | " + " | ".join(told) + " |")
     return "\n".join(lines) + "\n"
+
+
+def capitalised(words: str) -> str:
+    """`words` as the beginning of a sentence."""
+    return words[:1].upper() + words[1:]
 
 
 def signed(value: float, digits: int) -> str:

@@ -9,24 +9,29 @@ from typing import Literal
 
 import numpy as np
 
-from pipelines.report.data import HEADLINE_METRIC, Gates, ReportData, Strips, seeds_of
+from pipelines.report.data import HEADLINE_METRIC, Gates, ReportData, Search, Strips, seeds_of
 from zoocast.figures import (
     Look,
     dag_drawing,
     duration,
     gate_pictures,
     horizon_error,
+    importance_bars,
     learning_curves,
-    looks,
+    level_rates,
+    order_of_levels,
+    parallel_coordinates,
     result_bars,
+    search_history,
     strip_comparison,
     timeline,
 )
+from zoocast.figures.search import STATES
 from zoocast.metrics import METRICS
 
 __all__ = ["Illustration", "illustrations"]
 
-Section = Literal["results", "learning", "horizon", "predictions", "gates", "pipeline"]
+Section = Literal["results", "search", "learning", "rates", "horizon", "predictions", "gates", "pipeline"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +53,12 @@ class Illustration:
 
 def illustrations(data: ReportData) -> list[Illustration]:
     """All figures for which `data` holds something, in the order of the page."""
-    look = looks(data.arms)
+    look = data.look
     return [
         *_results(data, look),
+        *(_search(data.search) if data.search else ()),
         *_learning(data, look),
+        *_rates(data),
         *_horizon(data, look),
         *_strips(data, look),
         *_gates(data, look),
@@ -82,7 +89,9 @@ def _learning(data: ReportData, look: Mapping[str, Look]) -> Iterator[Illustrati
     panels = {m: curves for m, curves in data.curves.items() if curves}
     if not panels:
         return
-    ends = {arm: [float(np.min(values)) for _, values in seeds.values()] for arm, seeds in panels.get("val/mse", {}).items()}
+    ends = {
+        arm: [float(np.min(values)) for _, values in seeds.values()] for arm, seeds in panels.get("val/mse", {}).items() if seeds
+    }
     yield Illustration(
         "learning-curves",
         "learning",
@@ -92,6 +101,66 @@ def _learning(data: ReportData, look: Mapping[str, Look]) -> Iterator[Illustrati
         " holds each arm's own terms (distillation, for example), so compare it within an arm only.",
         f"Line plots of {_listed(panels)} against iterations. Lowest values. " + _told(ends),
     )
+
+
+def _search(search: Search) -> Iterator[Illustration]:
+    trials = {t.number: t for t in search.trials}
+    best = trials[search.ranking[0]]
+    counted = ", ".join(f"{search.count(state)} {words}" for state, words in STATES.items() if search.count(state))
+    chosen = f"Trial {best.number} was chosen with an error of {best.error:.4g}"
+    yield Illustration(
+        "search-history",
+        "search",
+        search_history(search.trials, best.number),
+        f"The course of the search: the lowest error of each trial ({counted}) on the validation split. Those that used their"
+        " whole budget are chosen from first; the errors of those stopped early are of shorter trainings. A failed trial has"
+        " none, and stands above the scale.",
+        f"Scatter plot of the lowest error of each trial. {chosen}. "
+        + " ".join(f"Trial {t.number}: {'failed' if t.error is None else f'{t.error:.4g}'}." for t in search.trials),
+    )
+    yield from _importance(search)
+    yield Illustration(
+        "search-parallel",
+        "search",
+        parallel_coordinates(search.trials, search.fields, best.number),
+        "The settings of all trials and the errors that they led to, one line per trial. A gap is a setting that does not exist"
+        " in a trial; choices are spread a little, so that lines do not hide each other.",
+        f"Parallel coordinates of {', '.join(f.name for f in search.fields)} and the error. {chosen}: "
+        + ", ".join(f"{name} {value}" for name, value in best.params.items())
+        + ".",
+    )
+
+
+def _importance(search: Search) -> Iterator[Illustration]:
+    if not search.importance:
+        return
+    left_out = [f.name for f in search.fields if f.name not in search.importance]
+    told = f" Left out, as not all of these trials have it or it never varied: {', '.join(left_out)}." if left_out else ""
+    yield Illustration(
+        "search-importance",
+        "search",
+        importance_bars(search.importance),
+        "How much of the error's variance each setting accounts for (fANOVA, Hutter et al., ICML 2014), estimated from the"
+        f" {search.count('done')} trials that used their whole budget and no others.{told}",
+        "Bars. " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in search.importance.items()) + ".",
+    )
+
+
+def _rates(data: ReportData) -> Iterator[Illustration]:
+    for title, rates in data.rates.items():
+        ends = {level: [rates.levels[level][1][-1]] for level in order_of_levels(rates.levels)}
+        others = [level for level in ends if not level.endswith("head") and "cells." not in level]
+        yield Illustration(
+            f"rates-{title}",
+            "rates",
+            level_rates(rates.levels, rates.initial),
+            f"{title}: the learning rate of every level, from the bottom cell to the head"
+            + (f"; dotted: {', '.join(others)}" if others else "")
+            + ".",
+            f"Line plots of the learning rates of {title}. "
+            + (f"Initial rate: {rates.initial:.4g}. " if rates.initial is not None else "")
+            + _told(ends, "Last rates"),
+        )
 
 
 def _horizon(data: ReportData, look: Mapping[str, Look]) -> Iterator[Illustration]:

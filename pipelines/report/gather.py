@@ -1,7 +1,7 @@
 """From the folders of finished steps to a report: names say what a step is, records say what it read and when it ran.
 
-`evaluate.ARM` holds an arm's scores, `target.ARM.seedK` one training of it; everything that these rest on is found through their
-records, so the report needs no list of steps.
+`evaluate.ARM` holds an arm's scores, `target.ARM.seedK` one training of it, `search` a study; everything that these rest on is
+found through their records, so the report needs no list of steps.
 """
 
 from __future__ import annotations
@@ -17,10 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.report.data import HEADLINE_METRIC, Difference, ReportData, is_trained, table_rows
+from pipelines.report.data import (
+    HEADLINE_METRIC,
+    Contest,
+    Difference,
+    Rates,
+    ReportData,
+    capitalised,
+    is_trained,
+    table_rows,
+)
 from pipelines.report.figures import illustrations
 from pipelines.report.files import read_gates, read_scores, read_strips
 from pipelines.report.page import compose
+from pipelines.report.search import read_rates, read_search
 from zoocast.dag import Record, read_record
 from zoocast.errors import IntegrityError
 from zoocast.evaluation import Scores, paired_difference, paired_over_clips
@@ -33,6 +43,8 @@ from zoocast.tracking.lineage import git_state
 
 CURVES = ("val/mse", "train/loss")
 HORIZONS = ("strict/mse", "strict/ssim")
+PAPER_ARM = "paper"
+"""The arm trained with a paper's settings, whose learning rates are shown beside those of the contest's own."""
 _TRAINING = re.compile(r"target\.(?P<arm>.+)\.seed(?P<seed>\d+)")
 
 Trainings = Mapping[str, Mapping[int, Path]]
@@ -46,6 +58,7 @@ def gather(
     observed: int,
     facts: Mapping[str, str] | None = None,
     step: str = "report",
+    contest: Contest = Contest(),  # noqa: B008
     notes: Iterable[str] = (),
 ) -> ReportData:
     """Read everything that a report shows.
@@ -57,6 +70,7 @@ def gather(
         observed: number of observed frames of a clip.
         facts: short lines under the title, by name; the date and the commit are added.
         step: name of the report step itself, which has no record yet.
+        contest: whose comparison is the headline.
         notes: sentences to be told besides those that follow from the results.
 
     Raises:
@@ -69,7 +83,9 @@ def gather(
     trainings = _trainings(steps)
     split, scores = _scores(evaluations)
     arms = tuple(scores)
-    differences = compare(scores, {a: _validation_error(records, a, trainings.get(a, ())) for a in arms})
+    validation = {a: _validation_error(records, a, trainings.get(a, ())) for a in arms}
+    differences = compare(scores, validation, contest)
+    with_rates = (_best(contest.ours, validation), PAPER_ARM)
     per_frame = {m: {a: np.array([s.per_frame(m) for s in seeds.values()]) for a, seeds in scores.items()} for m in HORIZONS}
     first = next(iter(next(iter(scores.values())).values()))
     return ReportData(
@@ -81,15 +97,18 @@ def gather(
         horizon=len(first.per_frame(HEADLINE_METRIC)),
         arms=arms,
         scores={m: {a: tuple(s.overall(m) for s in seeds.values()) for a, seeds in scores.items()} for m in first.names},
+        contest=contest,
         differences=differences,
         curves={m: {a: read_curves(t, m) for a, t in trainings.items() if a in arms} for m in CURVES},
         horizons=per_frame,
         strips={a: s for a, p in evaluations.items() if (s := read_strips(p)) is not None},
         gates={a: g for a, p in evaluations.items() if (g := read_gates(p)) is not None},
+        search=read_search(steps["search"]) if "search" in steps else None,
+        rates=_rates({a: trainings[a] for a in with_rates if a in trainings}),
         steps=(*(_view(r) for r in records.values()), StepView(step, tuple(direct))),
         settings=tuple(settings(config)),
         environment=_environment(records.values()),
-        notes=(*_notes(scores, trainings, differences), *notes),
+        notes=(*_notes(scores, trainings, differences, contest), *notes),
     )
 
 
@@ -142,6 +161,16 @@ def read_curves(seeds: Mapping[int, Path], metric: str) -> dict[int, Curve]:
     return curves
 
 
+def _rates(trainings: Trainings) -> dict[str, Rates]:
+    """The rates of each arm's first seed."""
+    found = {}
+    for arm, seeds in trainings.items():
+        seed, directory = next(iter(seeds.items()))
+        if rates := read_rates(directory):
+            found[f"{arm}, seed {seed}"] = rates
+    return found
+
+
 def _trainings(steps: Mapping[str, Path]) -> dict[str, dict[int, Path]]:
     found: dict[str, dict[int, Path]] = {}
     for name, path in steps.items():
@@ -173,18 +202,23 @@ def _view(record: Record) -> StepView:
 # ---------------------------------------------------------------------------------------------------------------- comparing
 
 
-def compare(scores: Mapping[str, Mapping[int, Scores]], validation: Mapping[str, float | None]) -> tuple[Difference, ...]:
-    """TMU minus every other arm. Where there are several TMU arms or finetunes, the validation split chooses among them."""
-
-    def best(kind: str) -> str | None:
-        known = {a: v for a, v in validation.items() if family(a) == kind and v is not None}
-        return min(known, key=known.__getitem__, default=None)
-
-    ours, rival = best("tmu"), best("finetune")
+def compare(
+    scores: Mapping[str, Mapping[int, Scores]],
+    validation: Mapping[str, float | None],
+    contest: Contest = Contest(),  # noqa: B008
+) -> tuple[Difference, ...]:
+    """Our arm minus every other one. Where a side of the contest has several arms, the validation split chooses among them."""
+    ours, rival = _best(contest.ours, validation), _best(contest.rival, validation)
     if ours is None:
         return ()
     found = (_difference(ours, other, scores, chosen=other == rival) for other in scores if other != ours)
     return tuple(d for d in found if d is not None)
+
+
+def _best(kind: str, validation: Mapping[str, float | None]) -> str | None:
+    """The arm of a family with the lowest error on the validation split."""
+    known = {a: v for a, v in validation.items() if family(a) == kind and v is not None}
+    return min(known, key=known.__getitem__, default=None)
 
 
 def _difference(ours: str, other: str, scores: Mapping[str, Mapping[int, Scores]], *, chosen: bool) -> Difference | None:
@@ -208,7 +242,9 @@ def _difference(ours: str, other: str, scores: Mapping[str, Mapping[int, Scores]
     )
 
 
-def _notes(scores: Mapping[str, Mapping[int, Scores]], trainings: Trainings, differences: Iterable[Difference]) -> list[str]:
+def _notes(
+    scores: Mapping[str, Mapping[int, Scores]], trainings: Trainings, differences: Iterable[Difference], contest: Contest
+) -> list[str]:
     notes = []
     counts = {arm: len(seeds) for arm, seeds in scores.items() if is_trained(arm)}
     if len(set(counts.values())) > 1:
@@ -217,11 +253,16 @@ def _notes(scores: Mapping[str, Mapping[int, Scores]], trainings: Trainings, dif
     left_out = sorted(set(trainings) - set(scores))
     if left_out:
         notes.append(f"Trained but not evaluated, and so not in the table: {', '.join(left_out)}.")
-    for kind, what in (("finetune", "best finetune"), ("tmu", "TMU arm")):
-        several = [a for a in scores if family(a) == kind]
-        chosen = next((d.other if kind == "finetune" else d.arm for d in differences if d.chosen), None)
-        if chosen and len(several) > 1:
-            notes.append(f"The {what}, {chosen}, was chosen among {len(several)} by its error on the validation split.")
+    decisive = next((d for d in differences if d.chosen), None)
+    if decisive is None:
+        return notes
+    for chosen, what in (
+        (decisive.other, capitalised(contest.rival_words)),
+        (decisive.arm, f"The {contest.ours_words.removeprefix('the ')} arm"),
+    ):
+        several = [a for a in scores if family(a) == family(chosen)]
+        if len(several) > 1:
+            notes.append(f"{what}, {chosen}, was chosen among {len(several)} by its error on the validation split.")
     return notes
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from pipelines.report.data import HEADLINE_METRIC, Cell, ReportData, cells, decimals, is_trained, seeds_of, signed
+from pipelines.report.data import HEADLINE_METRIC, Cell, ReportData, Search, cells, decimals, is_trained, seeds_of, signed
 from pipelines.report.figures import Illustration, illustrations
 from pipelines.report.style import CSS
-from zoocast.figures import family, looks
+from zoocast.figures import TrialView, family
+from zoocast.figures.search import STATES
 from zoocast.figures.style import GRID, INK, MUTED, PAPER
 from zoocast.identity import Setting
 from zoocast.metrics import METRICS
@@ -23,7 +24,9 @@ __all__ = ["compose", "inline_svg"]
 
 _SECTIONS = {
     "results": "Results",
+    "search": "Search",
     "learning": "Learning curves",
+    "rates": "Learning rates",
     "horizon": "Error along the horizon",
     "predictions": "Predictions",
     "gates": "Transfer gates",
@@ -44,6 +47,8 @@ def compose(data: ReportData, figures: Sequence[Illustration] | None = None) -> 
     sections = [("results", _results(data, _figures(numbered, "results")))]
     for section in list(_SECTIONS)[1:]:
         body = _clips(numbered) if section == "predictions" else _figures(numbered, section)
+        if section == "search" and data.search is not None:
+            body = _search_table(data, data.search) + body
         sections.append((section, body))
     titles = {
         **_SECTIONS,
@@ -124,9 +129,9 @@ def _metric_head(metric: str, first: bool) -> str:
 
 
 def _score_row(data: ReportData, arm: str, row: Iterable[tuple[Cell | None, bool]]) -> str:
-    ours = family(arm) == "tmu"
+    ours = family(arm) == data.contest.ours
     chosen = data.decisive is not None and data.decisive.other == arm
-    tag = '<span class="tag">best finetune</span>' if chosen else ""
+    tag = _rival_tag(data) if chosen else ""
     count = max((len(arms[arm]) for arms in data.scores.values() if arm in arms), default=0)
     shown = "".join(_score_cell(cell, first) for cell, first in row)
     return (
@@ -150,7 +155,7 @@ def _difference_table(data: ReportData) -> str:
     digits = decimals([d.mean for d in data.differences], [abs(d.mean) / 10 for d in data.differences])
     rows = []
     for d in data.differences:
-        tag = '<span class="tag">best finetune</span>' if d.chosen else ""
+        tag = _rival_tag(data) if d.chosen else ""
         word = {"won": "better", "lost": "worse", "open": "open"}[d.verdict]
         rows.append(
             f'<tr><th scope="row">{_swatch(data, d.other)}{escape(d.other)}{tag}</th><td>{signed(d.mean, digits)}</td>'
@@ -173,12 +178,47 @@ def _difference_table(data: ReportData) -> str:
     )
 
 
+def _search_table(data: ReportData, search: Search) -> str:
+    """Settings of the best three trials, and of those whose settings were given, beside their errors."""
+    trials = {t.number: t for t in search.trials}
+    shown = [trials[n] for n in dict.fromkeys((*search.ranking[:3], *range(search.num_given)))]
+    number = 2 + bool(data.differences)
+    heads = "".join(f'<th scope="col">trial {t.number}</th>' for t in shown)
+    digits = decimals([t.error for t in shown if t.error is not None], [])
+    rows = {
+        "error": [f"{t.error:.{digits}f}" if t.error is not None else "–" for t in shown],
+        "ended": [STATES[t.state] for t in shown],
+        "iterations": [str(t.iterations) for t in shown],
+        "settings": ["given" if t.number < search.num_given else "searched" for t in shown],
+        **{f"<code>{escape(f.name)}</code>": [_setting(t, f.name) for t in shown] for f in search.fields},
+    }
+    body = "".join(
+        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{escape(v)}</td>" for v in values)}</tr>' for name, values in rows.items()
+    )
+    return (
+        f'<p class="caption" id="table-{number}"><b>Table {number}.</b> The settings of the best trials, best first, and of those'
+        " whose settings were given to the search; above them the lowest error on the validation split.</p>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Table {number}"><table class="results"'
+        f' aria-labelledby="table-{number}"><thead><tr><th scope="col" class="name">setting</th>{heads}</tr>'
+        f"</thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _setting(trial: TrialView, field: str) -> str:
+    value = trial.params.get(field, "–")
+    return f"{value:.4g}" if isinstance(value, float) else _value(value)
+
+
 def _interval(ends: tuple[float, float] | None, digits: int) -> str:
     return f"{signed(ends[0], digits)} to {signed(ends[1], digits)}" if ends else "–"
 
 
+def _rival_tag(data: ReportData) -> str:
+    return f'<span class="tag">{escape(data.contest.rival_words.removeprefix("the "))}</span>'
+
+
 def _swatch(data: ReportData, arm: str) -> str:
-    return f'<span class="swatch" style="background:{looks(data.arms)[arm].color}"></span>'
+    return f'<span class="swatch" style="background:{data.look[arm].color}"></span>'
 
 
 # ---------------------------------------------------------------------------------------------------------------- figures
@@ -287,9 +327,11 @@ def _environment(data: ReportData) -> str:
 def _protocols(data: ReportData) -> str:
     used = list(dict.fromkeys(METRICS[m].protocol for m in METRICS if m in data.scores))
     items = "".join(f"<dt>{escape(p)}</dt><dd>{escape(_PROTOCOLS[p])}</dd>" for p in used)
+    sides = ((data.contest.rival, data.contest.rival_words), (data.contest.ours, data.contest.ours_words))
+    chosen = "".join(f" and {escape(words)}" for kind, words in sides if sum(family(arm) == kind for arm in data.arms) > 1)
     common = (
         "Every number is a mean over all predicted frames of all clips of the split; no clip is left out. The validation split"
-        " chose the weights of each training and the best finetune; the test split was read once, for this report. The same"
+        f" chose the weights of each training{chosen}; the test split was read once, for this report. The same"
         " frames give other numbers under another protocol, so compare within a group of columns only."
     )
     return f'<p>{common}</p><dl class="protocols">{items}</dl>'

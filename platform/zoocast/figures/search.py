@@ -38,7 +38,7 @@ FAILED, UNCHAINED = "#d0483a", "#7f5fc0"
 # Both ends and all between stand out from a light page and from a dark one.
 _ERRORS = LinearSegmentedColormap.from_list("error", [BEST, "#9c7f86", WORST])
 _LEVELS = LinearSegmentedColormap.from_list("level", [WORST, "#2a9187", "#8c8a1f", BEST])
-_STATES = {"done": "whole budget", "stopped": "stopped early", "failed": "failed"}
+STATES = {"done": "whole budget", "stopped": "stopped early", "failed": "failed"}
 _DOT: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5.5, "markeredgewidth": 1.3}
 _MARKS: dict[str, dict[str, Any]] = {
     "done": {**_DOT, "color": WORST},
@@ -116,7 +116,7 @@ def search_history(trials: Sequence[TrialView], best: int) -> str:
         ax.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
         ax.set_xlim(trials[0].number - 0.7, trials[-1].number + 0.7)
         handles = [Line2D([], [], color=BEST, linewidth=2, label="lowest so far"), Line2D([], [], label="chosen", **_RING)]
-        handles += [Line2D([], [], label=_STATES[state], **_MARKS[state]) for state in _states(trials)]
+        handles += [Line2D([], [], label=STATES[state], **_MARKS[state]) for state in _states(trials)]
         figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), handlelength=1.6, columnspacing=1.4)
         return svg(figure)
 
@@ -171,7 +171,7 @@ def parallel_coordinates(trials: Sequence[TrialView], fields: Sequence[FieldView
             ax.plot(range(len(fields) + 1), [*places, end], color=color, marker="o", markersize=3, zorder=3, **style)
         handles = [Line2D([], [], color=BEST, label="chosen", **_CHOSEN_LINE)]
         handles += [
-            Line2D([], [], color=FAILED if state == "failed" else MUTED, label=_STATES[state], **_LINES[state])
+            Line2D([], [], color=FAILED if state == "failed" else MUTED, label=STATES[state], **_LINES[state])
             for state in _states(trials)
         ]
         figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), handlelength=2.2, columnspacing=1.4)
@@ -234,7 +234,7 @@ def order_of_levels(levels: Sequence[str] | Mapping[str, object]) -> list[str]:
 
 def _states(trials: Sequence[TrialView]) -> list[str]:
     """How trials ended, of those ends that occur."""
-    return [state for state in _STATES if any(t.state == state for t in trials)]
+    return [state for state in STATES if any(t.state == state for t in trials)]
 
 
 def _range_of_most(errors: Collection[float]) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
@@ -18,9 +19,11 @@ from zoocast.evaluation import Scores
 from zoocast.identity import setting
 from zoocast.metrics import METRICS, FramePairs, Statistics
 from zoocast.tracking.journal import Journal
+from zoocast.tuning import SearchSpace, Study, TrialRecord, When
+from zoocast.tuning.study import suggest
 
 OBSERVED, HORIZON, SIZE, CLIPS, SEEDS = 10, 10, 32, 12, 3
-BLUR = {"scratch": 1.3, "finetune.two-digits": 1.0, "finetune.one-digit": 1.1, "l2sp": 0.95, "tmu": 0.8}
+BLUR = {"scratch": 1.3, "finetune.two-digits": 1.0, "finetune.one-digit": 1.1, "l2-sp": 0.95, "tmu": 0.8}
 SOURCES = ("two-digits", "one-digit")
 
 
@@ -72,7 +75,9 @@ def build(root: Path) -> Run:
     for arm in ("copy-last", *BLUR):
         trained = [_train(steps, arm, seed, random) for seed in range(SEEDS)] if arm in BLUR else []
         evaluations.append(steps.add(f"evaluate.{arm}", ["data.target", *trained], 3.0))
-        _evaluate(evaluations[-1], arm, clips, random)
+        evaluate(evaluations[-1], BLUR.get(arm), SEEDS if arm in BLUR else 1, clips, random)
+        if arm == "tmu":
+            save_gates(evaluations[-1], gates(random), SOURCES)
     return Run(evaluations, RunConfig())
 
 
@@ -115,19 +120,18 @@ def _train(steps: Steps, arm: str, seed: int, random: np.random.Generator) -> st
     return name
 
 
-def _evaluate(directory: Path, arm: str, clips: np.ndarray, random: np.random.Generator) -> None:
+def evaluate(directory: Path, blur: float | None, seeds: int, clips: np.ndarray, random: np.random.Generator) -> None:
+    """What an arm that blurs so much leaves; None repeats the last frame."""
     observed, truth = clips[:, :OBSERVED], clips[:, OBSERVED:]
     scores, first = {}, None
-    for seed in range(SEEDS if arm in BLUR else 1):
-        blur = BLUR.get(arm, 0.0) * random.normal(1, 0.015)
-        predicted = predict(truth, blur) if arm in BLUR else np.repeat(observed[:, -1:], HORIZON, axis=1)
+    for seed in range(seeds):
+        scale = random.normal(1, 0.015)
+        predicted = np.repeat(observed[:, -1:], HORIZON, axis=1) if blur is None else predict(truth, blur * scale)
         first = predicted if first is None else first
         scores[seed] = score(predicted, truth)
     save_scores(directory, "test", scores)
     assert first is not None
     save_strips(directory, observed[:3], truth[:3], first[:3], (0, 1, 2))
-    if arm == "tmu":
-        save_gates(directory, gates(random), SOURCES)
 
 
 def moving_digits(random: np.random.Generator) -> np.ndarray:
@@ -166,3 +170,79 @@ def gates(random: np.random.Generator) -> np.ndarray:
         for m in range(len(SOURCES))
     ]
     return np.array(maps) + random.normal(0, 0.008, (len(SOURCES), 19, 8, 8))
+
+
+# ---------------------------------------------------------------------------------------------------------------- a search
+
+PAPER = {
+    "adapter.initial_rate": 1e-4,
+    "adapter.meta_learning_rate": 1e-7,
+    "adapter.rate_iterations": 10,
+    "adapter.chain_weight": 10.0,
+    "adapter.chain_ratio": 2.0,
+    "adapter.moments": "private",
+}
+SPACE = SearchSpace(
+    fields={
+        "adapter.initial_rate": FloatDistribution(2e-5, 1e-3, log=True),
+        "adapter.meta_learning_rate": FloatDistribution(1e-8, 1e-5, log=True),
+        "adapter.rate_iterations": IntDistribution(2, 30),
+        "adapter.chain_weight": CategoricalDistribution((0.0, 1.0, 10.0)),
+        "adapter.chain_ratio": When("adapter.chain_weight", (1.0, 10.0), FloatDistribution(1.0, 4.0)),
+        "adapter.moments": CategoricalDistribution(("private", "shared")),
+    },
+    points=(PAPER,),
+)
+LEVELS = [f"{d}.{level}" for d in ("forward", "reverse") for level in (*(f"cells.{i}" for i in range(4)), "head", "adapter")]
+ADAPTED = {"adam": 1.0, "paper": 0.98, "searched.1": 0.9, "searched.2": 0.92}
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose arms are SeeMore's second stage: a search, its best two settings, the paper's, and plain Adam."""
+    random = np.random.default_rng(0)
+    clips = moving_digits(random)
+    steps = Steps(tmp_path_factory.mktemp("searched") / "steps")
+    steps.add("data.target", [], 2.0)
+    steps.add("target.stage1.seed0", ["data.target"], 40.0, val_mse=0.05)
+    study(random).save(steps.add("search", ["data.target", "target.stage1.seed0"], 120.0))
+    evaluations = []
+    for arm, blur in ADAPTED.items():
+        needs = ["data.target", "target.stage1.seed0", *(["search"] if arm.startswith("searched") else [])]
+        trained = []
+        for seed in range(SEEDS):
+            trained.append(f"target.{arm}.seed{seed}")
+            directory = steps.add(trained[-1], needs, 15.0, val_mse=0.05 * blur + 0.0001 * seed)
+            tell(directory, seed, {"adam": None, "searched.1": 3.1e-4}.get(arm, 1e-4))
+        evaluations.append(steps.add(f"evaluate.{arm}", ["data.target", *trained], 3.0))
+        evaluate(evaluations[-1], blur, SEEDS, clips, random)
+    return Run(evaluations, RunConfig(), arms=tuple(ADAPTED))
+
+
+def study(random: np.random.Generator) -> Study:
+    """16 trials: the paper's settings and 15 drawn ones; half of the worse ones are stopped, one has diverged."""
+    trials = []
+    for number in range(16):
+        params = suggest(SPACE, trials, number, seed=3, num_startup=20)
+        distance = abs(np.log10(params["adapter.initial_rate"]) + 3.6)
+        goal = 0.0405 + 0.004 * distance + 0.0006 * (params["adapter.moments"] == "shared") + random.normal(0, 0.0003)
+        curve = tuple((i, float(goal + 0.012 * np.exp(-i / 45))) for i in range(20, 121, 20))
+        trials.append(TrialRecord(number, params, "done", curve, {"iterations": 120}))
+        if number == 9:
+            diverged = ((20, 0.0519), (40, float("nan")))
+            trials[-1] = TrialRecord(number, params, "failed", diverged, message="diverged: its error is nan at iteration 40")
+        elif number > 2 and goal > 0.0425:
+            trials[-1] = TrialRecord(number, params, "stopped", curve[: 2 + 2 * (number % 2)])
+    return Study({"num_trials": len(trials)}, SPACE, tuple(trials))
+
+
+def tell(directory: Path, seed: int, initial: float | None) -> None:
+    """A journal, with rates that grow towards the head unless `initial` is None; the adapter's stays."""
+    journal = Journal(directory / "journal.jsonl")
+    journal.params({"adapter.initial_rate": initial} if initial else {})
+    for iteration in range(20, 121, 20):
+        pull = (np.tile([-0.9, -0.4, 0.1, 0.5, 0.9, 0.0], 2) + 0.05 * seed) * iteration / 120
+        rates = (initial or 0.0) * np.clip(1 + pull, 0, 2)
+        told = {f"rate/{level}": float(rate) for level, rate in zip(LEVELS, rates, strict=True)} if initial else {}
+        journal.metrics({"val/mse": 0.05 - 1e-5 * iteration, "train/loss": 0.04, **told}, step=iteration)
+    journal.close()

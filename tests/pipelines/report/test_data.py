@@ -2,8 +2,9 @@ import dataclasses
 
 import pytest
 
-from pipelines.report import Difference, ReportData, table_markdown, table_rows
+from pipelines.report import Contest, Difference, ReportData, table_markdown, table_rows
 from pipelines.report.data import cells, decimals, signed
+from zoocast.errors import ConfigError
 
 
 def difference(seeds: tuple[float, float] | None, mean: float = -0.004) -> Difference:
@@ -52,6 +53,33 @@ def test_the_headline_says_what_the_interval_allows(
     headline = report(differences=(difference(seeds, mean),)).headline
     assert headline.startswith(verdict)
     assert words in headline
+
+
+def test_the_headline_uses_the_words_of_the_contest() -> None:
+    contest = Contest(ours="lma", rival="adam", ours_words="the meta-adapter", rival_words="plain Adam")
+
+    def headline(seeds: tuple[float, float] | None) -> str:
+        return report(differences=(difference(seeds),), contest=contest).headline
+
+    assert headline((-0.006, -0.002)).startswith("The meta-adapter beats plain Adam. strict/mse of tmu on the test split is")
+    assert "lower than that of plain Adam, finetune.a: 0.03600" in headline((-0.006, -0.002))
+    assert headline((-0.006, 0.002)).startswith("The meta-adapter and plain Adam cannot be told apart.")
+    assert headline(None).startswith("No verdict on the meta-adapter.")
+    assert "no arm of the family lma, or none of adam" in report(contest=contest).headline
+
+
+@pytest.mark.parametrize(
+    ("families", "message"),
+    [
+        (("searched.1", "adam"), "ours: must be the part of an arm's name before its first dot, but got 'searched.1'"),
+        (("searched", ""), "rival: must be the part of an arm's name before its first dot, but got ''"),
+        (("tmu", "tmu"), "rival: must be another family than ours, but both are 'tmu'"),
+    ],
+)
+def test_a_contest_is_between_two_families(families: tuple[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Contest(ours=families[0], rival=families[1])
+    assert str(caught.value) == message
 
 
 def test_the_headline_holds_the_numbers() -> None:

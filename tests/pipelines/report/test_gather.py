@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.report import gather, read_scores, save_scores, write_report
+from pipelines.report import Contest, gather, read_scores, save_scores, write_report
 from pipelines.report.gather import compare, lineage, read_curves
 from pipelines.views import read_result
 from zoocast.errors import IntegrityError
@@ -98,6 +98,38 @@ def test_an_arm_without_seeds_is_compared_with_each_seed() -> None:
     assert (found.mean, found.count) == (-8.0, 2)
 
 
+CONTEST = Contest(ours="searched", rival="adam", ours_words="the searched meta-adapter", rival_words="plain Adam")
+
+
+def test_a_contest_names_both_families() -> None:
+    measured = {"adam": {0: scores(3.0)}, "searched.1": {0: scores(2.0)}, "searched.2": {0: scores(1.0)}, "tmu": {0: scores(0.0)}}
+    found = compare(measured, {"adam": 3.0, "searched.1": 1.0, "searched.2": 2.0, "tmu": 0.0}, CONTEST)
+    assert [(d.arm, d.other, d.mean, d.chosen) for d in found] == [
+        ("searched.1", "adam", -1.0, True),
+        ("searched.1", "searched.2", 1.0, False),
+        ("searched.1", "tmu", 2.0, False),
+    ]
+
+
+def test_a_report_finds_its_search_and_the_rates_of_the_chosen_arm_and_the_papers(searched: Any) -> None:
+    data = searched.report(contest=CONTEST)
+    assert data.search is not None
+    assert len(data.search.trials) == 16
+    assert list(data.rates) == ["searched.1, seed 0", "paper, seed 0"]
+    assert data.rates["paper, seed 0"].initial == 1e-4
+    assert data.headline.startswith("The searched meta-adapter beats plain Adam.")
+    assert data.notes == (
+        "Trained but not evaluated, and so not in the table: stage1.",
+        "The searched meta-adapter arm, searched.1, was chosen among 2 by its error on the validation split.",
+    )
+
+
+def test_a_report_without_a_search_has_neither(run: Any) -> None:
+    data = run.report()
+    assert data.search is None
+    assert data.rates == {}
+
+
 def test_without_tmu_nothing_is_compared() -> None:
     assert compare({"finetune.a": {0: scores(1.0)}}, {"finetune.a": 1.0}) == ()
 
@@ -165,6 +197,13 @@ def test_a_written_report_is_what_the_command_reads(run: Any, tmp_path: Path) ->
     files = {p.name for p in (tmp_path / "figures").iterdir()}
     assert {"dag.svg", "learning-curves.svg", "horizon.svg", "results.svg", "timeline.svg"} <= files
     assert {"gates-tmu.png", "prediction-clip-0.png", "prediction-clip-2.png"} <= files
+
+
+def test_figures_of_a_search_are_files(searched: Any, tmp_path: Path) -> None:
+    write_report(searched.report(contest=CONTEST), tmp_path)
+    files = {p.name for p in (tmp_path / "figures").iterdir()}
+    assert {"search-history.svg", "search-importance.svg", "search-parallel.svg"} <= files
+    assert {"rates-searched.1--seed-0.svg", "rates-paper--seed-0.svg"} <= files
 
 
 def copy(run: Any, to: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.report import Illustration, ReportData, compose, illustrations
+from pipelines.report import Contest, Illustration, ReportData, compose, illustrations
 from pipelines.report.page import inline_svg
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -144,6 +144,71 @@ def test_a_report_of_almost_nothing_is_a_page() -> None:
     assert not [a for a in page.all("h2") if a["id"] in ("gates", "predictions", "pipeline")]
 
 
+@pytest.fixture(scope="module")
+def found(searched: Any) -> ReportData:
+    contest = Contest(ours="searched", rival="adam", ours_words="the searched meta-adapter", rival_words="plain Adam")
+    return searched.report(contest=contest)
+
+
+def test_words_of_a_contest_are_escaped(found: ReportData) -> None:
+    text = compose(
+        dataclasses.replace(found, contest=Contest(ours="searched", rival="adam", ours_words="<b>", rival_words="<i>")), []
+    )
+    assert "each training and &lt;b&gt;" in text
+    assert "<i>" not in text
+    assert "<b>beats" not in text
+
+
+@pytest.fixture(scope="module")
+def found_text(found: ReportData) -> str:
+    return compose(found)
+
+
+def test_a_search_has_sections_figures_and_descriptions(found: ReportData, found_text: str) -> None:
+    page = Page(found_text)
+    assert page.open == []
+    sections = [a["id"] for a in page.all("h2")]
+    assert sections[:5] == ["results", "search", "learning", "rates", "horizon"]
+    figures = {f.name: f for f in illustrations(found)}
+    assert (
+        "of each trial (8 whole budget, 7 stopped early, 1 failed) on the validation split" in figures["search-history"].caption
+    )
+    assert "Trial 9: failed." in figures["search-history"].description
+    assert "estimated from the 8 trials that used their whole budget and no others" in figures["search-importance"].caption
+    assert figures["search-importance"].caption.endswith("trials have it or it never varied: adapter.chain_ratio.")
+    assert "dotted: forward.adapter, reverse.adapter" in figures["rates-paper, seed 0"].caption
+    assert "Initial rate: 0.0001. Last rates: forward.cells.0 1e-05" in figures["rates-paper, seed 0"].description
+
+
+def test_the_best_settings_stand_beside_their_errors(found: ReportData, found_text: str) -> None:
+    assert found.search is not None
+    table = found_text[found_text.index('aria-labelledby="table-3"') :]
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', table[: table.index("</table>")])
+    shown = {re.sub("<.*?>", "", name): re.findall(r"<td>(.*?)</td>", cells) for name, cells in rows}
+    best = found.search.trials[found.search.ranking[0]]
+    assert best.error is not None
+    assert shown["error"][0] == f"{best.error:.5f}"
+    assert shown["adapter.initial_rate"] == [
+        f"{found.search.trials[n].params['adapter.initial_rate']:.4g}" for n in (*found.search.ranking[:3], 0)
+    ]
+    assert shown["settings"] == ["searched"] * 3 + ["given"]
+    assert shown["adapter.chain_ratio"][-1] == "2"
+    assert "–" in shown["adapter.chain_ratio"]
+
+
+def test_tags_rows_and_protocols_follow_the_contest(found_text: str) -> None:
+    page = Page(found_text)
+    assert "plain Adam" in page.texts
+    assert "best finetune" not in found_text
+    ours = re.findall(r'<tr class=ours><th scope="row"><span[^>]*></span>([^<]+)', found_text)
+    assert ours == ["searched.1", "searched.2"]
+    assert "chose the weights of each training and the searched meta-adapter; the test split" in found_text
+
+
+def test_the_protocols_name_the_rival_where_it_was_chosen(text: str) -> None:
+    assert "The validation split chose the weights of each training and the best finetune; the test split was read once" in text
+
+
 @pytest.mark.parametrize("verdict", ["won", "lost", "open"])
 def test_the_verdict_has_its_colour(data: ReportData, verdict: str) -> None:
     ends = {"won": (-2.0, -1.0), "lost": (1.0, 2.0), "open": (-1.0, 1.0)}[verdict]
@@ -209,6 +274,21 @@ def test_the_page_in_a_browser(browser: Any, text: str, tmp_path: Path) -> None:
         if width == 1280:
             assert tab.evaluate("(e => e.scrollWidth - e.clientWidth)(document.querySelector('[aria-label=\"Table 1\"]'))") <= 1
         choose_second_clip(tab)
+        context.close()
+
+
+@pytest.mark.browser
+def test_a_search_in_a_browser(browser: Any, found_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(found_text)
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        tab = context.new_page()
+        tab.goto(path.as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        plots = tab.locator("section[aria-labelledby=search] svg, section[aria-labelledby=rates] svg")
+        assert plots.count() == 5
+        assert all(plots.nth(i).bounding_box()["height"] > 150 for i in range(5))
         context.close()
 
 
