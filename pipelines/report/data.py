@@ -91,7 +91,8 @@ class Search:
         fields: what was searched.
         ranking: the numbers of the trials that did not fail, the best first.
         num_given: of the first trials, whose settings (a paper's, say) were not chosen by the search.
-        importance: the share of the error's variance that each field accounts for, as far as it is known.
+        importance: the share of the error's variance that each field accounts for; of fields that all trials with their whole
+            budget have, and in which these differ.
     """
 
     trials: tuple[TrialView, ...]

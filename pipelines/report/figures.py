@@ -107,7 +107,7 @@ def _search(search: Search) -> Iterator[Illustration]:
     trials = {t.number: t for t in search.trials}
     best = trials[search.ranking[0]]
     counted = ", ".join(f"{search.count(state)} {words}" for state, words in STATES.items() if search.count(state))
-    chosen = f"Trial {best.number} was chosen with an error of {best.error:.4g}"
+    chosen = f"Trial {best.number} was chosen with an error of {best.error:.5g}"
     yield Illustration(
         "search-history",
         "search",
@@ -116,7 +116,7 @@ def _search(search: Search) -> Iterator[Illustration]:
         " whole budget are chosen from first; the errors of those stopped early are of shorter trainings. A failed trial has"
         " none, and stands above the scale.",
         f"Scatter plot of the lowest error of each trial. {chosen}. "
-        + " ".join(f"Trial {t.number}: {'failed' if t.error is None else f'{t.error:.4g}'}." for t in search.trials),
+        + " ".join(f"Trial {t.number}: {'failed' if t.error is None else f'{t.error:.5g}'}." for t in search.trials),
     )
     yield from _importance(search)
     yield Illustration(
@@ -154,9 +154,8 @@ def _rates(data: ReportData) -> Iterator[Illustration]:
             f"rates-{title}",
             "rates",
             level_rates(rates.levels, rates.initial),
-            f"{title}: the learning rate of every level, from the bottom cell to the head"
-            + (f"; dotted: {', '.join(others)}" if others else "")
-            + ".",
+            f"{title}: the learning rate of every level, from the bottom cell to the head; where rates move alike, the lower"
+            " level is seen in the gaps of the upper one's line." + (f" Dotted: {', '.join(others)}." if others else ""),
             f"Line plots of the learning rates of {title}. "
             + (f"Initial rate: {rates.initial:.4g}. " if rates.initial is not None else "")
             + _told(ends, "Last rates"),

@@ -184,7 +184,8 @@ def _search_table(data: ReportData, search: Search) -> str:
     shown = [trials[n] for n in dict.fromkeys((*search.ranking[:3], *range(search.num_given)))]
     number = 2 + bool(data.differences)
     heads = "".join(f'<th scope="col">trial {t.number}</th>' for t in shown)
-    digits = decimals([t.error for t in shown if t.error is not None], [])
+    errors = [t.error for t in shown if t.error is not None]
+    digits = decimals(errors, [(max(errors) - min(errors)) / 10])
     rows = {
         "error": [f"{t.error:.{digits}f}" if t.error is not None else "–" for t in shown],
         "ended": [STATES[t.state] for t in shown],

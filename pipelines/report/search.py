@@ -29,12 +29,14 @@ def read_search(directory: Path) -> Search:
     """The study that the search step left in its folder. Raises `IntegrityError` when it cannot be read."""
     study = read_study(directory)
     fields = {name: f.distribution if isinstance(f, When) else f for name, f in study.space.fields.items()}
+    whole = [t.params for t in study.trials if t.state == "done"]
+    varied = {name for name in fields if len({params.get(name) for params in whole}) > 1}
     return Search(
         trials=tuple(_trial(t) for t in study.trials),
         fields=tuple(_field(name, distribution) for name, distribution in fields.items()),
         ranking=tuple(t.number for t in study.best(len(study.trials))),
         num_given=min(len(study.space.points), len(study.trials)),
-        importance=importance(study),
+        importance={name: share for name, share in importance(study).items() if name in varied},
     )
 
 

@@ -65,7 +65,7 @@ class TrialView(NamedTuple):
 
 
 class FieldView(NamedTuple):
-    """A searched field: the ends of its range, on a linear or a logarithmic axis, or its choices."""
+    """A searched field: the ends of its range (two ints: of whole numbers), on a linear or a logarithmic axis; or its choices."""
 
     name: str
     low: float = 0.0
@@ -85,7 +85,12 @@ class FieldView(NamedTuple):
         if self.choices:
             return [(self.place(choice), _text(choice)) for choice in self.choices]
         decades = math.log10(self.high / self.low) if self.log else 0.0
-        locator = LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,)) if self.log else MaxNLocator(5, steps=(1, 2, 5, 10))
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        locator = (
+            LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,))
+            if self.log
+            else MaxNLocator(5, steps=(1, 2, 5, 10), integer=whole)
+        )
         found = [float(v) for v in locator.tick_values(self.low, self.high) if -1e-9 <= self.place(v) <= 1 + 1e-9]
         return [(self.place(v), label) for v, label in zip(found, _labels(found, self.log), strict=True)]
 
@@ -199,11 +204,9 @@ def level_rates(rates: Mapping[str, Curve], initial: float | None = None) -> str
             chain = [level for level in levels if _is_chained(level)]
             for level in levels:
                 iterations, drawn = rates[level]
-                color = _LEVELS(chain.index(level) / max(1, len(chain) - 1)) if level in chain else UNCHAINED
-                style = "-" if level in chain else ":"
                 name = level.removeprefix(direction).removeprefix(".")
-                scaled = np.asarray(drawn, dtype=float) / 10.0**power
-                (line,) = ax.plot(iterations, scaled, style, color=color, linewidth=1.6, label=name)
+                style = _level_style(chain.index(level) if level in chain else None, len(chain))
+                (line,) = ax.plot(iterations, np.asarray(drawn, dtype=float) / 10.0**power, linewidth=1.6, label=name, **style)
                 handles.setdefault(name, line)
             if initial is not None:
                 ax.axhline(initial / 10.0**power, color=MUTED, linewidth=0.9, dashes=(4, 2), zorder=1)
@@ -249,6 +252,13 @@ def _direction(level: str) -> str:
 
 def _is_chained(level: str) -> bool:
     return re.search(r"(^|\.)(cells\.\d+|head)$", level) is not None
+
+
+def _level_style(height: int | None, levels: int) -> dict[str, Any]:
+    """Gaps grow from the bottom, which has none, to the head, so that of levels that move alike the lower ones are seen too."""
+    if height is None:
+        return {"color": UNCHAINED, "linestyle": ":"}
+    return {"color": _LEVELS(height / max(1, levels - 1)), "linestyle": (0, (5, 1.5 + 0.8 * height)) if height else "-"}
 
 
 def _superscript(power: int) -> str:

@@ -25,6 +25,7 @@ _COLORS = {
     "data": "#8a929c",
     "source": "#4477aa",
     "bank": "#228833",
+    "stage1": "#a8743f",
     "target": "#d0803c",
     "search": "#a08a00",
     "evaluate": "#aa5599",

@@ -176,7 +176,7 @@ def test_a_search_has_sections_figures_and_descriptions(found: ReportData, found
     assert "Trial 9: failed." in figures["search-history"].description
     assert "estimated from the 8 trials that used their whole budget and no others" in figures["search-importance"].caption
     assert figures["search-importance"].caption.endswith("trials have it or it never varied: adapter.chain_ratio.")
-    assert "dotted: forward.adapter, reverse.adapter" in figures["rates-paper, seed 0"].caption
+    assert "Dotted: forward.adapter, reverse.adapter" in figures["rates-paper, seed 0"].caption
     assert "Initial rate: 0.0001. Last rates: forward.cells.0 1e-05" in figures["rates-paper, seed 0"].description
 
 

@@ -3,11 +3,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optuna.distributions import FloatDistribution
 
 from pipelines.report.search import read_rates, read_search
 from zoocast.errors import IntegrityError
 from zoocast.figures import FieldView
 from zoocast.tracking.journal import Journal
+from zoocast.tuning import SearchSpace, Study, TrialRecord
 
 
 def steps(run: Any) -> Path:
@@ -35,6 +37,13 @@ def test_importance_is_of_the_fields_that_all_whole_trials_have(searched: Any) -
     assert sum(shares.values()) == pytest.approx(1)
     assert max(shares, key=shares.__getitem__) == "adapter.initial_rate"  # which the error of the fixture follows
     assert "adapter.chain_ratio" not in shares
+
+
+def test_a_field_that_never_varied_has_no_importance(tmp_path: Path) -> None:
+    space = SearchSpace(fields={"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(0.0, 1.0)})
+    trials = [TrialRecord(i, {"x": i / 4, "y": 0.5}, "done", ((1, 0.04 + i / 100),)) for i in range(4)]
+    Study({}, space, (*trials, TrialRecord(4, {"x": 0.0, "y": 0.9}, "stopped", ((1, 0.9),)))).save(tmp_path)
+    assert set(read_search(tmp_path).importance) == {"x"}
 
 
 def test_a_damaged_study_is_refused(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def test_a_value_lies_on_its_axis_where_its_scale_puts_it() -> None:
 
 def test_an_axis_names_decades_steps_or_choices() -> None:
     assert RATE.ticks() == [(pytest.approx(p), label) for p, label in ((0.0, "1e−05"), (0.5, "0.0001"), (1.0, "0.001"))]
+    assert [label for _, label in FieldView("n", 1, 3).ticks()] == ["1", "2", "3"]
+    assert [label for _, label in FieldView("x", 1.0, 2.0).ticks()] == ["1.0", "1.2", "1.4", "1.6", "1.8", "2.0"]
     assert [label for _, label in CHAIN.ticks()] == ["none", "upwards"]
     assert [label for _, label in FieldView("n", choices=(True, None, 10.0, 3)).ticks()] == ["true", "none", "10", "3"]
     assert [label for _, label in FieldView("e", 0.0402, 0.0406).ticks()] == ["0.0402", "0.0403", "0.0404", "0.0405", "0.0406"]
@@ -163,6 +165,12 @@ def test_rates_have_a_panel_per_direction_and_a_line_for_the_initial_one() -> No
     svg = level_rates(rates, 1e-4)
     # The bottom cell, the head and what lies outside the chain: two panels and the legend each.
     assert [len(lines(svg, color)) for color in (WORST, BEST, UNCHAINED)] == [3, 3, 3]
+
+
+def test_levels_that_move_alike_are_told_apart() -> None:
+    svg = level_rates({level: ([1, 2], [1e-4, 2e-4]) for level in ("cells.0", "cells.1", "cells.2", "cells.3", "head")})
+    # Above the bottom, which is whole, each of the four has gaps of its own.
+    assert len(set(re.findall(r"stroke-dasharray: ([^;]+)", svg))) == 4
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [math.nan, 1e-4], [2e-7, 3e-2]])
