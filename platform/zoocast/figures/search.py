@@ -218,7 +218,7 @@ def level_rates(rates: Mapping[str, Curve], initial: float | None = None) -> str
         legend = list(handles.values())
         if initial is not None:
             legend.append(Line2D([], [], color=MUTED, linewidth=0.9, dashes=(4, 2), label="initial rate"))
-        figure.legend(handles=legend, loc="outside lower left", ncols=min(8, len(legend)), handlelength=1.8, columnspacing=1.4)
+        figure.legend(handles=legend, loc="outside lower left", ncols=min(7, len(legend)), handlelength=2.6, columnspacing=1.2)
         return svg(figure)
 
 
