@@ -84,6 +84,8 @@ class FieldView(NamedTuple):
         """Places and labels of the values that the axis names."""
         if self.choices:
             return [(self.place(choice), _text(choice)) for choice in self.choices]
+        if self.high <= self.low:
+            return [(0.5, number(self.low))]
         decades = math.log10(self.high / self.low) if self.log else 0.0
         whole = isinstance(self.low, int) and isinstance(self.high, int)
         locator = (
@@ -218,7 +220,8 @@ def level_rates(rates: Mapping[str, Curve], initial: float | None = None) -> str
         legend = list(handles.values())
         if initial is not None:
             legend.append(Line2D([], [], color=MUTED, linewidth=0.9, dashes=(4, 2), label="initial rate"))
-        figure.legend(handles=legend, loc="outside lower left", ncols=min(7, len(legend)), handlelength=2.6, columnspacing=1.2)
+        columns = math.ceil(len(legend) / math.ceil(len(legend) / 7))
+        figure.legend(handles=legend, loc="outside lower left", ncols=columns, handlelength=2.6, columnspacing=1.2)
         return svg(figure)
 
 

@@ -62,6 +62,7 @@ def test_a_value_lies_on_its_axis_where_its_scale_puts_it() -> None:
 
 def test_an_axis_names_decades_steps_or_choices() -> None:
     assert RATE.ticks() == [(pytest.approx(p), label) for p, label in ((0.0, "1e−05"), (0.5, "0.0001"), (1.0, "0.001"))]
+    assert FieldView("e", 0.04, 0.04).ticks() == [(0.5, "0.04")]
     assert [label for _, label in FieldView("n", 1, 3).ticks()] == ["1", "2", "3"]
     assert [label for _, label in FieldView("x", 1.0, 2.0).ticks()] == ["1.0", "1.2", "1.4", "1.6", "1.8", "2.0"]
     assert [label for _, label in CHAIN.ticks()] == ["none", "upwards"]
