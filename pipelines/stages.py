@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.report import gather, save_gates, save_scores, save_strips, table_markdown, write_report
+from pipelines.report import Contest, gather, save_gates, save_scores, save_strips, table_markdown, write_report
 from zoocast.dag import StepContext
 from zoocast.data import DataConfig
 from zoocast.data.store import ClipStore
@@ -162,6 +162,7 @@ class ReportConfig:
     pipeline: Any
     observed: int
     arms: tuple[str, ...]
+    contest: Contest = setting(Contest(), "whose comparison is the headline")
     notes: tuple[str, ...] = ()
 
 
@@ -174,6 +175,7 @@ def make_report(context: StepContext) -> dict[str, Any]:
         config=config.pipeline,
         observed=config.observed,
         step=context.name,
+        contest=config.contest,
         notes=config.notes,
     )
     write_report(data, context.directory)
@@ -181,5 +183,5 @@ def make_report(context: StepContext) -> dict[str, Any]:
     means = {
         f"{name.replace('/', '_')}/{arm}": float(np.mean(v)) for name in PAGE_METRICS for arm, v in data.scores[name].items()
     }
-    against = {f"tmu_minus/{d.other}": d.mean for d in data.differences}
+    against = {f"{config.contest.ours}_minus/{d.other}": d.mean for d in data.differences}
     return {"headline": data.headline, **means, **against}

@@ -8,7 +8,9 @@ report compares them on the test split, which nothing else reads.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipelines.stages import (
     BuildBankConfig,
@@ -20,7 +22,7 @@ from pipelines.stages import (
     evaluate_arm,
     make_report,
 )
-from zoocast.dag import Resources, Step, ordered
+from zoocast.dag import Resources, Step, StepContext, ordered
 from zoocast.data import DataConfig, DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
 from zoocast.evaluation import check_evaluation
@@ -104,6 +106,20 @@ class ZooToTarget:
             arms["l2-sp"] = self.l2sp
         return arms | {"tmu": self.transfer}
 
+    def training(self, arm: str, method: Method, training: TrainingConfig) -> TrainTargetConfig:
+        """What one training of an arm is."""
+        distils = isinstance(method, Transfer)
+        return TrainTargetConfig(
+            arm=arm,
+            method=method,
+            predictor=self.target.predictor,
+            training=training,
+            observed=self.observed,
+            bank=self.bank if distils and self.reads_bank else None,
+            sources=tuple(s.name for s in self.sources) if distils else (),
+            workers=self.target.workers,
+        )
+
     def check(self) -> None:
         """Raise `ConfigError`, `DataError` or `IntegrityError` for what cannot work, before any work starts."""
         for source in self.sources:
@@ -144,38 +160,61 @@ class ZooToTarget:
             check_bank(self.bank, networks, frames, target)
 
 
+@dataclasses.dataclass(frozen=True)
+class Zoo:
+    """The steps that arms stand on: the target's clips, every source by name, their ranking, and the bank if one is stored."""
+
+    data: Step
+    sources: dict[str, Step]
+    rank: Step
+    bank: dict[str, Step]
+
+    @classmethod
+    def of(cls, config: ZooToTarget) -> Zoo:
+        """The steps of `config`, which has been checked."""
+        data: dict[str, Step] = {}
+        sources = {source.name: _source(source, config, data) for source in config.sources}
+        clips = clips_of("target", config.target.data, data)
+        ranking = RankConfig(observed=config.observed, target=config.target.predictor)
+        rank = Step("rank", rank_sources, ranking, {"data": clips, **sources}, resources=held_by(config.target.workers))
+        stored = config.reads_bank and config.bank.mode == "stored"
+        return cls(clips, sources, rank, {"bank": _bank(config, clips, sources)} if stored else {})
+
+    def inputs(self, method: Method) -> dict[str, Step]:
+        """What the training of an arm reads."""
+        match method:
+            case Scratch():
+                return {"data": self.data}
+            case Finetune(source=source) if source:
+                return {"data": self.data, source: self.sources[source]}
+            case Finetune() | L2SP():
+                return {"data": self.data, "rank": self.rank, **self.sources}
+            case Transfer():
+                return {"data": self.data, "rank": self.rank, **self.sources, **self.bank}
+
+
 def steps(config: ZooToTarget) -> tuple[Step, ...]:
     """The experiment as a graph; `report` is its last step. Raises `ConfigError` for settings that cannot work together."""
     config.check()
-    data: dict[str, Step] = {}
-    zoo = {source.name: _source(source, config, data) for source in config.sources}
-    target_data = _clips("target", config.target.data, data)
-    ranking = RankConfig(observed=config.observed, target=config.target.predictor)
-    rank = Step("rank", rank_sources, ranking, {"data": target_data, **zoo}, resources=_held(config.target.workers))
-    bank = {"bank": _bank(config, target_data, zoo)} if config.reads_bank and config.bank.mode == "stored" else {}
-    evaluations = {"copy-last": _evaluation("copy-last", config, target_data, {})}
+    zoo = Zoo.of(config)
+    evaluations = {"copy-last": _evaluation("copy-last", config, zoo.data, {})}
     for arm, method in config.methods().items():
-        match method:
-            case Scratch():
-                inputs = {}
-            case Finetune(source=source):
-                inputs = {source: zoo[source]}
-            case L2SP():
-                inputs = {"rank": rank, **zoo}
-            case Transfer():
-                inputs = {"rank": rank, **zoo, **bank}
-        trained = {f"seed{k}": _training(arm, method, k, config, {"data": target_data, **inputs}) for k in range(config.seeds)}
-        evaluations[arm] = _evaluation(arm, config, target_data, trained)
+        trained = {}
+        for k in range(config.seeds):
+            train = config.training(arm, method, config.target.training.with_seed(k))
+            name, workers = f"target.{arm}.seed{k}", config.target.workers
+            trained[f"seed{k}"] = training_step(name, train_target, train, zoo.inputs(method), workers)
+        evaluations[arm] = _evaluation(arm, config, zoo.data, trained)
     return ordered([_report(config, evaluations)])
 
 
-def _clips(name: str, data: DataConfig, known: dict[str, Step]) -> Step:
+def clips_of(name: str, data: DataConfig, known: dict[str, Step]) -> Step:
     """The step that builds `data`; equal data, from equal files, are built once."""
     step = Step(f"data.{name}", build_clips, BuildClipsConfig(data=data), salt=data.source_digest())
     return known.setdefault(step.key, step)
 
 
-def _held(workers: WorkerConfig) -> Resources:
+def held_by(workers: WorkerConfig) -> Resources:
     return Resources(workers.cpus_per_worker, workers.gpus_per_worker)
 
 
@@ -187,9 +226,9 @@ def _source(source: SourceConfig, config: ZooToTarget, data: dict[str, Step]) ->
         f"source.{source.name}",
         pretrain,
         PretrainConfig(source=source, observed=config.observed),
-        {"data": _clips(source.name, source.data, data)},
+        {"data": clips_of(source.name, source.data, data)},
         resources=Resources(0),
-        launches=(_held(source.workers),) * source.workers.num_workers,
+        launches=(held_by(source.workers),) * source.workers.num_workers,
     )
 
 
@@ -202,37 +241,33 @@ def _bank(config: ZooToTarget, data: Step, zoo: dict[str, Step]) -> Step:
         workers=config.bank_workers,
     )
     # It begins as soon as one of its actors has room, and the others join when they have.
-    held = (_held(config.bank_workers),)
+    held = (held_by(config.bank_workers),)
     return Step("bank", build_memories, build, {"data": data, **zoo}, resources=Resources(0), launches=held)
 
 
-def _training(arm: str, method: Method, seed: int, config: ZooToTarget, inputs: dict[str, Step]) -> Step:
-    target, workers = config.target, config.target.workers
-    train = TrainTargetConfig(
-        arm=arm,
-        method=method,
-        predictor=target.predictor,
-        training=dataclasses.replace(target.training, seed=target.training.seed + seed),
-        observed=config.observed,
-        bank=config.bank if isinstance(method, Transfer) and config.reads_bank else None,
-        sources=tuple(s.name for s in config.sources) if isinstance(method, Transfer) else (),
-        workers=workers,
-    )
+def training_step(
+    name: str,
+    fn: Callable[[StepContext], dict[str, Any]],
+    train: object,
+    inputs: Mapping[str, Step],
+    workers: WorkerConfig,
+) -> Step:
+    """A step that trains where `workers` says: in its own process, or in a group of Ray Train workers."""
     several = workers.num_workers > 1
     return Step(
-        f"target.{arm}.seed{seed}",
-        train_target,
+        name,
+        fn,
         train,
         inputs,
-        resources=Resources(0) if several else _held(workers),
-        launches=(_held(workers),) * workers.num_workers if several else (),
+        resources=Resources(0) if several else held_by(workers),
+        launches=(held_by(workers),) * workers.num_workers if several else (),
     )
 
 
 def _evaluation(arm: str, config: ZooToTarget, data: Step, trained: dict[str, Step]) -> Step:
     names = tuple(s.name for s in config.sources) if arm == "tmu" else ()
     evaluate = EvaluateConfig(arm=arm, observed=config.observed, num_strips=config.num_strips, sources=names)
-    held = _held(config.target.workers) if trained else Resources()
+    held = held_by(config.target.workers) if trained else Resources()
     return Step(f"evaluate.{arm}", evaluate_arm, evaluate, {"data": data, **trained}, resources=held)
 
 

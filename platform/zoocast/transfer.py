@@ -74,7 +74,8 @@ class TargetConfig:
             raise ConfigError("predictor.tmu", "must be none, for arms without transfer share it; set transfer.tmu instead")
         with within("predictor"):
             check_predictor(self.predictor, self.data.frame_shape())
-        self.workers.check(self.training)
+        with within("training"):
+            self.workers.check(self.training)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ class Finetune:
     """Start from the weights of a source and train all of them."""
 
     kind: ClassVar[str] = "finetune"
-    source: str = setting("", "whose weights")
+    source: str = setting("", "whose weights; empty: those of the source that predicts the validation clips best")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,7 +245,7 @@ class Arm:
             return self._transfer(method)
         predictor = Predictor(self.config.predictor, self.frames)
         if isinstance(method, Finetune):
-            self._start(predictor, method.source)
+            self._start(predictor, method.source or self._best())
         if isinstance(method, L2SP):
             self._start(predictor, self._best())
             return AnchoredObjective(predictor, decouple, method.weight)

@@ -103,7 +103,8 @@ class SourceConfig:
             self.data.check()
         with within("predictor"):
             check_predictor(self.predictor, self.data.frame_shape())
-        self.workers.check(self.training)
+        with within("training"):
+            self.workers.check(self.training)
 
     def network(self) -> tuple[PredictorConfig, FrameShape]:
         """The network and the frames that it is, or was, trained on. Raises `IntegrityError` for a damaged model."""

@@ -45,6 +45,10 @@ class TrainingConfig:
             if getattr(self, name) < 0:
                 raise ConfigError(name, f"must not be negative, but got {getattr(self, name)}")
 
+    def with_seed(self, seed: int) -> TrainingConfig:
+        """The same with `seed` added to its own, for one of several trainings."""
+        return dataclasses.replace(self, seed=self.seed + seed)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
@@ -66,7 +70,7 @@ class WorkerConfig:
         """Raise `ConfigError` if the batch cannot be shared out evenly."""
         if training.batch_size % self.num_workers:
             raise ConfigError(
-                "training.batch_size",
+                "batch_size",
                 f"must be a multiple of num_workers, but got {training.batch_size} clips for {self.num_workers} workers",
             )
 

@@ -1,0 +1,270 @@
+"""Train a target with SeeMore's first stage, then search the meta-adapter's settings for the second (Ma et al., SCIS 2024).
+
+Stage 1 trains a forward and a reverse network that distil each other. Stage 2 goes on from there: with the meta-adapter, whose
+settings Ray Tune searches on the validation split, and as controls with the release's settings and with plain Adam, all for
+as many iterations. The best settings are trained again with several seeds; the report reads the test split once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import searchspaces
+from pipelines.adapting import AdaptFoundConfig, SearchAdapterConfig, adapt_found, search_adapter
+from pipelines.report import Contest
+from pipelines.stages import EvaluateConfig, ReportConfig, evaluate_arm, make_report
+from pipelines.zoo_to_target import clips_of, held_by, training_step
+from zoocast.dag import Resources, Step, ordered
+from zoocast.data import DigitsConfig, MovingMnistConfig
+from zoocast.errors import ConfigError, within
+from zoocast.evaluation import check_evaluation
+from zoocast.identity import setting
+from zoocast.memory.zoo import check_observed
+from zoocast.nn.predictor import PredictorConfig
+from zoocast.nn.sampling import ReverseScheduledSampling, ScheduledSampling
+from zoocast.seemore.adapter import AdapterConfig
+from zoocast.seemore.bidirectional import BidirectionalConfig
+from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, train_bidirectional
+from zoocast.training import TrainingConfig, WorkerConfig
+from zoocast.transfer import Scratch, TargetConfig, TrainTargetConfig
+from zoocast.tuning import SearchConfig
+
+__all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "steps"]
+
+SUMMARY = "SeeMore: two directions that distil each other, and a search of the meta-adapter's settings"
+
+CONTEST = Contest(ours="searched", rival="adam", ours_words="The searched meta-adapter", rival_words="plain Adam")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SecondStage:
+    """What stage 2 does otherwise than stage 1, whatever trains it. Its length is the search's `max_iterations`."""
+
+    learning_rate: float = setting(1e-4, "of plain Adam, the control; the meta-adapter has rates of its own")
+    validate_every: int = setting(20, "iterations between readings of the validation split, and between a trial's reports")
+    checkpoint_every: int = setting(100, "iterations between full-state checkpoints")
+    curriculum: Literal["continue", "restart"] = setting(
+        "continue", "whether the sampling schedule goes on where stage 1 ended or starts anew; release: restart"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeemoreSearch:
+    """The whole experiment."""
+
+    target: TargetConfig = setting(TargetConfig(), "data and network, and the training of stage 1")
+    bidirectional: BidirectionalConfig = setting(BidirectionalConfig(), "how the two directions distil each other")
+    stage2: SecondStage = setting(SecondStage(), "the training of stage 2")
+    adapter: AdapterConfig = setting(AdapterConfig(), "the control `paper`; what the search varies, it varies from here")
+    space: str = setting("seemore-adapter", "the search space: a file of searchspaces/, or a module of your own with its dots")
+    search: SearchConfig = setting(SearchConfig(), "how much is searched")
+    observed: int = setting(10, "observed frames of every clip; the rest is the horizon")
+    num_best: int = setting(3, "best settings that are trained again with all seeds")
+    seeds: int = setting(3, "trainings of stage 2 for every arm, with seeds 0, 1, ..., from one stage 1")
+    num_strips: int = setting(4, "test clips whose predictions are kept as pictures")
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "num_strips", "num_best"):
+            if getattr(self, name) < 1:
+                raise ConfigError(name, f"must be at least 1, but got {getattr(self, name)}")
+        if self.num_best > self.search.num_trials:
+            raise ConfigError("num_best", f"must be at most search.num_trials={self.search.num_trials}, but got {self.num_best}")
+        if self.adapter.cycle % self.stage2.validate_every:
+            raise ConfigError(
+                "stage2.validate_every",
+                f"must divide adapter.cycle, or ASHA's rungs fall between reports, but got {self.stage2.validate_every} for"
+                f" cycles of {self.adapter.cycle}",
+            )
+        with within("stage2"):
+            self.training(0)
+
+    def training(self, seed: int) -> TrainingConfig:
+        """Of stage 2."""
+        first, second = self.target.training, self.stage2
+        return dataclasses.replace(
+            first,
+            iterations=self.search.max_iterations,
+            learning_rate=second.learning_rate,
+            validate_every=second.validate_every,
+            checkpoint_every=second.checkpoint_every,
+            seed=first.seed + seed,
+        )
+
+    def check(self) -> None:
+        """Raise `ConfigError` or `DataError` for what cannot work, before any work starts."""
+        with within("target"):
+            self.target.check()
+        length, frames = self.target.data.length, self.target.data.frame_shape()
+        check_observed(self.observed, length, "target")
+        with within("target.data"):
+            check_evaluation(observed=self.observed, horizon=length - self.observed, length=length, frames=frames)
+        with within("space"):
+            searchspaces.load(self.space, self.adapt("search", 0, self.adapter))
+
+    def adapt(self, arm: str, seed: int, adapter: AdapterConfig | None) -> AdaptConfig:
+        """The second stage of an arm."""
+        return AdaptConfig(
+            target=self._target(arm, self.training(seed)),
+            bidirectional=self.bidirectional,
+            adapter=adapter,
+            curriculum=self.stage2.curriculum,
+        )
+
+    def first(self) -> TrainBidirectionalConfig:
+        """The first stage."""
+        return TrainBidirectionalConfig(target=self._target("stage1", self.target.training), bidirectional=self.bidirectional)
+
+    def _target(self, arm: str, training: TrainingConfig) -> TrainTargetConfig:
+        return TrainTargetConfig(
+            arm=arm,
+            method=Scratch(),
+            predictor=self.target.predictor,
+            training=training,
+            observed=self.observed,
+            workers=self.target.workers,
+        )
+
+
+def steps(config: SeemoreSearch) -> tuple[Step, ...]:
+    """The experiment as a graph; `report` is its last step. Raises `ConfigError` for settings that cannot work together."""
+    config.check()
+    workers = config.target.workers
+    data = {"data": clips_of("target", config.target.data, {})}
+    stage1 = training_step("target.stage1.seed0", train_bidirectional, config.first(), data, workers)
+    started = {**data, "start": stage1}
+    base = config.adapt("search", 0, config.adapter)
+    search = Step(
+        "search",
+        search_adapter,
+        SearchAdapterConfig(adapt=base, search=config.search, space=config.space),
+        started,
+        resources=Resources(0),
+        launches=(config.search.resources,),
+        salt=searchspaces.load(config.space, base).digest,
+    )
+    found = {**started, "search": search}
+
+    def arm(name: str, make: Callable[[int], Step]) -> tuple[str, dict[str, Step]]:
+        return name, {f"seed{k}": make(k) for k in range(config.seeds)}
+
+    def control(name: str, adapter: AdapterConfig | None) -> tuple[str, dict[str, Step]]:
+        return arm(
+            name,
+            lambda k: training_step(f"target.{name}.seed{k}", adapt, config.adapt(name, k, adapter), started, workers),
+        )
+
+    def searched(name: str, place: int, updater: str) -> tuple[str, dict[str, Step]]:
+        return arm(
+            name,
+            lambda k: training_step(
+                f"target.{name}.seed{k}",
+                adapt_found,
+                AdaptFoundConfig(adapt=config.adapt(name, k, config.adapter), place=place, updater=updater),  # type: ignore[arg-type]
+                found,
+                workers,
+            ),
+        )
+
+    trained: dict[str, dict[str, Step]] = dict(
+        [
+            ("copy-last", {}),
+            ("stage1", {"seed0": stage1}),
+            control("adam", None),
+            searched("adam.found-rate", 0, "adam"),
+            control("paper", config.adapter),
+            *(searched(f"searched.{place + 1}", place, "adapter") for place in range(config.num_best)),
+        ]
+    )
+    evaluations = {name: evaluation_step(name, config, data["data"], seeds, workers) for name, seeds in trained.items()}
+    page = ReportConfig(
+        title="SeeMore: search of the meta-adapter",
+        pipeline=config,
+        observed=config.observed,
+        arms=tuple(evaluations),
+        contest=CONTEST,
+        notes=(
+            "All arms of stage 2 start from one stage 1 and train for as many iterations; seeds vary stage 2 alone. An iteration"
+            " of the meta-adapter that moves learning rates moves no weight. adam.found-rate is plain Adam at the initial rate of"
+            " the best trial: what the search of that rate alone is worth.",
+        ),
+    )
+    inputs = {f"evaluate.{name}": step for name, step in evaluations.items()}
+    return ordered([Step("report", make_report, page, inputs)])
+
+
+def evaluation_step(arm: str, config: SeemoreSearch, data: Step, seeds: Mapping[str, Step], workers: WorkerConfig) -> Step:
+    """The step that reads the test split for one arm."""
+    evaluate = EvaluateConfig(arm=arm, observed=config.observed, num_strips=config.num_strips, sources=())
+    held = held_by(workers) if seeds else Resources()
+    return Step(f"evaluate.{arm}", evaluate_arm, evaluate, {"data": data, **seeds}, resources=held)
+
+
+# --------------------------------------------------------------------------------------------------------------------- presets
+
+
+def laptop() -> SeemoreSearch:
+    """Real handwritten digits on two CPU cores: two ConvLSTM layers, stage 1 of 300 iterations, 16 trials of 120 of stage 2."""
+    return SeemoreSearch(
+        target=TargetConfig(
+            data=DigitsConfig(num_digits=2, train=256, test=256, seed=3),
+            predictor=PredictorConfig(cell="convlstm", hidden_channels=(32, 32), kernel_size=3, patch_size=4),
+            training=TrainingConfig(
+                iterations=300,
+                learning_rate=1e-3,
+                sampling=ScheduledSampling(start=1.0, rate=1 / 300, stop_iteration=300),
+                validate_every=50,
+            ),
+        ),
+        adapter=AdapterConfig(cycle=40, rate_iterations=10),
+        search=SearchConfig(num_trials=16, max_iterations=120, num_startup=6),
+    )
+
+
+def smoke() -> SeemoreSearch:
+    """Every step in its smallest form, in about a minute: shows that all works, and nothing about what is better."""
+    return SeemoreSearch(
+        target=TargetConfig(
+            data=DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=16, validation=8, test=8, seed=3),
+            predictor=PredictorConfig(cell="stlstm", hidden_channels=(4, 4), kernel_size=3, decouple=True),
+            training=TrainingConfig(iterations=8, batch_size=4, validate_every=4, checkpoint_every=4),
+        ),
+        adapter=AdapterConfig(cycle=4, rate_iterations=1),
+        stage2=SecondStage(validate_every=2, checkpoint_every=4),
+        search=SearchConfig(num_trials=5, max_iterations=12, num_startup=2, reduction_factor=2),
+        observed=3,
+        num_best=2,
+        seeds=2,
+        num_strips=2,
+    )
+
+
+def paper() -> SeemoreSearch:
+    """SeeMore's Moving MNIST scale with the release's hyperparameters: four layers of 128 channels, GPUs, both stages 80,000.
+
+    Set `target.data.path` to MNIST's `train-images-idx3-ubyte.gz`. Not run by us: we have no such machine. Every trial that is
+    not ended early is a whole second stage, so expect weeks on one GPU.
+    """
+    return SeemoreSearch(
+        target=TargetConfig(
+            data=MovingMnistConfig(frame_size=64, length=20, train=10_000, validation=1_000, test=1_000),
+            predictor=PredictorConfig(
+                cell="stlstm", hidden_channels=(128, 128, 128, 128), kernel_size=5, patch_size=4, decouple=True
+            ),
+            training=TrainingConfig(
+                iterations=80_000,
+                batch_size=8,
+                learning_rate=1e-4,
+                sampling=ReverseScheduledSampling(),
+                validate_every=1_000,
+                checkpoint_every=1_000,
+            ),
+            workers=WorkerConfig(cpus_per_worker=4, gpus_per_worker=1),
+        ),
+        stage2=SecondStage(validate_every=200, checkpoint_every=1_000, curriculum="restart"),
+        search=SearchConfig(num_trials=32, max_iterations=80_000, grace_cycles=50, cpus_per_trial=4, gpus_per_trial=1),
+    )
+
+
+PRESETS = {"smoke": smoke, "laptop": laptop, "paper": paper}
