@@ -242,7 +242,7 @@ def ui(
 
     from pipelines.records import find
     from zoocast.tracking import deliver_pending
-    from zoocast.tracking.views import serve_ui
+    from zoocast.tracking.views import serve_ui, study_links
 
     chosen = find(root, run).run if run is not None else None
     late = deliver_pending(root, tracking_uri, timeout=60)
@@ -251,7 +251,10 @@ def ui(
     with serve_ui(root, tracking_uri, host=host, port=port, run=chosen) as page:
         if page.moved:
             print(f"port {port} is taken; this is another one", file=sys.stderr)
-        print(f"MLflow      {page.url}\ncomparison  {page.link}", flush=True)
+        print(f"MLflow      {page.url}\ncomparison  {page.link}")
+        for step, link in study_links(root, page.url, tracking_uri, chosen).items():
+            print(f"{step:<10}  {link}")
+        sys.stdout.flush()
         if open_:
             typer.launch(page.link)
         # A polite kill must end the server as well, which lives in a session of its own.

@@ -1,7 +1,9 @@
 """SeeMore's pipeline: what it refuses, what its steps' keys hang on, and one whole study with its trials in MLflow."""
 
+import itertools
 import json
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -169,6 +171,16 @@ def test_mlflow_holds_one_run_per_trial_below_the_search(folders, arguments, mon
         assert said.params["adapter.initial_rate"] == str(trial.params["adapter.initial_rate"])
         assert said.metrics["trial/best_error"] == trial.best_error
         assert {name for name in said.metrics if name.startswith("rate/")} > {"rate/forward.cells.0", "rate/reverse.head"}
+
+
+@pytest.mark.usefixtures("finished")
+def test_ui_links_to_the_trials(shell, arguments):
+    with shell.start("ui", "--port", "0", "--root", arguments[-1]) as process:
+        lines = list(itertools.islice(process.stdout, 3))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert re.match(r"search      http://127.0.0.1:\d+/#/experiments/\d+/runs\?.*compareRunsMode=CHART", lines[2])
+    assert process.returncode == 0
 
 
 def test_the_report_says_what_the_search_gained(folders):
