@@ -5,6 +5,7 @@ stdout is data, stderr is progress. Nothing heavy is imported before a command n
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shlex
@@ -248,7 +249,8 @@ def ui(
     late = deliver_pending(root, tracking_uri, timeout=60)
     if late.pending:
         print(f"{late.pending} entries wait to be delivered: {late.problem or 'the server is slow'}", file=sys.stderr)
-    with serve_ui(root, tracking_uri, host=host, port=port, run=chosen) as page:
+    # Ctrl-C is how this ends, whenever it comes.
+    with serve_ui(root, tracking_uri, host=host, port=port, run=chosen) as page, contextlib.suppress(KeyboardInterrupt):
         if page.moved:
             print(f"port {port} is taken; this is another one", file=sys.stderr)
         print(f"MLflow      {page.url}\ncomparison  {page.link}")

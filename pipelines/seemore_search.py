@@ -35,7 +35,7 @@ __all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "steps"]
 
 SUMMARY = "SeeMore: two directions that distil each other, and a search of the meta-adapter's settings"
 
-CONTEST = Contest(ours="searched", rival="adam", ours_words="The searched meta-adapter", rival_words="plain Adam")
+CONTEST = Contest(ours="searched", rival="adam", ours_words="the searched meta-adapter", rival_words="the best plain Adam")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

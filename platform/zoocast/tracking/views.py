@@ -84,7 +84,7 @@ def study_links(root: Path, base_url: str, uri: str | None = None, run: str | No
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """MLflow's page: its address, the link to show, and whether another port than the wanted one had to be taken."""
+    """MLflow's page: its address, the link to show, and whether the wanted port was taken by something else."""
 
     url: str
     link: str
@@ -92,10 +92,9 @@ class Page:
     process: subprocess.Popen[bytes] | None = None
 
     def wait(self) -> None:
-        """Block until Ctrl-C, or until the server ends by itself; returns at once for a server that is not ours."""
+        """Block until the server ends by itself; returns at once for a server that is not ours."""
         if self.process is not None:
-            with contextlib.suppress(KeyboardInterrupt):
-                self.process.wait()
+            self.process.wait()
 
 
 @contextlib.contextmanager
@@ -130,7 +129,7 @@ def serve_ui(
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
         _await_answer(url, process, log)
-        yield Page(url, comparison(root, url, uri, run) or url, chosen != port, process)
+        yield Page(url, comparison(root, url, uri, run) or url, port not in (0, chosen), process)
     finally:
         _end(process)
 
