@@ -209,7 +209,7 @@ def laptop() -> SeemoreSearch:
     return SeemoreSearch(
         target=TargetConfig(
             data=DigitsConfig(num_digits=2, train=256, test=256, seed=3),
-            predictor=PredictorConfig(cell="convlstm", hidden_channels=(32, 32), kernel_size=3, patch_size=4),
+            predictor=PredictorConfig(cell="convlstm", hidden_channels=(24, 24), kernel_size=3, patch_size=4),
             training=TrainingConfig(
                 iterations=300,
                 learning_rate=1e-3,
