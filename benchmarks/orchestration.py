@@ -1,9 +1,9 @@
-"""How much of a finished run was neither training nor building banks.
+"""How much of a finished run was neither training nor searching nor building banks.
 
     python benchmarks/orchestration.py runs/runs/RUN/run.json
 
-Training loops and bank building are taken as the intervals that end with their step and are as long as the loop itself measured;
-what no such interval covers is orchestration: start of Ray and of Train's workers, data, evaluation, the report, MLflow.
+Training loops, bank building and searches are taken as the intervals that end with their step and are as long as they themselves
+measured; what none of them covers is orchestration: start of Ray and of Train's workers, data, evaluation, the report, MLflow.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(path: Path) -> None:
         done = json.loads((Path(step["directory"]) / "done.json").read_text())
         if "seconds" in done["result"]:
             busy.append((done["finished"] - done["result"]["seconds"], done["finished"]))
-        elif step["name"] == "bank":
+        elif step["name"] in ("bank", "search"):
             busy.append((done["started"], done["finished"]))
     if run["finished"] is None or not busy:
         sys.exit(f"{path}: give the record of a finished run that trained something")

@@ -31,9 +31,12 @@ class Shell:
             command, cwd=self.folder, env=environment(), stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
         )
 
-    def run(self, *args: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        process = self.start(*args, flags=flags)
-        out, err = process.communicate(timeout=120)
+    def run(self, *args: str, flags: tuple[str, ...] = (), timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        with self.start(*args, flags=flags) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            finally:
+                process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

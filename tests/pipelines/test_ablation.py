@@ -1,7 +1,6 @@
 """The ablation and the pipeline that joins both papers: their arms, what they share, and one whole run."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -82,12 +81,7 @@ def folders(shell, tmp_path_factory):
     """Folders of the finished steps, by name."""
     root = tmp_path_factory.mktemp("runs")
     chosen = ("zoo.seeds=1", "arms=base,tmu-bdn-lma")
-    with shell.start("run", "zoo-to-seemore", "--preset", "smoke", "-S", *chosen, "--root", str(root)) as process:
-        try:
-            out, err = process.communicate(timeout=280)
-        finally:
-            process.kill()
-    done = subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    done = shell.run("run", "zoo-to-seemore", "--preset", "smoke", "-S", *chosen, "--root", str(root), timeout=280)
     assert done.returncode == 0, done.stderr
     return {read_record(path).name: path for path in (Path(root) / "steps").iterdir()}
 

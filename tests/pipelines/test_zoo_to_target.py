@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -254,12 +253,7 @@ def arguments(imported, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(shell, arguments):
-    with shell.start(*arguments) as process:
-        try:
-            out, err = process.communicate(timeout=280)
-        finally:
-            process.kill()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    return shell.run(*arguments, timeout=280)
 
 
 @pytest.fixture
