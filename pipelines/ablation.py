@@ -124,7 +124,9 @@ def _report(config: Ablation, evaluations: dict[str, Step]) -> Step:
         pipeline=config,
         observed=config.zoo.observed,
         arms=tuple(evaluations),
-        contest=Contest(ours=best, rival=BASE, ours_words=best, rival_words="finetuning with plain Adam"),
+        contest=Contest(
+            ours=best, rival=BASE, ours_words=best.upper().replace("-", " + "), rival_words="finetuning with plain Adam"
+        ),
         notes=(
             "tmu: Transferable Memory Units against the bank. bdn: a forward and a reverse network distil each other in both"
             " stages; only the forward one is evaluated. lma: the meta-adapter in stage 2, whose learning-rate iterations move no"
