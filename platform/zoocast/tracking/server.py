@@ -145,7 +145,8 @@ class Server:
         """
         view = {**children(run_id, metric), "orderByAsc": True, "runsHiddenMode": "SHOW_ALL", "hideEmptyCharts": True}
         if params:
-            section = {"uuid": "zoocast-settings", "name": "Settings", "display": True, "columns": 1, "cardHeight": 500}
+            # MLflow sorts sections by name.
+            section = {"uuid": "zoocast-settings", "name": "All settings", "display": True, "columns": 1, "cardHeight": 500}
             chart = {"uuid": "zoocast-parallel", "type": "PARALLEL", "metricSectionId": section["uuid"], "showAllRuns": True}
             chart |= {"selectedParams": list(params), "selectedMetrics": [metric], "deleted": False, "isGenerated": False}
             view |= {"compareRunSections": [section], "compareRunCharts": [chart]}
