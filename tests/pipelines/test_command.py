@@ -86,7 +86,7 @@ def test_no_command_shows_the_help(command):
     ("args", "message"),
     [
         (["run", "toys.countin"], "there is no pipeline 'toys.countin'"),
-        (["show", "zoo-to-targt"], "did you mean zoo-to-target?"),
+        (["show", "zoo-to-targt"], "did you mean zoo-to-target or zoo-to-seemore?"),
         (["run", "toys.incomplete"], "module toys.incomplete is not a pipeline: it has no PRESETS and no steps"),
         (["rnu"], "Did you mean 'run'?"),
         (["run", TOY, "--presett", "smoke"], "--preset"),
@@ -378,7 +378,7 @@ def test_the_command_that_resumes_can_be_typed_again(monkeypatch, tmp_path):
     ("words", "expected"),
     [
         (["sta"], ["status"]),
-        (["show", "zoo"], ["zoo-to-target"]),
+        (["show", "zoo-to-t"], ["zoo-to-target"]),
         (["run", TOY, "--preset", "s"], ["smoke"]),
         (["run", TOY, "--force", ""], ["numbers", "square", "cube", "report"]),
         (["run", TOY, "-S", "powers.cube.e"], ["powers.cube.exponent="]),
