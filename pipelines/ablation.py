@@ -140,7 +140,10 @@ def _report(config: Ablation, evaluations: dict[str, Step]) -> Step:
 
 
 def laptop() -> Ablation:
-    """The zoo and the target of `zoo-to-target`, whose sources are used again; 200 and 120 iterations, 2 seeds."""
+    """The zoo and the target of `zoo-to-target`, whose sources are used again; 200 and 120 iterations, 2 seeds.
+
+    Six and a half minutes on two CPU cores once the sources are there. No part improves on finetuning at this size.
+    """
     zoo = ZOO_PRESETS["laptop"]()
     training = dataclasses.replace(
         zoo.target.training, iterations=200, sampling=ScheduledSampling(start=1.0, rate=1 / 200, stop_iteration=200)

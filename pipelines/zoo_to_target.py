@@ -282,7 +282,10 @@ def _report(config: ZooToTarget, evaluations: dict[str, Step]) -> Step:
 
 
 def laptop() -> ZooToTarget:
-    """Real handwritten digits on two CPU cores in five to six minutes: sources with one and two digits, a target with three."""
+    """Real handwritten digits: sources with one and two digits, a target with three and 64 training clips.
+
+    About six minutes on two CPU cores. TMU and the best finetune end level, at a strict/mse of 0.0446 and 0.0444.
+    """
     predictor = PredictorConfig(cell="convlstm", hidden_channels=(24, 24), kernel_size=3, patch_size=4)
 
     def sampling(iterations: int) -> ScheduledSampling:
