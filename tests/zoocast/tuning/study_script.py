@@ -2,7 +2,8 @@
 
     python study_script.py ROOT NUM_TRIALS SECONDS_PER_ITERATION MAX_CONCURRENT
 
-A trial's error after i iterations is (x - 0.3)^2 + 1/i; every call and every iteration is noted in files. Prints each event.
+A trial's error after i iterations is (x - 0.3)^2 + 1/i; every call and every iteration is noted in files. While ROOT/hold exists,
+trials wait before their next iteration until they are asked to stop. Prints each event.
 """
 
 import dataclasses
@@ -20,6 +21,8 @@ from zoocast.errors import Interrupted
 from zoocast.identity import setting
 from zoocast.tracking import Delivery
 from zoocast.tuning import SearchConfig, SearchSpace, Trial, When, search
+
+HOLD = "hold"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,8 @@ def walk(trial: Trial) -> dict[str, Any]:
     begin = int(checkpoint.read_text()) if checkpoint.exists() else 0
     for i in range(begin + 1, config.iterations + 1):
         time.sleep(config.seconds)
+        while (folder.parents[3] / HOLD).exists() and not trial.context.should_stop():
+            time.sleep(0.05)
         with (folder / "iterations").open("a") as file:
             file.write(f"{i}\n")
         trial.context.check_fence()

@@ -129,6 +129,7 @@ def test_after_sigkill_the_same_command_ends_with_the_very_same_study(tmp_path: 
 def test_a_study_that_is_stopped_keeps_its_trials_and_one_with_more_takes_them_over(tmp_path: Path) -> None:
     with driver(tmp_path, seconds=0.1, max_concurrent=2) as first:
         first.until(3 / 8)
+        (tmp_path / "hold").touch()  # or all trials that are running may end before they hear of it
         first.process.send_signal(signal.SIGINT)
         end = first.end()
     assert end["exit_code"] == 130
@@ -141,6 +142,7 @@ def test_a_study_that_is_stopped_keeps_its_trials_and_one_with_more_takes_them_o
     assert all((t / "checkpoint").read_text() == str(noted(t)[1][-1]) for t in left)  # they stopped at a checkpoint
     assert {s for name, s in runs(tmp_path).items() if name in {t.name for t in left}} == {"KILLED"}
 
+    (tmp_path / "hold").unlink()
     with driver(tmp_path, num_trials=10, seconds=0.0, max_concurrent=1) as second:
         assert second.end()["exit_code"] == 0
     (done,) = [p for p in (tmp_path / "steps").glob("search-*") if p.suffix != ".partial"]
