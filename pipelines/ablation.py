@@ -11,9 +11,9 @@ import itertools
 from typing import Literal
 
 from pipelines.report import Contest
-from pipelines.stages import EvaluateConfig, ReportConfig, evaluate_arm, make_report
+from pipelines.stages import EvaluateConfig, ReportConfig, make_report
 from pipelines.zoo_to_target import PRESETS as ZOO_PRESETS
-from pipelines.zoo_to_target import Zoo, ZooToTarget, held_by, training_step
+from pipelines.zoo_to_target import Zoo, ZooToTarget, evaluation_step, training_step
 from zoocast.dag import Step, ordered
 from zoocast.errors import ConfigError, within
 from zoocast.identity import setting
@@ -101,9 +101,7 @@ def steps(config: Ablation) -> tuple[Step, ...]:
             trained[f"seed{seed}"] = training_step(f"target.{arm}.seed{seed}", adapt, second, inputs, workers)
         sources = tuple(zoo.sources) if "tmu" in arm.split("-") else ()
         evaluate = EvaluateConfig(arm=arm, observed=config.zoo.observed, num_strips=config.zoo.num_strips, sources=sources)
-        evaluations[arm] = Step(
-            f"evaluate.{arm}", evaluate_arm, evaluate, {"data": zoo.data, **trained}, resources=held_by(workers)
-        )
+        evaluations[arm] = evaluation_step(evaluate, zoo.data, trained, workers)
     return ordered([_report(config, evaluations)])
 
 

@@ -8,20 +8,18 @@ as many iterations. The best settings are trained again with several seeds; the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 import searchspaces
 from pipelines.adapting import AdaptFoundConfig, SearchAdapterConfig, adapt_found, search_adapter
 from pipelines.report import Contest
-from pipelines.stages import EvaluateConfig, ReportConfig, evaluate_arm, make_report
-from pipelines.zoo_to_target import clips_of, held_by, training_step
+from pipelines.stages import EvaluateConfig, ReportConfig, make_report
+from pipelines.zoo_to_target import check_horizon, clips_of, evaluation_step, training_step
 from zoocast.dag import Resources, Step, ordered
 from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
-from zoocast.evaluation import check_evaluation
 from zoocast.identity import setting
-from zoocast.memory.zoo import check_observed
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.sampling import ReverseScheduledSampling, ScheduledSampling
 from zoocast.seemore.adapter import AdapterConfig
@@ -84,22 +82,18 @@ class SeemoreSearch:
         """Of stage 2."""
         first, second = self.target.training, self.stage2
         return dataclasses.replace(
-            first,
+            first.with_seed(seed),
             iterations=self.search.max_iterations,
             learning_rate=second.learning_rate,
             validate_every=second.validate_every,
             checkpoint_every=second.checkpoint_every,
-            seed=first.seed + seed,
         )
 
     def check(self) -> None:
         """Raise `ConfigError` or `DataError` for what cannot work, before any work starts."""
         with within("target"):
             self.target.check()
-        length, frames = self.target.data.length, self.target.data.frame_shape()
-        check_observed(self.observed, length, "target")
-        with within("target.data"):
-            check_evaluation(observed=self.observed, horizon=length - self.observed, length=length, frames=frames)
+        check_horizon(self.observed, self.target.data)
         with within("space"):
             searchspaces.load(self.space, self.adapt("search", 0, self.adapter))
 
@@ -177,7 +171,10 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
             *(searched(f"searched.{place + 1}", place, "adapter") for place in range(config.num_best)),
         ]
     )
-    evaluations = {name: evaluation_step(name, config, data["data"], seeds, workers) for name, seeds in trained.items()}
+    evaluations = {}
+    for name, seeds in trained.items():
+        evaluate = EvaluateConfig(arm=name, observed=config.observed, num_strips=config.num_strips)
+        evaluations[name] = evaluation_step(evaluate, data["data"], seeds, workers)
     page = ReportConfig(
         title="SeeMore: search of the meta-adapter",
         pipeline=config,
@@ -192,13 +189,6 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
     )
     inputs = {f"evaluate.{name}": step for name, step in evaluations.items()}
     return ordered([Step("report", make_report, page, inputs)])
-
-
-def evaluation_step(arm: str, config: SeemoreSearch, data: Step, seeds: Mapping[str, Step], workers: WorkerConfig) -> Step:
-    """The step that reads the test split for one arm."""
-    evaluate = EvaluateConfig(arm=arm, observed=config.observed, num_strips=config.num_strips, sources=())
-    held = held_by(workers) if seeds else Resources()
-    return Step(f"evaluate.{arm}", evaluate_arm, evaluate, {"data": data, **seeds}, resources=held)
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets

@@ -101,7 +101,7 @@ class EvaluateConfig:
     arm: str
     observed: int
     num_strips: int
-    sources: tuple[str, ...]
+    sources: tuple[str, ...] = ()
     batch_size: int = setting(32, identity=False)
 
 

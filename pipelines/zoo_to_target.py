@@ -129,14 +129,8 @@ class ZooToTarget:
                 check_observed(self.observed, source.data.length, f"sources.{source.name}")
         with within("target"):
             self.target.check()
-        self._check_evaluation()
+        check_horizon(self.observed, self.target.data)
         self._check_transfer()
-
-    def _check_evaluation(self) -> None:
-        length, frames = self.target.data.length, self.target.data.frame_shape()
-        check_observed(self.observed, length, "target")
-        with within("target.data"):
-            check_evaluation(observed=self.observed, horizon=length - self.observed, length=length, frames=frames)
 
     def _check_transfer(self) -> None:
         if self.transfer.warm_start == "best" and not self.startable:
@@ -197,15 +191,25 @@ def steps(config: ZooToTarget) -> tuple[Step, ...]:
     """The experiment as a graph; `report` is its last step. Raises `ConfigError` for settings that cannot work together."""
     config.check()
     zoo = Zoo.of(config)
-    evaluations = {"copy-last": _evaluation("copy-last", config, zoo.data, {})}
+    workers = config.target.workers
+    evaluate = EvaluateConfig(arm="copy-last", observed=config.observed, num_strips=config.num_strips)
+    evaluations = {"copy-last": evaluation_step(evaluate, zoo.data, {}, workers)}
     for arm, method in config.methods().items():
         trained = {}
         for k in range(config.seeds):
             train = config.training(arm, method, config.target.training.with_seed(k))
-            name, workers = f"target.{arm}.seed{k}", config.target.workers
-            trained[f"seed{k}"] = training_step(name, train_target, train, zoo.inputs(method), workers)
-        evaluations[arm] = _evaluation(arm, config, zoo.data, trained)
+            trained[f"seed{k}"] = training_step(f"target.{arm}.seed{k}", train_target, train, zoo.inputs(method), workers)
+        sources = tuple(zoo.sources) if isinstance(method, Transfer) else ()
+        evaluate = dataclasses.replace(evaluate, arm=arm, sources=sources)
+        evaluations[arm] = evaluation_step(evaluate, zoo.data, trained, workers)
     return ordered([_report(config, evaluations)])
+
+
+def check_horizon(observed: int, data: DataConfig) -> None:
+    """Raise `ConfigError` unless the target's clips have observed and future frames, which metrics can judge."""
+    check_observed(observed, data.length, "target")
+    with within("target.data"):
+        check_evaluation(observed=observed, horizon=data.length - observed, length=data.length, frames=data.frame_shape())
 
 
 def clips_of(name: str, data: DataConfig, known: dict[str, Step]) -> Step:
@@ -264,11 +268,10 @@ def training_step(
     )
 
 
-def _evaluation(arm: str, config: ZooToTarget, data: Step, trained: dict[str, Step]) -> Step:
-    names = tuple(s.name for s in config.sources) if arm == "tmu" else ()
-    evaluate = EvaluateConfig(arm=arm, observed=config.observed, num_strips=config.num_strips, sources=names)
-    held = held_by(config.target.workers) if trained else Resources()
-    return Step(f"evaluate.{arm}", evaluate_arm, evaluate, {"data": data, **trained}, resources=held)
+def evaluation_step(evaluate: EvaluateConfig, data: Step, trained: Mapping[str, Step], workers: WorkerConfig) -> Step:
+    """The step that reads the test split for one arm, where its seeds were trained."""
+    held = held_by(workers) if trained else Resources()
+    return Step(f"evaluate.{evaluate.arm}", evaluate_arm, evaluate, {"data": data, **trained}, resources=held)
 
 
 def _report(config: ZooToTarget, evaluations: dict[str, Step]) -> Step:
