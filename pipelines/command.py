@@ -37,6 +37,7 @@ from pipelines.options import (
     Until,
 )
 from zoocast.errors import ZoocastError
+from zoocast.remote import address, is_url
 
 if TYPE_CHECKING:
     from pipelines.driver import Request
@@ -137,7 +138,7 @@ def status(run: RunName = None, root: Root = RUNS, as_json: AsJson = False) -> N
         records = read_all(root)
         print_json([record_data(record) for record in records]) if as_json else print_runs(records)
         if not records:
-            print(f"no run is known under {root}", file=sys.stderr)
+            print(f"no run is known under {address(root)}", file=sys.stderr)
         return
     record = find(root, run)
     print_json(record_data(record)) if as_json else print_run(record)
@@ -339,8 +340,8 @@ def _crash(args: Sequence[str]) -> Path:
     """Write the current exception's traceback to a file, under the root if it can be written, and return the file."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     given = [value for option, value in itertools.pairwise(args) if option == "--root"]
-    root = Path(given[0] if given else os.environ.get("ZOOCAST_ROOT", RUNS))
-    for folder in (root / "crashes", Path(tempfile.gettempdir())):
+    root = given[0] if given else os.environ.get("ZOOCAST_ROOT", RUNS)
+    for folder in (*([] if is_url(root) else [Path(root) / "crashes"]), Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(traceback.format_exc(), encoding="utf-8")

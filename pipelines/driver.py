@@ -24,6 +24,7 @@ from zoocast.dag import run as run_steps
 from zoocast.dag.placement import require_room
 from zoocast.errors import ConfigError, Interrupted
 from zoocast.identity import dump
+from zoocast.remote import address
 from zoocast.tracking.store import locate
 
 __all__ = ["Request", "execute"]
@@ -83,7 +84,7 @@ class Request:
         return shlex.join([*program(), "ui", *self._where()])
 
     def _where(self) -> list[str]:
-        root = str(self.root) if self.root != DEFAULT_ROOT else None
+        root = address(self.root) if self.root != DEFAULT_ROOT else None
         return [*_option("--root", root), *_option("--tracking-uri", self.tracking_uri)]
 
 
@@ -135,7 +136,7 @@ def execute(request: Request) -> Record:
         record.exit_code = result.exit_code
         record.message = "; ".join(o.error for o in result.outcomes.values() if o.state == "failed")
         last = result.outcomes.get(request.configured.steps[-1].name)
-        record.report = str(last.directory / "report.html") if last and last.ok else None
+        record.report = address(last.directory / "report.html") if last and last.ok else None
     except KeyboardInterrupt:  # before the engine listens for it: while Ray starts, or twice at the end
         record.exit_code, record.message = 130, "interrupted"
         raise Interrupted(f"interrupted; what was finished is kept, go on with: {record.resume}") from None

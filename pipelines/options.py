@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 from typer.core import TyperCommand
 
 from pipelines.catalogue import DEFAULT_PRESET, configure, load, summaries
 from zoocast.errors import Interrupted, ZoocastError
 from zoocast.identity import settings
+from zoocast.remote import is_url, open_root
 
 __all__ = [
     "Address",
@@ -103,7 +105,9 @@ def _runs(ctx: typer.Context, incomplete: str) -> list[str]:
     from pipelines.records import read_all
 
     try:
-        return [record.run for record in read_all(Path(ctx.params.get("root") or "runs")) if record.run.startswith(incomplete)]
+        return [
+            record.run for record in read_all(open_root(ctx.params.get("root") or "runs")) if record.run.startswith(incomplete)
+        ]
     except ZoocastError:
         return []
 
@@ -135,8 +139,25 @@ Overrides = Annotated[
 Preset = Annotated[
     str, typer.Option("--preset", metavar="smoke|laptop|paper", help="the size of the work", autocompletion=_presets)
 ]
+
+
+class RootType(click.Path):
+    """A folder, or the URL of an object store, of which this machine's mirror is taken."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """As the base class; a URL is not looked for on the disk."""
+        return open_root(value) if is_url(value) else super().convert(value, param, ctx)
+
+
 Root = Annotated[
-    Path, typer.Option("--root", metavar="FOLDER", envvar="ZOOCAST_ROOT", file_okay=False, help="where results are kept")
+    Path,
+    typer.Option(
+        "--root",
+        metavar="FOLDER|URL",
+        envvar="ZOOCAST_ROOT",
+        click_type=RootType(file_okay=False, path_type=Path),
+        help="where results are kept: a folder that all machines see, or s3://BUCKET/PREFIX",
+    ),
 ]
 Address = Annotated[
     str | None,

@@ -19,6 +19,7 @@ from pipelines.board import Board
 from pipelines.catalogue import did_you_mean
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 from zoocast.identity import digest
+from zoocast.remote import address, local, mirror_of
 from zoocast.storage import write_atomically
 
 __all__ = ["Record", "find", "read_all", "run_name"]
@@ -67,10 +68,10 @@ class Record:
         return "running" if _born(self.pid) == self.pid_started else "died"
 
     def report_path(self) -> Path:
-        """The report. Raises `ConfigError` when the run has not come that far."""
+        """The report, on this machine. Raises `ConfigError` when the run has not come that far."""
         if self.report is None:
             raise ConfigError("", f"{self.run} has no report yet (it is {self.state()}); finish it with: {self.resume}")
-        return Path(self.report)
+        return local(self.report)
 
     def write(self, root: Path) -> None:
         """Replace ROOT/runs/RUN/run.json. Raises `InfrastructureError` when it cannot be written."""
@@ -78,7 +79,10 @@ class Record:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Steps keep their own durable records; this one may be lost to a power cut.
-            write_atomically(path, json.dumps(dataclasses.asdict(self), indent=1), durable=False)
+            text = json.dumps(dataclasses.asdict(self), indent=1)
+            write_atomically(path, text, durable=False)
+            if (mirror := mirror_of(root)) is not None:
+                mirror.write(mirror.name(path), text)
         except OSError as error:
             raise InfrastructureError(
                 f"{path} cannot be written ({error.strerror}); free some space, or use another --root"
@@ -95,7 +99,7 @@ class Record:
                 "message": row.message,
                 "started": row.started,
                 "finished": row.finished,
-                "directory": str(root / "steps" / f"{row.name}-{row.key}"),
+                "directory": address(root / "steps" / f"{row.name}-{row.key}"),
             }
             for row in board.rows.values()
         ]
@@ -126,6 +130,10 @@ def read(path: Path) -> Record:
 
 def read_all(root: Path) -> list[Record]:
     """Every run known under `root`, the latest first."""
+    if (mirror := mirror_of(root)) is not None:
+        for name in mirror.objects("runs"):
+            (root / "runs" / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(root / "runs" / name, mirror.read(f"runs/{name}") or b"", durable=False)
     return sorted((read(path) for path in root.glob("runs/*/run.json")), key=lambda record: record.started, reverse=True)
 
 
@@ -137,12 +145,16 @@ def find(root: Path, name: str | None) -> Record:
     """
     records = read_all(root)
     if not records:
-        raise ConfigError("--root", f"no run is known under {root}; start one with `pipelines run`, or give another --root")
+        raise ConfigError(
+            "--root", f"no run is known under {address(root)}; start one with `pipelines run`, or give another --root"
+        )
     for record in records:
         if name in (None, record.run, record.pipeline):
             return record
     runs = [record.run for record in records]
-    raise ConfigError("", f"there is no run {name!r} under {root}; {did_you_mean(str(name), runs)}known: {', '.join(runs)}")
+    raise ConfigError(
+        "", f"there is no run {name!r} under {address(root)}; {did_you_mean(str(name), runs)}known: {', '.join(runs)}"
+    )
 
 
 def _born(pid: int) -> float | None:

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.catalogue import Configured
-from zoocast.dag import Event, Finished, Outcome, RunResult, Started
+from zoocast.dag import Event, Finished, Outcome, Progress, RunResult, Started
+from zoocast.errors import ZoocastError
 from zoocast.identity import canonical, diff
+from zoocast.remote import address, local
 from zoocast.tracking import Delivery, Status, git_state
 from zoocast.tracking.ledger import Ledger
 from zoocast.tracking.store import locate, store_name
+from zoocast.tracking.told import bring
 
 __all__ = ["TrackedRun", "is_delivered", "tracked"]
 
@@ -52,15 +55,24 @@ class TrackedRun:
     def __init__(self, delivery: Delivery, configured: Configured) -> None:
         self.status: Status = "finished"
         self._delivery = delivery
+        self._running: dict[str, Path] = {}
         self._keys = {step.name: step.key for step in configured.steps}
         changes = diff(canonical(configured.preset_config), canonical(configured.config))
         delivery.journal.params({"preset": configured.preset, **{change.path: json.dumps(change.after) for change in changes}})
 
     def take(self, event: Event) -> None:
-        """A step began or ended. One that was not run has no page."""
+        """A step began, goes on or ended. One that was not run has no page."""
         if isinstance(event, Started):
+            self._running[event.name] = Path(event.directory)
             self._delivery.started(event.name, self._keys[event.name], Path(event.directory))
+        elif isinstance(event, Progress):
+            with contextlib.suppress(ZoocastError):  # the next time will do
+                bring(self._running[event.name])
         elif isinstance(event, Finished) and event.state in STATUS:
+            try:
+                bring(Path(event.directory))
+            except ZoocastError as error:
+                print(f"MLflow will not know all of {event.name}: {error}", file=sys.stderr)
             self._delivery.finished(event.name, self._keys[event.name], Path(event.directory), STATUS[event.state])
 
     def conclude(self, result: RunResult, report: Outcome | None) -> None:
@@ -72,10 +84,11 @@ class TrackedRun:
         journal.metrics(
             {k: v for k, v in report.result.items() if isinstance(v, int | float) and not isinstance(v, bool)}, step=0
         )
-        journal.note((report.directory / "table.md").read_text(encoding="utf-8"))
+        directory = local(address(report.directory))
+        journal.note((directory / "table.md").read_text(encoding="utf-8"))
         for name in ("report.html", "figures"):
-            if (report.directory / name).exists():
-                journal.artifact(report.directory / name)
+            if (directory / name).exists():
+                journal.artifact(directory / name)
 
     def close(self) -> None:
         """Deliver the rest, and say what could not be delivered."""

@@ -237,8 +237,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 def run_data(record: Record) -> dict[str, Any]:
     """The end of a run as JSON."""
-    report = record.report
-    return {**record_data(record), "result": read_result(Path(report).parent) if report else None}
+    return {**record_data(record), "result": read_result(record.report_path().parent) if record.report else None}
 
 
 def print_end(record: Record) -> None:
@@ -249,7 +248,7 @@ def print_end(record: Record) -> None:
     if record.exit_code == 130:
         print("stopped; finished steps and checkpoints are kept", file=sys.stderr)
     if record.report:
-        print_result(read_result(Path(record.report).parent))
+        print_result(read_result(record.report_path().parent))
         print(f"\nreport  {record.report}", flush=True)
     else:
         done = _steps_done(record)

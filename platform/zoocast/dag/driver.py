@@ -11,15 +11,27 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoocast.dag.context import PROGRESS, Fenced, StepContext, begin_attempt, read_json, request_stop
+from zoocast.dag.claims import Claims
+from zoocast.dag.context import (
+    PROGRESS,
+    REMOTE_INTERVAL,
+    Fenced,
+    StepContext,
+    as_json,
+    begin_attempt,
+    read_json,
+    read_note,
+    request_stop,
+)
 from zoocast.dag.events import Event, Finished, Outcome, OutcomeState, Planned, Progress, RunResult, Started, StopSignal, Waiting
 from zoocast.dag.lock import Locks
 from zoocast.dag.placement import fits, require_room
 from zoocast.dag.planning import Plan, PlannedStep, plan
-from zoocast.dag.records import DONE, Record, discard, final_path, lock_path, partial_path, publish_step, read_record
+from zoocast.dag.records import Record, discard, final_path, lock_path, partial_path, publish_step, read_record
 from zoocast.dag.step import Resources, Step
 from zoocast.dag.worker import Report
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, ZoocastError
+from zoocast.remote import DONE, mirror_of
 
 if TYPE_CHECKING:
     from zoocast.dag.tasks import Tasks
@@ -72,7 +84,8 @@ def run(
             (root / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InfrastructureError(f"cannot write under {root} ({error}); choose another --root") from None
-    with Locks(run_id) as locks:
+    mirror = mirror_of(root)
+    with Claims(run_id, mirror) if mirror else Locks(run_id) as locks:
         return _Driver(the_plan, tasks, locks, max_parallel, on_event, stop or StopSignal()).run()
 
 
@@ -84,6 +97,7 @@ class _Running:
     started: bool = False
     asked_to_stop: bool = False
     modified: int = 0
+    look_again: float = 0.0
     first: tuple[float, float] | None = None
 
     def remaining(self, fraction: float) -> float | None:
@@ -104,6 +118,7 @@ class _Driver:
         stop: StopSignal,
     ) -> None:
         self.plan, self.root, self.tasks, self.locks, self.stop = the_plan, the_plan.root, tasks, locks, stop
+        self.mirror = mirror_of(the_plan.root)
         self.emit = on_event
         self.max_parallel = max_parallel or len(the_plan.steps)
         self.outcomes: dict[str, Outcome] = {}
@@ -194,8 +209,10 @@ class _Driver:
                 self.emit(Waiting(step.name, str(holder)))
             return
         partial, final = partial_path(self.root, step), final_path(self.root, step)
+        if self.mirror is not None:
+            self.mirror.know(step.folder)
         if planned.forced:
-            discard(partial)
+            self.mirror.forget(step.folder) if self.mirror else discard(partial)
         elif (partial / DONE).exists() and read_record(partial).key == step.key:
             publish_step(self.root, step, None)
         if final.exists() and not planned.forced:
@@ -210,8 +227,9 @@ class _Driver:
         token = begin_attempt(partial, self.locks.me.run, self.locks.me.host)
         inputs = {name: final_path(self.root, parent) for name, parent in step.inputs.items()}
         results = {name: self._result_of(parent) for name, parent in step.inputs.items()}
+        run = self.locks.me.run
         context = StepContext(
-            step.name, step.key, partial, step.config, inputs, results, step.resources, self.locks.me.run, token, step.version
+            step.name, step.key, partial, step.config, inputs, results, step.resources, run, token, step.version, self.mirror
         )
         self.tasks.submit(step, context)
         self.running[step.name] = _Running(context)
@@ -232,20 +250,34 @@ class _Driver:
 
     def _report_progress(self) -> None:
         for name, running in self.running.items():
-            path = running.context.directory / PROGRESS
-            try:
-                modified = path.stat().st_mtime_ns
-            except FileNotFoundError:
+            note = self._news(running)
+            if note is None or note.get("token") != running.context.token:
                 continue
-            note = read_json(path)
-            if modified == running.modified or note is None or note.get("token") != running.context.token:
-                continue
-            running.modified = modified
             self._note_start(name, running, note.get("started", time.time()))
             if "started" in note:
                 running.first = None  # called for the first time, or once more by Ray after its process died
             else:
                 self.emit(Progress(name, note["fraction"], note["message"], running.remaining(note["fraction"])))
+
+    def _news(self, running: _Running) -> dict[str, Any] | None:
+        """What a step has noted of its progress since it was last asked."""
+        path = running.context.directory / PROGRESS
+        try:
+            if self.mirror is None:
+                modified = path.stat().st_mtime_ns
+                note = read_json(path)
+            elif time.monotonic() < running.look_again:
+                return None
+            else:
+                running.look_again = time.monotonic() + REMOTE_INTERVAL
+                text = read_note(path)
+                modified, note = hash(text), as_json(text)
+        except (FileNotFoundError, InfrastructureError):
+            return None
+        if note is None or modified == running.modified:
+            return None
+        running.modified = modified
+        return note
 
     def _note_start(self, name: str, running: _Running, at: float) -> None:
         if not running.started:

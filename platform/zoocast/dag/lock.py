@@ -86,9 +86,15 @@ def _user() -> str:
 
 
 class Locks:
-    """The locks that this driver holds. A context manager: a thread refreshes them, and leaving releases them."""
+    """The locks that this driver holds. A context manager: a thread refreshes them, and leaving releases them.
 
-    def __init__(self, run_id: str) -> None:
+    Args:
+        run_id: names this run to other drivers.
+        slowness: how many times less often than files locks are refreshed, and judged dead.
+    """
+
+    def __init__(self, run_id: str, slowness: int = 1) -> None:
+        self._slowness = slowness
         self.me = Holder.this_process(run_id)
         self._held: set[Path] = set()
         self._seen: dict[Path, tuple[int, float]] = {}
@@ -133,11 +139,7 @@ class Locks:
         if modified is None:
             return None
         holder = read_holder(path)
-        seen, since = self._seen.get(path, (0, 0.0))
-        if seen != modified:
-            since = time.monotonic()
-            self._seen[path] = (modified, since)
-        if time.monotonic() - since < STALE_SECONDS and not (holder and holder.is_gone()):
+        if not self._is_stale(path, modified) and not (holder and holder.is_gone()):
             # Between its creation and its first write a lock is empty: held, but by whom is not yet known.
             return holder or dataclasses.replace(self.me, host="?", pid=0, run="?", user="?", since=modified / 1e9)
         with _guard(path.parent / TAKEOVER):
@@ -146,11 +148,22 @@ class Locks:
                 path.unlink()
         return None
 
+    def _is_stale(self, path: Path, modified: int) -> bool:
+        """Whether `path` has been seen with this modification time for so long that its holder must be dead."""
+        seen, since = self._seen.get(path, (0, 0.0))
+        if seen != modified:
+            since = time.monotonic()
+            self._seen[path] = (modified, since)
+        return time.monotonic() - since >= STALE_SECONDS * self._slowness
+
     def _beat(self) -> None:
-        while not self._closed.wait(HEARTBEAT_SECONDS):
+        while not self._closed.wait(HEARTBEAT_SECONDS * self._slowness):
             for path in list(self._held):
-                with contextlib.suppress(OSError):
-                    os.utime(path)
+                self._refresh(path)
+
+    def _refresh(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 def _modified(path: Path) -> int | None:

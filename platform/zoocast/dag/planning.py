@@ -13,12 +13,14 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from zoocast.dag.claims import holders
 from zoocast.dag.context import ERROR, PROGRESS, read_json
-from zoocast.dag.lock import read_holder
-from zoocast.dag.records import DONE, Record, earlier_records, final_path, lock_path, partial_path, read_record
+from zoocast.dag.lock import Holder, read_holder
+from zoocast.dag.records import Record, earlier_records, final_path, lock_path, partial_path, read_record
 from zoocast.dag.step import Step, ordered
 from zoocast.errors import ConfigError, InfrastructureError
 from zoocast.identity import diff
+from zoocast.remote import DONE, mirror_of
 
 __all__ = ["Plan", "PlannedStep", "State", "plan", "select"]
 
@@ -124,6 +126,10 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
         IntegrityError: a result that is to be used has no readable record.
     """
     all_steps = ordered(steps)
+    mirror = mirror_of(root)
+    if mirror is not None:
+        mirror.refresh({s.folder for s in all_steps}, {s.name for s in all_steps})
+    claims = holders(mirror) if mirror else None
     forced = _downstream(_match(force, all_steps, "--force"), all_steps) if force else set()
     chosen = {s.name for s in all_steps} if selected is None else set(selected)
     reasons = _Reasons(root)
@@ -132,15 +138,16 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
         for step in all_steps:
             if step.name in chosen:
                 available = {n for n, p in planned.items() if p.state != "blocked"}
-                planned[step.name] = _planned(step, root, step.name in forced, available, reasons)
+                lock = lock_path(root, step)
+                holder = read_holder(lock) if claims is None else claims.get(lock.name)
+                planned[step.name] = _planned(step, root, holder, step.name in forced, available, reasons)
     except PermissionError as error:
         raise InfrastructureError(f"cannot read {root} ({error}); choose another --root") from None
     return Plan(root, tuple(planned.values()))
 
 
-def _planned(step: Step, root: Path, forced: bool, available: set[str], reasons: _Reasons) -> PlannedStep:
+def _planned(step: Step, root: Path, holder: Holder | None, forced: bool, available: set[str], reasons: _Reasons) -> PlannedStep:
     record = read_record(final_path(root, step)) if final_path(root, step).exists() else None
-    holder = read_holder(lock_path(root, step))
     if holder is not None and not holder.is_gone():
         return PlannedStep(step, "running", (f"by {holder}",), record, forced)
     if record is not None and not forced:

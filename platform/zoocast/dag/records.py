@@ -20,11 +20,10 @@ from typing import Any
 from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, STOP, read_json
 from zoocast.dag.step import KEY_DIGITS, Step
 from zoocast.errors import IntegrityError
+from zoocast.remote import DONE, mirror_of
 from zoocast.storage import publish, write_atomically
 
 __all__ = ["Record", "discard", "earlier_records", "final_path", "lock_path", "partial_path", "publish_step", "read_record"]
-
-DONE = "done.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +104,7 @@ def read_record(directory: Path) -> Record:
     try:
         if data is None:
             raise TypeError("missing or not JSON")
+        data.pop("files", None)  # what an object store holds of it; see zoocast.remote
         record = Record(**data)
         return dataclasses.replace(record, inputs={k: (str(v[0]), str(v[1])) for k, v in record.inputs.items()})
     except (TypeError, AttributeError, IndexError, KeyError) as error:
@@ -135,6 +135,10 @@ def publish_step(root: Path, step: Step, record: Record | None) -> None:
 
     A crash at any point leaves the old result, the new one, or a partial folder with its record, which is published next time.
     """
+    mirror = mirror_of(root)
+    if mirror is not None and record is not None:
+        mirror.commit(step.folder, dataclasses.asdict(record))
+        return
     partial, final = partial_path(root, step), final_path(root, step)
     if record is not None:
         write_atomically(partial / DONE, json.dumps(dataclasses.asdict(record), indent=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -13,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, StepContext, read_json, stop_requested
+from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, StepContext, as_json, read_note, stop_requested, write_note
 from zoocast.errors import InfrastructureError, Interrupted, StepFailed, ZoocastError
 from zoocast.storage import sync_tree, write_atomically
 
@@ -34,7 +35,7 @@ class Report:
 
 
 def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -> Report:
-    """Run `fn` and flush what it wrote to the disk. Never raises for what `fn` raises."""
+    """Run `fn` and flush what it wrote to the disk, and to an object store if need be. Never raises for what `fn` raises."""
     started = time.time()
     result: dict[str, Any] = {}
     error: ZoocastError | None = None
@@ -42,13 +43,18 @@ def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -
         if stop_requested(context.directory, context.token):
             raise Interrupted("stopped before it began")
         limit_threads(context.resources.threads)
+        context = context.here()
+        (context.directory / ERROR).unlink(missing_ok=True)
         note = {"token": context.token, "fraction": 0.0, "message": "", "started": started}
-        write_atomically(context.directory / PROGRESS, json.dumps(note), durable=False)
+        write_note(context.directory / PROGRESS, json.dumps(note))
         result = _checked(context.name, fn(context))
         sync_tree(context.directory)
+        context.push()
     except (Exception, SystemExit) as raised:
         error = readable(context, raised)
         _note_error(context, error, raised)
+        with contextlib.suppress(ZoocastError, OSError):  # what is wrong is known already
+            context.push()
     return Report(result, error, started, time.time(), socket.gethostname())
 
 
@@ -99,10 +105,17 @@ def _chain(error: BaseException | None, implicit: bool = False) -> Iterator[Base
 
 
 def _note_error(context: StepContext, error: ZoocastError, raised: BaseException) -> None:
-    if isinstance(error, Interrupted) or (read_json(context.directory / ATTEMPT) or {}).get("token") != context.token:
+    if isinstance(error, Interrupted) or not _is_ours(context):
         return
     lines = "".join(traceback.format_exception(raised)).splitlines()[-TRACEBACK_LINES:]
     try:
         write_atomically(context.directory / ERROR, "\n".join([str(error), "", *lines, ""]), durable=False)
     except OSError:
         return  # the message itself still reaches the driver
+
+
+def _is_ours(context: StepContext) -> bool:
+    try:
+        return (as_json(read_note(context.directory / ATTEMPT)) or {}).get("token") == context.token
+    except InfrastructureError:
+        return False

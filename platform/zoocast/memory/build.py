@@ -35,9 +35,12 @@ from zoocast.memory.shards import (
 )
 from zoocast.memory.taps import BankConfig, Tap
 from zoocast.nn.predictor import Predictor, PredictorConfig
+from zoocast.remote import Mirror, mirror_of, open_mirror
 from zoocast.storage import human_bytes, require_free_space, sha256_file, write_atomically
 
 __all__ = ["build_bank", "make_recipe"]
+
+NOTE = ".note.json"
 
 
 def make_recipe(config: BankConfig, sources: Sequence[FrozenSource], store: ClipStore, observed: int) -> Recipe:
@@ -98,8 +101,13 @@ class _Builder:
         directory: Path,
         threads: int,
         device: str,
+        sender: Mirror | None,
     ) -> None:
         torch.set_num_threads(threads)
+        self.mirror = open_mirror(sender.url) if sender else None
+        if self.mirror and sender:
+            clips, directory = self.mirror.bring(clips, sender), self.mirror.bring(directory, sender)
+            sources = [(name, self.mirror.bring(folder, sender)) for name, folder in sources]
         self.recipe, self.directory, self.device = recipe, directory, torch.device(device)
         self.store = ClipStore.open(clips)
         self.splits = {split.name: self.store.split(split.name) for split in recipe.splits}
@@ -120,6 +128,8 @@ class _Builder:
     def build(self, job: _Job) -> Shard:
         """Write one file, or keep the one that an earlier attempt finished."""
         path = self.directory / job.file
+        if self.mirror:
+            self.mirror.pull(self.mirror.step_of(path), lambda file: file.endswith((job.file, job.file + NOTE)))
         if (kept := _noted(path, self.recipe)) is not None and sha256_file(path) == kept.sha256:
             return kept
         try:
@@ -132,6 +142,8 @@ class _Builder:
             raise InfrastructureError(
                 f"cannot write bank file {path} ({error.strerror or error}); free some space and run again; finished files stay"
             ) from None
+        if self.mirror:
+            self.mirror.push(self.mirror.step_of(path))
         return shard
 
     def _batches(self, job: _Job) -> Iterator[dict[str, Tensor]]:
@@ -176,7 +188,7 @@ class _Builder:
 
 
 def _note(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
+    return path.with_name(path.name + NOTE)
 
 
 def _noted(path: Path, recipe: Recipe) -> Shard | None:
@@ -217,7 +229,7 @@ def build_bank(
         clips: folder of the target's clip store.
         observed: frames of a clip that a free-running source sees.
         target: the network that will distil, for the layer map.
-        directory: absolute, visible to every node.
+        directory: absolute; visible to every node, or in a mirror.
         num_actors: how many sources run at the same time; each takes its resources as soon as the cluster has them.
         cpus_per_actor: CPUs, and threads, of each.
         gpus_per_actor: GPUs of each; the sources run there.
@@ -247,10 +259,13 @@ def build_bank(
     require_free_space(directory, missing, f"the memory bank, {size},")
     directory.mkdir(parents=True, exist_ok=True)
     _require_cluster(cpus_per_actor, gpus_per_actor)
-    arguments = (recipe, list(sources), clips, target, directory, cpus_per_actor, "cuda" if gpus_per_actor else "cpu")
+    device, mirror = "cuda" if gpus_per_actor else "cpu", mirror_of(directory)
+    arguments = (recipe, list(sources), clips, target, directory, cpus_per_actor, device, mirror)
     resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
     shards = _run(arguments, resources, max_failures, jobs, min(num_actors, len(jobs)), progress, should_stop)
     manifest = Manifest(schema_version=SCHEMA_VERSION, recipe=recipe, shards=tuple(shards[job] for job in jobs))
+    if mirror:  # the files that other machines have written are wanted where the bank is read, not here
+        mirror.pull(mirror.step_of(directory), lambda file: file.endswith(NOTE))
     _sweep(directory, {directory / job.file for job in jobs} | {_note(directory / job.file) for job in jobs})
     write_manifest(directory, manifest)
     _sweep(directory, {directory / MANIFEST, *(directory / job.file for job in jobs)})

@@ -185,6 +185,7 @@ class _Run:
         if self.worker.rank == 0:
             self.context.check_fence()
             self.state.save()
+            self.context.push()
 
     def _should_stop(self) -> bool:
         if self.worker.world == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from zoocast.training.config import Worker, WorkerConfig, use_threads
 
 __all__ = ["in_train_workers"]
 
+OUTCOME = "outcome.json"
+
 
 def in_train_workers(
     context: StepContext, where: WorkerConfig, train: Callable[[StepContext, Worker], dict[str, Any]]
@@ -25,7 +28,7 @@ def in_train_workers(
     run gets a name of its own for each attempt, because Ray resumes silently by name.
 
     Args:
-        context: the step; its folder must be visible to every node.
+        context: the step.
         where: workers and their resources.
         train: a module-level function; called on each worker.
 
@@ -35,14 +38,15 @@ def in_train_workers(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    outcome = context.directory / "outcome.json"
+    outcome = context.directory / OUTCOME
     outcome.unlink(missing_ok=True)
+    context.push()
     per_worker = {"CPU": float(where.cpus_per_worker)}
     if where.gpus_per_worker:
         per_worker["GPU"] = where.gpus_per_worker
     trainer = TorchTrainer(
         _train_worker,
-        train_loop_config={"context": context, "where": where, "train": train, "outcome": str(outcome)},
+        train_loop_config={"context": context, "where": where, "train": train},
         scaling_config=ScalingConfig(
             num_workers=where.num_workers, use_gpu=where.gpus_per_worker > 0, resources_per_worker=per_worker
         ),
@@ -56,12 +60,14 @@ def in_train_workers(
     try:
         trainer.fit()
     except Exception as error:
+        context.pull()
         _raise_outcome(outcome)
         raise InfrastructureError(
             f"the workers of {context.name} failed {where.max_failures + 1} times; last: {_last_line(error)}"
         ) from error
     finally:
         shutil.rmtree(context.directory / "ray", ignore_errors=True)
+    context.pull()
     _raise_outcome(outcome)
     return cast(dict[str, Any], json.loads(outcome.read_text())["result"])
 
@@ -75,7 +81,8 @@ def _train_worker(config: dict[str, Any]) -> None:
     """One Ray Train worker. Errors of ours are written down and end the run: repeating them would not help."""
     from ray import train as ray_train
 
-    context, where, outcome = config["context"], config["where"], Path(config["outcome"])
+    context, where = config["context"].here(), config["where"]
+    outcome = context.directory / OUTCOME
     if (remaining := _read_outcome(outcome)) is not None and "error" in remaining:
         return
     use_threads(where.cpus_per_worker)
@@ -86,9 +93,12 @@ def _train_worker(config: dict[str, Any]) -> None:
         result = config["train"](context, worker)
     except tuple(_RAISED.values()) as error:
         write_atomically(outcome, json.dumps({"error": type(error).__name__, "args": error.args}))
+        with contextlib.suppress(InfrastructureError):
+            context.push()
         return
     if worker.rank == 0:
         write_atomically(outcome, json.dumps({"result": result}))
+        context.push()
     # Every worker has to report, for Ray Train waits for all of them.
     ray_train.report({k: v for k, v in result.items() if isinstance(v, int | float)})
 

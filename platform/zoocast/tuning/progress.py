@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from zoocast.dag import StepContext
-from zoocast.dag.context import ATTEMPT, read_json, request_stop, stop_requested
+from zoocast.dag.context import ATTEMPT, as_json, read_note, request_stop, stop_requested
 from zoocast.storage import publish
 from zoocast.tracking import Journal
 from zoocast.tuning.config import SearchConfig
@@ -61,6 +61,7 @@ class Progress:
         directory = self.directory(trial_id(number))
         write_trial(directory, number, params, self.identity)
         self._know(directory)
+        self.context.push()
         return directory.name
 
     def hear(self, name: str, iteration: int, error: float) -> None:
@@ -72,6 +73,7 @@ class Progress:
     def end(self, name: str, *, died: bool) -> None:
         """A trial has left its process: by itself, ended by the scheduler, or with nothing said."""
         directory = self.directory(name)
+        self.context.pull(lambda file: file.startswith(f"{TRIALS}/{name}/"))
         self.stopping = self.stopping or died
         if not self.stopping and not (directory / OUTCOME).exists():
             conclude(directory, "stopped")
@@ -86,7 +88,7 @@ class Progress:
         running = [t for t in self.records if t.state == "running"]
         for trial in running if self.stopping else ():
             directory = self.directory(trial.id)
-            token = (read_json(directory / ATTEMPT) or {}).get("token")
+            token = (as_json(read_note(directory / ATTEMPT)) or {}).get("token")
             if token and not stop_requested(directory, token):
                 request_stop(directory, token)
         done = self.ended + sum(min(1.0, t.iterations / self.config.max_iterations) for t in running)

@@ -53,6 +53,7 @@ class Trial:
         journal.close()
         if not math.isfinite(error):
             raise StepFailed(f"{self.context.name} diverged: its error is {error} at iteration {iteration}")
+        self.context.push()  # whoever ends the trial has all that it said
         self.tell(iteration, error)
 
 
@@ -89,7 +90,10 @@ def run_trial(
     limit_threads(resources.threads)
     token = begin_attempt(directory, step.run_id)
     name = f"{step.name}.{known.id}"
-    trial = Trial(StepContext(name, step.key, directory, base, step.inputs, step.results, resources, step.run_id, token), tell)
+    context = StepContext(
+        name, step.key, directory, base, step.inputs, step.results, resources, step.run_id, token, step.version, step.remote
+    )
+    trial = Trial(context, tell)
     with contextlib.closing(Journal(trial.context.journal_path)) as journal:
         journal.status("running")
         try:

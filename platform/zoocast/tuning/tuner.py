@@ -75,10 +75,14 @@ def _trainable(config: dict[str, Any], step: StepContext, base: Any, train: Trai
     def tell(iteration: int, error: float) -> None:
         tune.report({"iteration": iteration, "error": error})
 
+    folder = f"{TRIALS}/{config['trial']}"
+    step = step.here(lambda file: file.startswith(f"{folder}/"))
     try:
-        run_trial(step, step.directory / TRIALS / config["trial"], base, train, held, tell)
+        run_trial(step, step.directory / folder, base, train, held, tell)
     except Interrupted:
         return  # it keeps its checkpoint and has no outcome
+    finally:
+        step.push()
 
 
 def _room(config: SearchConfig) -> int:
