@@ -84,8 +84,9 @@ def open_mirror(url: str) -> Mirror:
     root = _cache() / "roots" / hashlib.sha256(url.encode()).hexdigest()[:16]
     if not (root / ABOUT).exists():
         _connect(url)
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("steps", "locks", "sync", "uses"):
-            (root / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            (root / name).mkdir(exist_ok=True)
         write_atomically(root / ABOUT, json.dumps({"url": url, "id": uuid.uuid4().hex}))
     return Mirror(url, root)
 
@@ -368,6 +369,11 @@ class Mirror:
             self._settle(step, done, state)
         return True
 
+    def earlier(self, name: str) -> list[str]:
+        """The finished steps called `name`, of any key; their records are here then."""
+        matches = [FOLDER.fullmatch(folder) for folder in self.folders("steps")]
+        return [match[0] for match in matches if match and match["name"] == name and self.know(match[0])]
+
     def fetch(self, step: str, wanted: Callable[[str], bool] = everything) -> Path:
         """The folder of the finished `step`, with at least the files that are `wanted`, each checked when it came.
 
@@ -502,15 +508,13 @@ class Mirror:
 
     @contextlib.contextmanager
     def _turn(self, step: str) -> Iterator[_State]:
-        """One process of this machine at a time; what it changes in the state is written down."""
+        """One process of this machine at a time; what it changes in the state is written down, unless it fails."""
         path = self.root / "sync" / f"{step}.json"
         with path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             state = _State.read(path)
-            try:
-                yield state
-            finally:
-                write_atomically(path, json.dumps(dataclasses.asdict(state)), durable=False)
+            yield state
+            write_atomically(path, json.dumps(dataclasses.asdict(state)), durable=False)
 
 
 def _data(step: str, file: str, sha256: str) -> str:

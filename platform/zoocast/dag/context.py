@@ -69,7 +69,8 @@ class StepContext:
         directory = directory.absolute()
         directory.mkdir(parents=True, exist_ok=True)
         token = begin_attempt(directory, "standalone")
-        return cls(name, key, directory, config, inputs or {}, results or {}, resources, "standalone", token)
+        remote = mirror_of(directory)
+        return cls(name, key, directory, config, inputs or {}, results or {}, resources, "standalone", token, remote=remote)
 
     @property
     def journal_path(self) -> Path:

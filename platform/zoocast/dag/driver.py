@@ -5,6 +5,7 @@ The driver owns all decisions and all publishing; Ray places the tasks and start
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoocast.dag.claims import Claims
 from zoocast.dag.context import (
+    ERROR,
     PROGRESS,
     REMOTE_INTERVAL,
     Fenced,
@@ -316,6 +318,9 @@ class _Driver:
         return None
 
     def _fail(self, step: Step, error: ZoocastError, report: object = None) -> None:
+        if self.mirror is not None:
+            with contextlib.suppress(ZoocastError):  # the traceback is a help, no more
+                self.mirror.pull(step.folder, lambda file: file == ERROR)
         times = (report.started, report.finished) if isinstance(report, Report) else (0.0, 0.0)
         state: OutcomeState = "interrupted" if isinstance(error, Interrupted) else "failed"
         self._settle(step, state, error=str(error), exit_code=error.exit_code, times=times)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zoocast.dag import StepContext
 from zoocast.dag.context import ATTEMPT, as_json, read_note, request_stop, stop_requested
+from zoocast.remote import mirror_of
 from zoocast.storage import publish
 from zoocast.tracking import Journal
 from zoocast.tuning.config import SearchConfig
@@ -110,6 +111,10 @@ def _take_over(directory: Path, name: str, identity: str, num_trials: int) -> No
     """Copy the ended trials of studies that differ from this one in their number of trials alone."""
     trials = directory / TRIALS
     trials.mkdir(exist_ok=True)
+    mirror = mirror_of(directory)
+    if mirror is not None:
+        for step in mirror.earlier(name):
+            mirror.complete(step, lambda file: file.startswith(f"{TRIALS}/"))
     for former in sorted(directory.parent.glob(f"{name}-*/{TRIALS}/trial-*")):
         mine = trials / former.name
         wanted = former.name < trial_id(num_trials) and not mine.exists() and (former / OUTCOME).exists()

@@ -15,6 +15,7 @@ from zoocast.dag import StepContext
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, IntegrityError, Interrupted, StepFailed
 from zoocast.nn.predictor import Predictor, load_predictor
+from zoocast.remote import open_root
 from zoocast.tracking import curves
 from zoocast.training import PredictionObjective, TrainingConfig, Worker, WorkerConfig, fit
 
@@ -23,6 +24,7 @@ CONFIG = TrainingConfig(iterations=12, batch_size=4, validate_every=3, checkpoin
 
 def train(folder, clips, predictor_config, config=CONFIG, stop_at=None, on_validation=None):
     context = StepContext.standalone(folder, config)
+    context.pull()
     store = ClipStore.open(clips)
     if stop_at is not None:
         context = StopsAt(**{**vars(context), "stop_at": stop_at})
@@ -79,6 +81,26 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, clips, predictor_confi
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     assert result["iterations"] == 12
     whole, parts = (curves(tmp_path / name / "journal.jsonl")["val/mse"] for name in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_training_goes_on_on_another_machine_to_the_same_bits(tmp_path, store, clips, predictor_config, monkeypatch):
+    def dies(iteration, _error):
+        if iteration == 9:
+            raise RuntimeError("the machine is gone, and what it had not handed over with it")
+
+    def on(machine):
+        monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / machine))
+        return open_root(f"{store}/training") / "steps" / "train-0123456789ab.partial"
+
+    train(tmp_path / "whole", clips, predictor_config)
+    with pytest.raises(RuntimeError):
+        train(on("one"), clips, predictor_config, on_validation=dies)
+    told = []
+    train(on("two"), clips, predictor_config, on_validation=lambda iteration, _error: told.append(iteration))
+    assert told == [9, 12]  # it went on from the checkpoint at 8
+    assert same(weights(tmp_path / "whole"), weights(on("two")))
+    whole, parts = (curves(folder / "journal.jsonl")["val/mse"] for folder in (tmp_path / "whole", on("two")))
     assert whole == parts
 
 
