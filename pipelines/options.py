@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperCommand
 
 from pipelines.catalogue import DEFAULT_PRESET, configure, load, summaries
 from zoocast.errors import Interrupted, ZoocastError
 from zoocast.identity import settings
-from zoocast.remote import is_url, open_root
+from zoocast.remote import open_root
 
 __all__ = [
     "Address",
@@ -141,12 +140,11 @@ Preset = Annotated[
 ]
 
 
-class RootType(click.Path):
-    """A folder, or the URL of an object store, of which this machine's mirror is taken."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """As the base class; a URL is not looked for on the disk."""
-        return open_root(value) if is_url(value) else super().convert(value, param, ctx)
+def _root(text: str) -> Path:
+    """The folder, or this machine's mirror of the URL, that `text` names."""
+    if Path(text).is_file():
+        raise typer.BadParameter(f"Directory '{text}' is a file.")
+    return open_root(text)
 
 
 Root = Annotated[
@@ -155,7 +153,7 @@ Root = Annotated[
         "--root",
         metavar="FOLDER|URL",
         envvar="ZOOCAST_ROOT",
-        click_type=RootType(file_okay=False, path_type=Path),
+        parser=_root,
         help="where results are kept: a folder that all machines see, or s3://BUCKET/PREFIX",
     ),
 ]
