@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py [--nodes 4] [--steps 1 10 100 1000] [--sources 64]
 
-Each pipeline is run by the real command in a process of its own, with its record, its journal and an MLflow store. Overhead is the
-run's seconds beyond the waiting itself, if every place of the cluster were always in use. The module is a pipeline as well:
+Each pipeline is run by the real command in a process of its own, with its record, its journal and an MLflow store. Overhead is
+the run's seconds beyond the waiting itself, if every place of the cluster were always in use. The module is a pipeline as well:
 
     pipelines run benchmarks.scale -S num_steps=100
 """
@@ -58,7 +58,9 @@ def steps(config: ScaleConfig) -> tuple[Step, ...]:
     """`num_steps` steps and a last one that needs them all, or the graph of a zoo."""
     held = Resources(CPUS_PER_STEP)
     if not config.num_sources:
-        waits = {f"wait.{i}": Step(f"wait.{i}", wait, config.seconds, salt=str(i), resources=held) for i in range(config.num_steps)}
+        waits = {
+            f"wait.{i}": Step(f"wait.{i}", wait, config.seconds, salt=str(i), resources=held) for i in range(config.num_steps)
+        }
         return (Step("report", report, None, waits, resources=held),)
     data = Step("data", wait, config.seconds, resources=held)
     sources = {
