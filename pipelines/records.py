@@ -79,7 +79,7 @@ class Record:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Steps keep their own durable records; this one may be lost to a power cut.
-            text = json.dumps(dataclasses.asdict(self), indent=1)
+            text = json.dumps(vars(self))
             write_atomically(path, text, durable=False)
             if (mirror := mirror_of(root)) is not None:
                 mirror.write(mirror.name(path), text)

@@ -36,7 +36,7 @@ __all__ = ["Mirror", "address", "is_url", "local", "mirror_of", "open_mirror", "
 ABOUT, DONE, ATTEMPT = "remote.json", "done.json", "attempt.json"
 ERROR = "error.txt"
 NOT_SHARED = ("progress.json", "ray")  # what the driver noted for its plan, and what Ray keeps for itself
-FOLDER = re.compile(r"(?P<name>.+)-[0-9a-f]{12}")
+FOLDER = re.compile(r"(.+)-[0-9a-f]{12}")  # of a finished step: NAME-KEY
 SECRETS = ("key", "secret", "token", "password", "sig")
 DEFAULT_CACHE_GB = 50.0
 CHUNK_BYTES = 8 * 2**20
@@ -344,7 +344,7 @@ class Mirror:
         for folder in there | {p.name for p in (self.root / "steps").iterdir()}:
             step = folder.removesuffix(".partial")
             match = FOLDER.fullmatch(step)
-            if match is None or match["name"] not in names:
+            if match is None or match[1] not in names:
                 continue
             if step in steps or not (self.root / "steps" / step / DONE).exists():
                 self.know(step)
@@ -372,7 +372,7 @@ class Mirror:
     def earlier(self, name: str) -> list[str]:
         """The finished steps called `name`, of any key; their records are here then."""
         matches = [FOLDER.fullmatch(folder) for folder in self.folders("steps")]
-        return [match[0] for match in matches if match and match["name"] == name and self.know(match[0])]
+        return [match[0] for match in matches if match and match[1] == name and self.know(match[0])]
 
     def fetch(self, step: str, wanted: Callable[[str], bool] = everything) -> Path:
         """The folder of the finished `step`, with at least the files that are `wanted`, each checked when it came.

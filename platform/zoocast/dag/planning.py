@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from zoocast.dag.claims import holders
 from zoocast.dag.context import ERROR, PROGRESS, read_json
 from zoocast.dag.lock import Holder, read_holder
-from zoocast.dag.records import Record, earlier_records, final_path, lock_path, partial_path, read_record
+from zoocast.dag.records import Record, final_path, lock_path, partial_path, read_record, records_of, results
 from zoocast.dag.step import Step, ordered
 from zoocast.errors import ConfigError, InfrastructureError
 from zoocast.identity import diff
@@ -33,6 +34,7 @@ class PlannedStep:
 
     done: nothing, its result is there. resume: it goes on from its unfinished folder. run: it starts from nothing.
     running: another driver is at work on it. blocked: it needs a result that is neither there nor selected to be made.
+    `earlier_seconds` is what the latest result of the same name took, whatever its settings.
     """
 
     step: Step
@@ -40,6 +42,7 @@ class PlannedStep:
     why: tuple[str, ...]
     record: Record | None
     forced: bool
+    earlier_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -140,7 +143,8 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
                 available = {n for n, p in planned.items() if p.state != "blocked"}
                 lock = lock_path(root, step)
                 holder = read_holder(lock) if claims is None else claims.get(lock.name)
-                planned[step.name] = _planned(step, root, holder, step.name in forced, available, reasons)
+                now = _planned(step, root, holder, step.name in forced, available, reasons)
+                planned[step.name] = dataclasses.replace(now, earlier_seconds=reasons.earlier_seconds(now))
     except PermissionError as error:
         raise InfrastructureError(f"cannot read {root} ({error}); choose another --root") from None
     return Plan(root, tuple(planned.values()))
@@ -179,13 +183,18 @@ class _Reasons:
     """Why steps are not cached, each told by its nearest earlier result."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.folders = functools.cache(lambda: results(root))  # one listing, however many steps there are
         self.records: dict[str, list[Record]] = {}
 
     def of(self, step: Step) -> tuple[str, ...]:
         """What changed since the result of `step` that differs least from it."""
         candidates = [self.changes(step, record) for record in self._records(step.name)]
         return min(candidates, key=len) if candidates else ("not run before",)
+
+    def earlier_seconds(self, planned: PlannedStep) -> float | None:
+        """What the result that is there, or else the latest of the same name, took."""
+        records = [planned.record] if planned.record else self._records(planned.step.name)
+        return records[0].seconds if records else None
 
     def changes(self, step: Step, record: Record) -> tuple[str, ...]:
         out = []
@@ -216,5 +225,5 @@ class _Reasons:
 
     def _records(self, name: str) -> list[Record]:
         if name not in self.records:
-            self.records[name] = earlier_records(self.root, name)
+            self.records[name] = records_of(self.folders().get(name, ()))
         return self.records[name]
