@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.distributions import FloatDistribution
 
 from zoocast.dag import Resources, StepContext
 from zoocast.errors import InfrastructureError, Interrupted, StepFailed
-from zoocast.tracking import curves, read_journal
-from zoocast.tuning import Trial
+from zoocast.remote import open_root
+from zoocast.tracking import Journal, curves, read_journal
+from zoocast.tuning import SearchConfig, SearchSpace, Trial
+from zoocast.tuning.progress import Progress
 from zoocast.tuning.study import read_trial, write_trial
 from zoocast.tuning.trial import run_trial
 
@@ -53,6 +56,43 @@ def test_it_sees_its_own_folder_config_and_the_inputs_of_its_step(tmp_path: Path
     assert curves(tmp_path / "trial-0007" / "journal.jsonl")["trial/best_error"] == [(0, 0.25)]
     assert statuses(tmp_path) == ["running", "finished"]
     assert run(tmp_path, lambda trial: pytest.fail(f"{trial} was run again")) == []
+
+
+def test_one_may_go_on_on_another_machine(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on(machine: str, train: Any) -> None:
+        monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / machine))
+        here = step.here(lambda file: file.startswith(f"trials/{name}/"))
+        assert here.directory.is_relative_to(tmp_path / machine)
+        try:
+            run_trial(
+                here, here.directory / "trials" / name, Base(), train, Resources(1), lambda *said: progress.hear(name, *said)
+            )
+        finally:
+            here.push()
+
+    def interrupted(trial: Trial) -> dict[str, Any]:
+        (trial.context.directory / "checkpoint").write_text("1")
+        trial.report(1, 0.5)
+        raise Interrupted("stopped at a checkpoint")
+
+    def finishes(trial: Trial) -> dict[str, Any]:
+        trial.report(2, 0.25)
+        return {"from": (trial.context.directory / "checkpoint").read_text()}
+
+    monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / "home"))
+    step = StepContext.standalone(open_root(f"{store}/study") / "steps" / "search-0123456789ab.partial", name="search")
+    step.pull()
+    with Journal(step.journal_path) as journal:
+        space = SearchSpace(fields={"rate": FloatDistribution(0.0, 1.0)})
+        progress = Progress(step, SearchConfig(num_trials=1, max_iterations=2), space, "identity", journal)
+        name = progress.begin()
+        assert name == "trial-0000"
+        with pytest.raises(Interrupted):
+            on("one", interrupted)
+        on("two", finishes)
+        progress.end(name, died=False)
+    (record,) = progress.records
+    assert (record.state, record.result, record.curve) == ("done", {"from": "1"}, ((1, 0.5), (2, 0.25)))
 
 
 def test_one_that_goes_on_says_its_last_word_again(tmp_path: Path) -> None:
