@@ -132,8 +132,9 @@ def read_all(root: Path) -> list[Record]:
     """Every run known under `root`, the latest first."""
     if (mirror := mirror_of(root)) is not None:
         for name in mirror.objects("runs"):
-            (root / "runs" / name).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(root / "runs" / name, mirror.read(f"runs/{name}") or b"", durable=False)
+            path = mirror.path(f"runs/{name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, mirror.read(f"runs/{name}") or b"", durable=False)
     return sorted((read(path) for path in root.glob("runs/*/run.json")), key=lambda record: record.started, reverse=True)
 
 

@@ -25,7 +25,7 @@ import urllib.parse
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
@@ -36,7 +36,7 @@ __all__ = ["Mirror", "address", "is_url", "local", "mirror_of", "open_mirror", "
 ABOUT, DONE, ATTEMPT = "remote.json", "done.json", "attempt.json"
 ERROR = "error.txt"
 NOT_SHARED = ("progress.json", "ray")  # what the driver noted for its plan, and what Ray keeps for itself
-FOLDER = re.compile(r"(.+)-[0-9a-f]{12}")  # of a finished step: NAME-KEY
+FOLDER = re.compile(r"([a-z0-9][a-z0-9._-]*)-[0-9a-f]{12}")  # of a finished step: NAME-KEY
 SECRETS = ("key", "secret", "token", "password", "sig")
 DEFAULT_CACHE_GB = 50.0
 CHUNK_BYTES = 8 * 2**20
@@ -183,6 +183,10 @@ class Mirror:
         """Of the object that mirrors `path`."""
         return path.absolute().relative_to(self.root).as_posix()
 
+    def path(self, name: str) -> Path:
+        """What mirrors the object `name`. Raises `IntegrityError` for a name that leads out of the mirror."""
+        return _inside(self.root, name)
+
     def read(self, name: str) -> bytes | None:
         """An object's content; None when there is none."""
         with self._asking() as (system, prefix):
@@ -292,7 +296,7 @@ class Mirror:
                         ) from None
 
     def _take(self, step: str, file: str, entry: Entry, partial: Path, state: _State) -> None:
-        target = partial / file
+        target = _inside(partial, file)
         if entry.size < 0:
             target.unlink(missing_ok=True)
             state.stamps.pop(file, None)
@@ -395,7 +399,7 @@ class Mirror:
                 self._make_room(step, sum(size for size, _ in missing.values()))
             for file, (size, sha256) in missing.items():
                 try:
-                    self._download(step, file, size, sha256, final / file)
+                    self._download(step, file, size, sha256, _inside(final, file))
                 except FileNotFoundError:
                     raise IntegrityError(f"{self.url}/steps/{step} lacks its file {file}; run its step with --force") from None
         return final
@@ -424,7 +428,7 @@ class Mirror:
         _discard(coming)
         coming.mkdir()
         for file, (size, sha256) in json.loads(done)["files"].items():
-            source = partial / file
+            source = _inside(partial, file)
             if _size(source) == size and sha256 in (_known(state, file, source), sha256_file(source)):
                 (coming / file).parent.mkdir(parents=True, exist_ok=True)
                 source.rename(coming / file)
@@ -519,6 +523,12 @@ class Mirror:
 
 def _data(step: str, file: str, sha256: str) -> str:
     return f"steps/{step}/data/{sha256}~{file.replace('/', '~')}"
+
+
+def _inside(folder: Path, name: str) -> Path:
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise IntegrityError(f"{name!r} leads out of {folder}, so zoocast did not write it; look who else writes to the store")
+    return folder / name
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:

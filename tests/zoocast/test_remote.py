@@ -238,6 +238,17 @@ def test_a_damaged_or_missing_object_is_an_integrity_error(machine):
     assert "model" not in content(b.root / "steps" / STEP)
 
 
+@pytest.mark.parametrize("file", ["../../../outside", "/tmp/outside"])
+def test_names_in_the_store_cannot_lead_out_of_the_mirror(machine, file):
+    a, b = machine("a"), machine("b")
+    finish(a, model="w")
+    done = json.loads(a.read(f"steps/{STEP}/done.json"))
+    done["files"] = {file: done["files"]["model"]}
+    a.write(f"steps/{STEP}/done.json", json.dumps(done))
+    with pytest.raises(IntegrityError, match="leads out of"):
+        b.fetch(STEP)
+
+
 def test_a_result_that_was_made_anew_replaces_the_copies_of_the_former_one(machine):
     a, b = machine("a"), machine("b")
     finish(a, model="old", gone="x")

@@ -18,7 +18,7 @@ from typing import Any
 
 from zoocast.dag.step import Resources
 from zoocast.errors import InfrastructureError
-from zoocast.remote import DONE, Mirror, everything, mirror_of, open_mirror
+from zoocast.remote import DONE, FOLDER, Mirror, everything, mirror_of, open_mirror
 from zoocast.storage import write_atomically
 
 __all__ = ["Fenced", "StepContext"]
@@ -221,7 +221,7 @@ def _ancestors(mirror: Mirror, folders: list[str]) -> Iterator[str]:
         record = read_json(mirror.root / "steps" / queue.pop() / DONE) or {}
         for name, key in record.get("inputs", {}).values():
             folder = f"{name}-{key}"
-            if folder not in seen:
+            if folder not in seen and FOLDER.fullmatch(folder):
                 seen.add(folder)
                 yield folder  # its record is here when the caller asks for the next one
                 queue.append(folder)
