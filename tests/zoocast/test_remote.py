@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from zoocast.cluster import source_roots
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 from zoocast.remote import Mirror, address, local, mirror_of, open_mirror, open_root
 
@@ -314,9 +315,10 @@ def test_steps_used_longest_ago_make_room_and_steps_in_use_stay(machine, monkeyp
         b.fetch(names[0])
 
 
-def test_several_processes_of_a_machine_fetch_a_step_once(machine):
+def test_several_processes_of_a_machine_fetch_a_step_once(machine, monkeypatch):
     finish(machine("a"), bank="x" * 100_000)
     b = machine("b")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(source_roots()))
     script = f"from zoocast.remote import open_mirror; print(open_mirror({b.url!r}).fetch({STEP!r}) / 'bank')"
     processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     outputs = {process.communicate(timeout=60)[0].strip() for process in processes}

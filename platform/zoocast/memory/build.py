@@ -40,7 +40,7 @@ from zoocast.storage import human_bytes, require_free_space, sha256_file, write_
 
 __all__ = ["build_bank", "make_recipe"]
 
-NOTE = ".note.json"
+NOTE = ".json"
 
 
 def make_recipe(config: BankConfig, sources: Sequence[FrozenSource], store: ClipStore, observed: int) -> Recipe:
@@ -265,7 +265,7 @@ def build_bank(
     shards = _run(arguments, resources, max_failures, jobs, min(num_actors, len(jobs)), progress, should_stop)
     manifest = Manifest(schema_version=SCHEMA_VERSION, recipe=recipe, shards=tuple(shards[job] for job in jobs))
     if mirror:  # the files that other machines have written are wanted where the bank is read, not here
-        mirror.pull(mirror.step_of(directory), lambda file: file.endswith(NOTE))
+        mirror.pull(mirror.step_of(directory), lambda file: file.endswith(f".arrow{NOTE}"))
     _sweep(directory, {directory / job.file for job in jobs} | {_note(directory / job.file) for job in jobs})
     write_manifest(directory, manifest)
     _sweep(directory, {directory / MANIFEST, *(directory / job.file for job in jobs)})
