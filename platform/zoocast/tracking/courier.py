@@ -17,6 +17,7 @@ from zoocast.tracking.ledger import PIPELINE, Ledger, Line, Position
 from zoocast.tracking.server import (
     JOURNAL,
     KEY,
+    PARENT,
     RUN,
     STEP,
     VALIDATION_ERROR,
@@ -101,6 +102,8 @@ class Courier:
             self._save()
             return False
         if known != "active" or self.position.journal != identity:
+            if known == "active":
+                self.server.discard(self.position.run_id)
             self.position = Position(journal=identity, experiment_id=self.server.experiment_id, time=head.get("time"))
             self.position.run_id = self.server.run(self._tags(identity, parent), self.line.name, head.get("time"))
             if self.line.key == PIPELINE:
@@ -114,7 +117,7 @@ class Courier:
         tags = {RUN: self.ledger.run, STEP: self.line.name, KEY: self.line.key, JOURNAL: journal, **self.line.tags}
         place = next((i for i, line in enumerate(self.ledger.lines) if line.key == self.line.key), 0)
         tags.setdefault("mlflow.runColor", COLOURS[(place - 1) % len(COLOURS)])
-        return tags if parent is None else {**tags, "mlflow.parentRunId": parent}
+        return tags if parent is None else {**tags, PARENT: parent}
 
     def _remember(self, journal: Path | None) -> None:
         self._steps, self._words = {}, set()

