@@ -27,6 +27,12 @@ __all__ = ["Delivered", "Delivery", "deliver_pending"]
 POLL_SECONDS = 1.0
 MAX_WAIT_SECONDS = 30.0
 PROGRESS_SECONDS = 2.0
+PROBLEMS = {
+    "Connection refused": "no server answers there",
+    "Failed to resolve": "no server is known by that name",
+    "timed out": "the server does not answer in time",
+    "Invalid Host header": "the server does not answer to that name; start it with --allowed-hosts",
+}
 
 
 class Delivered(NamedTuple):
@@ -258,16 +264,14 @@ def describe(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, ZoocastError):
         return text
+    for known, words in PROBLEMS.items():
+        if known in text:
+            return words
     match http_status(error):
         case 401:
             return f"the server does not take the name and password (401); {CREDENTIALS}"
         case 403:
-            return (
-                "the server does not let you write there (403); ask its administrator for EDIT on the experiment and its models"
-            )
-    for known, words in (("Connection refused", "no server answers there"), ("timed out", "the server does not answer in time")):
-        if known in text:
-            return words
+            return "the server does not let you write there (403); ask for EDIT on the experiment and its models"
     return f"{type(error).__name__}: {text[:200]}"
 
 
