@@ -101,11 +101,12 @@ class Courier:
             self.position.abandoned = True
             self._save()
             return False
-        if known != "active" or self.position.journal != identity:
-            if known == "active":
-                self.server.discard(self.position.run_id)
-            self.position = Position(journal=identity, experiment_id=self.server.experiment_id, time=head.get("time"))
-            self.position.run_id = self.server.run(self._tags(identity, parent), self.line.name, head.get("time"))
+        if known != "active" or (self.position.journal, self.position.parent) != (identity, parent or ""):
+            former, time = self.position.run_id, head.get("time")
+            run_id = self.server.run(self._tags(identity, parent), self.line.name, time)
+            if known == "active" and former != run_id:
+                self.server.discard(former)
+            self.position = Position(identity, run_id, parent or "", self.server.experiment_id, time=time)
             if self.line.key == PIPELINE:
                 self.server.share_view(self.position.run_id, VALIDATION_ERROR)
             self._save()

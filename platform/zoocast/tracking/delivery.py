@@ -236,7 +236,7 @@ def deliver_pending(
                 _deliver_run(store, ledger, deadline, on_progress)
         except Exception as error:  # as in the thread; the others may fare better, unless nobody is there
             problem, gone = describe(error), not store.answers()
-        state = _standing(ledger, store.name, problem)
+        state = _standing(ledger, store.name, problem or _busy(ledger))
         on_progress(ledger.run, state)
         total = Delivered(total.pending + state.pending, total.refused + state.refused, state.problem or total.problem)
     return total
@@ -246,17 +246,19 @@ def _deliver_run(store: _Store, ledger: Ledger, deadline: float, on_progress: Ca
     said = time.monotonic()
     for _ in store.deliver_left(ledger, lambda: time.monotonic() > deadline):
         if time.monotonic() - said > PROGRESS_SECONDS:
-            on_progress(ledger.run, _standing(ledger, store.name, ""))
+            on_progress(ledger.run, _standing(ledger, store.name))
             said = time.monotonic()
 
 
-def _standing(found: Ledger, store: str, problem: str) -> Delivered:
-    with found.held() as free:
-        ledger = Ledger.load(found.root, found.run) or found  # delivering may have settled things
-        pending = ledger.pending(store)
-    if pending and not free:
-        problem = problem or "it is in the hands of another process"
-    return Delivered(pending, sum(ledger.position(store, line.key).refused for line in ledger.lines), problem)
+def _busy(ledger: Ledger) -> str:
+    with ledger.held() as free:
+        return "" if free else "it is in the hands of another process"
+
+
+def _standing(found: Ledger, store: str, problem: str = "") -> Delivered:
+    ledger = Ledger.load(found.root, found.run) or found  # delivering may have settled things
+    refused = sum(ledger.position(store, line.key).refused for line in ledger.lines)
+    return Delivered(ledger.pending(store), refused, problem)
 
 
 def describe(error: Exception) -> str:
