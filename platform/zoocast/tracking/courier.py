@@ -97,11 +97,12 @@ class Courier:
             return False
         identity = str(head.get("id", ""))
         known = self.server.presence(self.position.run_id) if self.position.run_id else "missing"
-        if known == "deleted" and self.position.journal == identity:  # a user's decision
+        same = (self.position.journal, self.position.parent) == (identity, parent or "")
+        if known == "deleted" and same:  # a user's decision
             self.position.abandoned = True
             self._save()
             return False
-        if known != "active" or (self.position.journal, self.position.parent) != (identity, parent or ""):
+        if known != "active" or not same:
             former, time = self.position.run_id, head.get("time")
             run_id = self.server.run(self._tags(identity, parent), self.line.name, time)
             if known == "active" and former != run_id:
