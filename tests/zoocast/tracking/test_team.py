@@ -5,10 +5,12 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 import requests
 
 from pipelines.command import invoke
-from zoocast.tracking import Delivered, Delivery, Journal, deliver_pending
+from zoocast.tracking import Delivered, Delivery, Journal
 from zoocast.tracking.store import connect
 from zoocast.tracking.views import comparison, serve_ui
 
@@ -39,8 +41,47 @@ auth_cache_ttl_seconds = 60
 """
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class MlflowServer:
+    """`mlflow server` on a port of its own, to be killed and started again; `files` is where it keeps artifacts."""
+
+    def __init__(self, folder: Path, store: str, *options: str, **environment: str) -> None:
+        port = free_port()
+        self.uri, self.folder, self.files, self.log = f"http://127.0.0.1:{port}", folder, folder / "files", folder / "log"
+        self.command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        self.command += ["--backend-store-uri", store, "--artifacts-destination", str(self.files), *options]
+        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        self.environment = {**os.environ, **quiet, **environment}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.1)
+        pytest.fail(self.log.read_text())
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
 @pytest.fixture(scope="module")
-def database(free_port):
+def database():
     """A fresh PostgreSQL on loopback with one user and a password; yields its address."""
     assert BINARIES is not None
     # Sockets need short paths, and PostgreSQL refuses to run as root.
@@ -55,19 +96,20 @@ def database(free_port):
         command = [str(BINARIES / program), "-D", str(folder / "data"), *arguments]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, **owner)
 
+    port = free_port()
     run("initdb", "-U", "mlflow", "--auth=scram-sha-256", f"--pwfile={folder}/password", "--no-sync", "--locale=C.UTF-8")
-    settings = f"-k {folder} -p {free_port} -c listen_addresses=127.0.0.1 -c fsync=off"
+    settings = f"-k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
     run("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", settings)
-    yield f"mlflow:loopback@127.0.0.1:{free_port}/postgres"
+    yield f"mlflow:loopback@127.0.0.1:{port}/postgres"
     run("pg_ctl", "stop", "-w", "-m", "immediate")
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def server(database, launch, tmp_path_factory):
+def server(database, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     (folder / "auth.ini").write_text(AUTH)
-    return launch(
+    server = MlflowServer(
         folder,
         f"postgresql+psycopg://{database}",
         "--app-name=basic-auth",
@@ -76,6 +118,9 @@ def server(database, launch, tmp_path_factory):
         MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORD,
         MLFLOW_FLASK_SERVER_SECRET_KEY="for its own page",
     )
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(autouse=True)
@@ -125,12 +170,23 @@ def step(root: Path, name: str, points: int = 0) -> tuple[Path, Journal]:
     return directory, journal
 
 
-def with_model(root: Path, name: str) -> Path:
-    directory, journal = step(root, name, 10)
+def add_model(directory: Path, journal: Journal, name: str) -> None:
     (directory / "model").mkdir()
     (directory / "model" / "predictor.safetensors").write_bytes(b"weights")
     journal.model("model", name, alias="current", step=9)
+
+
+def with_model(root: Path, name: str) -> Path:
+    directory, journal = step(root, name, 10)
+    add_model(directory, journal, name)
     return directory
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
 
 
 def at_once(work: Callable[..., None], arguments: list[tuple]) -> list[int | None]:
@@ -186,17 +242,14 @@ def test_eight_drivers_at_once_lose_nothing_and_register_a_common_model_once(roo
     assert query("select count(*) from experiments where name = %s", EXPERIMENT) == [(1,)]
 
 
-def test_a_wrong_password_is_named_and_loses_nothing(root, server, rows, monkeypatch):
+def test_a_wrong_password_is_named_and_loses_nothing(root, server, rows, pages, monkeypatch):
     run = f"{EXPERIMENT}-20000001"
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "mistyped-canary")
     delivery = open_delivery(root, run, server.uri)
     directory, journal = step(root, "source", 100)
     delivery.started("source", "source", directory)
-    deadline = time.monotonic() + 60
-    while not (state := delivery.state()).problem:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert state.problem == (
+    wait_until(lambda: delivery.state().problem)
+    assert delivery.state().problem == (
         "the server does not take the name and password (401); put them into MLFLOW_TRACKING_USERNAME and"
         " MLFLOW_TRACKING_PASSWORD, or into ~/.mlflow/credentials"
     )
@@ -211,7 +264,9 @@ def test_a_wrong_password_is_named_and_loses_nothing(root, server, rows, monkeyp
     (root.parent / ".mlflow").mkdir()
     secret = f"[mlflow]\nmlflow_tracking_username = {USER}\nmlflow_tracking_password = {PASSWORD}\n"
     (root.parent / ".mlflow" / "credentials").write_text(secret)
-    assert deliver_pending(root, server.uri) == Delivered(0, 0, "")
+    later = open_delivery(root, f"{EXPERIMENT}-20000002", server.uri)  # the next run delivers what was left over
+    wait_until(lambda: pages(run) == [("source", "FINISHED"), (run, "FINISHED")])
+    assert later.close("finished") == Delivered(0, 0, "")
     assert rows(run) == {"source": (101, 101)}
     written = b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
     assert b"train/loss" in written
@@ -280,20 +335,21 @@ def sync(root: Path, uri: str) -> None:
     sys.exit(invoke(["sync", "--root", str(root), "--tracking-uri", uri]))
 
 
-def test_a_server_that_dies_in_a_delivery_gets_every_point_once_by_sync(root, server, query, rows, pages, capsys):
-    run, many = f"{EXPERIMENT}-50000001", 20_000
+def test_a_server_that_dies_in_a_delivery_gets_everything_once_by_sync(root, server, query, rows, pages, png, capsys):
+    run, many = f"{EXPERIMENT}-50000001", 10_000
     everything = "select * from metrics order by run_uuid, key, step", "select * from runs order by run_uuid"
-    directory, _ = step(root, "source", many)
+    directory, journal = step(root, "source", many)
     delivery = open_delivery(root, run, server.uri)
-    delivery.finished("source", "source", directory)
-    deadline = time.monotonic() + 60
-    while rows(run).get("source", (0,))[0] < 2000:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    delivery.started("source", "source", directory)
+    wait_until(lambda: rows(run).get("source", (0,))[0] >= 2000)
     server.kill()
-    state = delivery.close("finished", timeout=60)
-    assert (state.pending > 0, state.problem) == (True, NO_ANSWER)
     assert 2000 <= rows(run)["source"][0] < many
+    step(root, "source", 500)  # as if gone back to the start, which is a repetition
+    journal.image("strips/val", png, step=0)
+    add_model(directory, journal, "survivor")
+    delivery.finished("source", "source", directory)
+    state = delivery.close("finished", timeout=60)
+    assert (state.pending > 502, state.problem) == (True, NO_ANSWER)
     assert invoke(["sync", "--root", str(root), "--tracking-uri", server.uri]) == 4
     assert f"entries wait ({NO_ANSWER})" in capsys.readouterr().err
 
@@ -313,13 +369,15 @@ def test_a_server_that_dies_in_a_delivery_gets_every_point_once_by_sync(root, se
     (child,) = client.search_runs([experiment.experiment_id], f"tags.`zoocast.run` = '{run}' and tags.`zoocast.step` = 'source'")
     history = client.get_metric_history(child.info.run_id, "train/loss")
     assert sorted((metric.step, metric.value) for metric in history) == [(i, 1 / (i + 1)) for i in range(many)]
+    assert len(client.list_artifacts(child.info.run_id, "images")) == 2  # the picture and its thumbnail
+    version = client.get_model_version_by_alias("survivor", "current")
+    assert client.get_logged_model(version.tags["zoocast.model"]).status == "READY"
 
 
 def die_at_work(root: Path, uri: str, run: str) -> None:
     delivery = open_delivery(root, run, uri)
     delivery.started("source", "source", step(root, "source", 50)[0])
-    while delivery.state().pending:
-        time.sleep(0.05)
+    wait_until(lambda: delivery.state().pending == 0)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
