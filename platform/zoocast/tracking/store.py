@@ -45,11 +45,11 @@ def locate(root: Path, uri: str | None = None) -> str:
         ConfigError: it is neither ``http(s)://SERVER`` nor ``sqlite:///FILE``, or holds a name or password.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(root).absolute() / 'mlflow.db'}"
-    parts = urllib.parse.urlsplit(chosen)
-    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    if plain != chosen and parts.scheme in ("http", "https"):
+    plain = re.sub("://.*@", "://", chosen)
+    is_server = chosen.lower().startswith(("http://", "https://"))
+    if is_server and plain != chosen:
         raise ConfigError("tracking_uri", f"must hold no name or password, only {plain}; {CREDENTIALS}")
-    if parts.scheme in ("http", "https") and parts.hostname:
+    if is_server and urllib.parse.urlsplit(chosen).hostname:
         return chosen.rstrip("/")
     if chosen.startswith("sqlite:///") and len(chosen) > len("sqlite:///"):
         return f"sqlite:///{sqlite_file(chosen)}"

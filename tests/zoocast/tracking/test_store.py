@@ -42,7 +42,9 @@ def test_anything_else_is_refused_without_showing_a_password(tmp_path, uri):
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("uri", ["https://me:secret@lab.example/mlflow", "http://secret@lab.example"])
+@pytest.mark.parametrize(
+    "uri", ["https://me:secret@lab.example/mlflow", "http://secret@lab.example", "http://me:a/[secret@lab.example"]
+)
 def test_a_password_in_the_uri_is_refused_with_the_place_where_it_belongs(tmp_path, monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(ConfigError, match=r"only https?://lab\.example.*; put them into MLFLOW_TRACKING_USERNAME") as error:
