@@ -64,7 +64,7 @@ class MlflowServer:
             self.process = subprocess.Popen(
                 self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 200
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
@@ -118,9 +118,11 @@ def server(database, tmp_path_factory):
         MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORD,
         MLFLOW_FLASK_SERVER_SECRET_KEY="for its own page",
     )
-    server.start()
-    yield server
-    server.kill()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +244,7 @@ def test_eight_drivers_at_once_lose_nothing_and_register_a_common_model_once(roo
     assert query("select count(*) from experiments where name = %s", EXPERIMENT) == [(1,)]
 
 
-def test_a_wrong_password_is_named_and_loses_nothing(root, server, rows, pages, monkeypatch):
+def test_a_wrong_password_is_named_and_loses_nothing(root, server, query, rows, pages, monkeypatch):
     run = f"{EXPERIMENT}-20000001"
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "mistyped-canary")
     delivery = open_delivery(root, run, server.uri)
@@ -271,6 +273,7 @@ def test_a_wrong_password_is_named_and_loses_nothing(root, server, rows, pages, 
     written = b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
     assert b"train/loss" in written
     assert b"canary" not in written
+    assert query("select count(*) from tags where value like '%%canary%%'") == [(0,)]
 
 
 def test_files_travel_through_the_server(root, server, png, tmp_path):
