@@ -21,23 +21,30 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(scope="module")
-def store():
-    """The URL of an empty bucket on a loopback S3, which this process and its children know how to reach."""
-    known = {
-        "AWS_ACCESS_KEY_ID": "nobody",
-        "AWS_SECRET_ACCESS_KEY": "nothing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "nobody",
+    "AWS_SECRET_ACCESS_KEY": "nothing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@pytest.fixture(scope="session")
+def s3_port():
+    """The port of a loopback S3 with the bucket ``lab-PORT``."""
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | known
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ENVIRONMENT
     )
     try:
-        port = server.stdout.readline().strip()
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in (known | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}).items():
-                patch.setenv(name, value)
-            yield f"s3://lab-{port}"
+        yield int(server.stdout.readline())
     finally:
         server.communicate("")
+
+
+@pytest.fixture(scope="module")
+def store(s3_port):
+    """The URL of a bucket, which this process and its children know how to reach; every test uses a prefix of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}"}).items():
+            patch.setenv(name, value)
+        yield f"s3://lab-{s3_port}"
