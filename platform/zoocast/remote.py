@@ -41,6 +41,7 @@ SECRETS = ("key", "secret", "token", "password", "sig")
 DEFAULT_CACHE_GB = 50.0
 CHUNK_BYTES = 8 * 2**20
 TRIES = 5
+READS = 20
 
 
 def is_url(text: str | Path) -> bool:
@@ -188,13 +189,27 @@ class Mirror:
         return _inside(self.root, name)
 
     def read(self, name: str) -> bytes | None:
-        """An object's content; None when there is none."""
+        """An object's content; None when there is none. One that is replaced meanwhile is read again.
+
+        (pyarrow asks for the size first and then for so many bytes, which are half an object when it has grown in between.)
+        """
         with self._asking() as (system, prefix):
-            try:
-                with system.open_input_stream(f"{prefix}/{name}") as stream:
-                    return bytes(stream.read())
-            except FileNotFoundError:
-                return None
+            for _ in range(READS):
+                data, problem, expected = b"", None, None
+                try:
+                    with system.open_input_file(f"{prefix}/{name}") as stream:
+                        expected = stream.size()
+                        data = stream.read()
+                except FileNotFoundError:
+                    return None
+                except OSError as error:
+                    problem = error
+                size = system.get_file_info(f"{prefix}/{name}").size
+                if problem is None and size in (None, len(data)):
+                    return bytes(data)
+                if problem is not None and size == expected:
+                    raise problem
+        raise InfrastructureError(f"{self.url}/{name} changes all the time")
 
     def write(self, name: str, data: bytes | str) -> None:
         """Replace an object whole."""

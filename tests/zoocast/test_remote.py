@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,28 @@ def test_a_store_that_does_not_answer_is_infrastructure(machine, store):
     nowhere = Mirror(f"{store}-that-is-not-there/x", machine("a").root)
     with pytest.raises(InfrastructureError, match="check the bucket, AWS_ENDPOINT_URL and the credentials"):
         nowhere.write("name", "text")
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_read_whole(machine):
+    a = machine("a")
+    texts = [json.dumps({"x": "x" * length}) for length in (1, 5000, 20)]
+    a.write("note", texts[0])
+    done = threading.Event()
+
+    def replace():
+        while not done.is_set():
+            for text in texts:
+                a.write("note", text)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        writing = pool.submit(replace)
+        try:
+            read = {a.read("note").decode() for _ in range(60)}
+        finally:
+            done.set()
+        writing.result()
+    assert read <= set(texts)
+    assert len(read) > 1
 
 
 # --------------------------------------------------------------------------------------------------------- unfinished steps
