@@ -30,6 +30,7 @@ from pipelines.options import (
     Name,
     Only,
     Overrides,
+    PipelineName,
     Preset,
     Root,
     RunName,
@@ -166,13 +167,25 @@ def report(
         typer.launch(path.as_uri())
 
 
-@app.command(cls=Command, epilog=examples("pipelines doctor", "pipelines doctor --root /data/runs --address auto --json"))
-def doctor(root: Root = RUNS, address: Address = None, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> int:
-    """Whether this machine, Ray and MLflow are fit for work. Exit code 4 if something is not."""
+@app.command(
+    cls=Command,
+    epilog=examples("pipelines doctor", "pipelines doctor zoo-to-target --root /data/runs --address HEAD:6379"),
+)
+def doctor(
+    name: PipelineName = None,
+    overrides: Overrides = None,
+    preset: Preset = DEFAULT_PRESET,
+    root: Root = RUNS,
+    address: Address = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> int:
+    """Whether this machine, Ray and MLflow are fit for work, or for that of one pipeline. Exit code 4 if something is not."""
     from pipelines.doctor import examine
     from pipelines.views import print_findings
 
-    findings = print_findings(examine(root, address, tracking_uri), as_json=as_json)
+    steps = configure(load(name), preset, overrides or ()).steps if name else ()
+    findings = print_findings(examine(root, address, tracking_uri, steps), as_json=as_json)
     return 4 if any(finding.state == "fail" for finding in findings) else 0
 
 

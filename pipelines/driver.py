@@ -17,11 +17,11 @@ from pathlib import Path
 from pipelines.board import Board, rows_of
 from pipelines.catalogue import DEFAULT_PRESET, Configured
 from pipelines.console import Display, display_for
+from pipelines.preflight import require_fit
 from pipelines.records import Record, run_name
 from pipelines.tracked import TrackedRun, is_delivered, tracked
 from zoocast.dag import Event, Plan, Progress, RunResult, StopSignal, plan, select
 from zoocast.dag import run as run_steps
-from zoocast.dag.placement import require_room
 from zoocast.errors import ConfigError, Interrupted
 from zoocast.identity import dump
 from zoocast.tracking.store import locate
@@ -196,10 +196,9 @@ def _cluster(request: Request, the_plan: Plan, board: Board) -> Iterator[None]:
     from zoocast.cluster import connect
 
     with connect(request.address) as cluster:
-        from zoocast.dag.tasks import Tasks  # imports ray, whose settings `connect` makes first
-
         print(cluster, file=sys.stderr)
-        require_room(Tasks().nodes(), (planned.step for planned in the_plan.work))  # MLflow need not hear of what cannot run
+        # MLflow need not hear of what cannot run.
+        require_fit(cluster, the_plan.root, request.tracking_uri, [planned.step for planned in the_plan.work])
         board.num_cpus = cluster.num_cpus
         yield
 

@@ -22,6 +22,7 @@ __all__ = [
     "Name",
     "Only",
     "Overrides",
+    "PipelineName",
     "Preset",
     "Root",
     "RunName",
@@ -115,6 +116,9 @@ Name = Annotated[
     typer.Argument(
         metavar="NAME", help="a pipeline from `pipelines list`, or a module of your own (mylab.study)", autocompletion=_names
     ),
+]
+PipelineName = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="a pipeline whose steps must have room", autocompletion=_names)
 ]
 RunName = Annotated[
     str | None,

@@ -19,7 +19,7 @@ from zoocast.errors import IntegrityError
 from zoocast.identity import settings
 
 if TYPE_CHECKING:
-    from pipelines.doctor import Finding
+    from pipelines.preflight import Finding
     from pipelines.records import Record
     from zoocast.dag import Plan
 

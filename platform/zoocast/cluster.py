@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
+import secrets
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ __all__ = ["ClusterSummary", "connect", "resources", "source_roots"]
 
 LOCAL = "local"
 ANSWER_SECONDS = 5.0
+CONNECT_ATTEMPTS = "2"  # of a second each, once the port has answered; Ray makes twenty
+TOKEN_FILE = Path(".ray", "auth_token")  # under the home, where Ray looks for it
 OBJECT_STORE_BYTES = 200 * 2**20  # steps exchange paths, not tensors
 LONGEST_TEMPORARY_DIRECTORY = 40  # a socket's path may have 107 bytes, of which Ray's own names take up to 66
 
@@ -51,6 +54,11 @@ class ClusterSummary:
     num_cpus: float
     num_gpus: float
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether `connect` started it, so that this machine is all of it."""
+        return self.address == LOCAL
+
     def __str__(self) -> str:
         gpus = f", {self.num_gpus:g} GPUs" if self.num_gpus else ""
         return f"Ray at {self.address}: {self.num_nodes} node{'s' if self.num_nodes > 1 else ''}, {self.num_cpus:g} CPUs{gpus}"
@@ -66,17 +74,22 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         num_cpus: how many CPUs a local Ray may use; None for all.
 
     Raises:
-        InfrastructureError: there is no Ray at the address, or it cannot be started.
+        InfrastructureError: there is no Ray at the address, it wants another token, or it cannot be started.
     """
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
-    if address not in (LOCAL, "auto"):
-        _require_answer(address)
-    with _environment(ENVIRONMENT | {"PYTHONPATH": _python_path()}):
+    environment = ENVIRONMENT | {"PYTHONPATH": _python_path()}
+    if address == LOCAL:
+        _make_token()
+    else:
+        environment["RAY_gcs_server_port_wait_time_s"] = CONNECT_ATTEMPTS
+        if address != "auto":
+            _require_answer(address)
+    with _environment(environment):
         import ray
 
         try:
             ray.init(**_arguments(address, num_cpus))
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.AuthenticationError) as error:
             raise _no_ray(address, error) from None
         try:
             yield resources(address)
@@ -110,7 +123,33 @@ def _require_answer(address: str) -> None:
         raise _no_ray(address, error) from None
 
 
+def _make_token() -> None:
+    """Make Ray's token for this user, whom a Ray of our own will ask for it. Ray would, too, but readable by everyone."""
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
+    path = Path.home() / TOKEN_FILE
+    if path.exists():
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # another process was quicker, and its Ray may use its token already
+            os.link(temporary, path)
+        temporary.unlink()
+    except OSError as error:
+        raise InfrastructureError(
+            f"cannot write Ray's token to {path} ({error.strerror}); set RAY_AUTH_TOKEN_PATH to a file that holds one"
+        ) from None
+
+
 def _no_ray(address: str, error: Exception) -> InfrastructureError:
+    if type(error).__name__ == "AuthenticationError" or "InvalidAuthToken" in str(error.__cause__):
+        return InfrastructureError(
+            f"Ray at {address} asks for a token and did not get the right one; set RAY_AUTH_MODE=token, and put the cluster's"
+            " token into ~/.ray/auth_token, or into a file named by RAY_AUTH_TOKEN_PATH"
+        )
     first = str(error).strip().splitlines()
     reason = first[0] if first else type(error).__name__
     if address == LOCAL:
