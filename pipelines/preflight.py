@@ -126,8 +126,8 @@ def on_cluster(cluster: ClusterSummary, root: Path, tracking_uri: str | None, st
     if steps:
         yield _room(nodes, steps)
     with _exchange(root.absolute()) as exchange:
-        asked = time.time()
-        here = Answer(HERE, HERE, asked, time.time(), **probe.look(HERE, str(exchange.folder), exchange.word, _server(uri)))
+        asked, seen = time.time(), probe.look(HERE, str(exchange.folder), exchange.word, _server(uri))
+        here = Answer(HERE, HERE, asked, time.time(), **seen)
         answers = [here]
         if not cluster.is_ours:
             answers, silent = _ask(nodes, exchange, _server(uri))
@@ -150,7 +150,6 @@ def _ask(nodes: Sequence[dict[str, Any]], exchange: _Exchange, server: tuple[str
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ray.cloudpickle.register_pickle_by_value(probe)  # what a node has under this name may be something else
     look = ray.remote(num_cpus=0, max_retries=0)(probe.look)
     asked = time.time()
     questions = {}
@@ -166,7 +165,9 @@ def _ask(nodes: Sequence[dict[str, Any]], exchange: _Exchange, server: tuple[str
         for ref in ready:
             try:
                 answers.append(Answer(*questions[ref], asked, heard, **ray.get(ref)))
-            except ray.exceptions.RayError as error:
+            except TypeError:
+                silent.append(f"{questions[ref][1]} (it has another zoocast, which answers otherwise)")
+            except ray.exceptions.RayError as error:  # it has no zoocast, or its process died
                 silent.append(f"{questions[ref][1]} ({str(error).strip().splitlines()[-1]})")
     for ref in waiting:
         ray.cancel(ref, force=True)

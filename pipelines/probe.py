@@ -1,7 +1,6 @@
 """What one machine is like for a run: its versions, code, clock, view of the root, way to the tracking server, and Ray's token.
 
-It runs on every node of a cluster, which may have another zoocast or none. So it is sent there whole, by value: it uses the
-standard library alone, and takes and returns plain values.
+It runs on every node of a cluster, which may have another zoocast: it imports nothing of ours, takes and returns plain values.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ __all__ = ["ClusterSummary", "connect", "resources", "source_roots"]
 
 LOCAL = "local"
 ANSWER_SECONDS = 5.0
-CONNECT_ATTEMPTS = "2"  # of a second each, once the port has answered; Ray makes twenty
+CONNECT_ATTEMPTS = "1"  # the port has answered by then; Ray would make twenty, and write of each on the terminal
 TOKEN_FILE = Path(".ray", "auth_token")  # under the home, where Ray looks for it
 OBJECT_STORE_BYTES = 200 * 2**20  # steps exchange paths, not tensors
 LONGEST_TEMPORARY_DIRECTORY = 40  # a socket's path may have 107 bytes, of which Ray's own names take up to 66
@@ -89,7 +89,9 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
 
         try:
             ray.init(**_arguments(address, num_cpus))
-        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.AuthenticationError) as error:
+        except ray.exceptions.AuthenticationError:
+            raise _other_token(address) from None
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _no_ray(address, error) from None
         try:
             yield resources(address)
@@ -145,11 +147,8 @@ def _make_token() -> None:
 
 
 def _no_ray(address: str, error: Exception) -> InfrastructureError:
-    if type(error).__name__ == "AuthenticationError" or "InvalidAuthToken" in str(error.__cause__):
-        return InfrastructureError(
-            f"Ray at {address} asks for a token and did not get the right one; set RAY_AUTH_MODE=token, and put the cluster's"
-            " token into ~/.ray/auth_token, or into a file named by RAY_AUTH_TOKEN_PATH"
-        )
+    if "InvalidAuthToken" in str(error.__cause__):
+        return _other_token(address)
     first = str(error).strip().splitlines()
     reason = first[0] if first else type(error).__name__
     if address == LOCAL:
@@ -157,6 +156,13 @@ def _no_ray(address: str, error: Exception) -> InfrastructureError:
         return InfrastructureError(f"Ray did not start on this machine: {reason}; see its logs under {logs}")
     remedy = f"start it, correct --address or RAY_ADDRESS, or use --address {LOCAL}"
     return InfrastructureError(f"no Ray answers at {address} ({reason}); {remedy}")
+
+
+def _other_token(address: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"Ray at {address} asks for a token and did not get the right one; set RAY_AUTH_MODE=token, and put the cluster's token"
+        " into ~/.ray/auth_token, or into a file named by RAY_AUTH_TOKEN_PATH"
+    )
 
 
 def _short_temporary_directory() -> str | None:

@@ -443,9 +443,8 @@ def test_doctor_finds_all_well(shell):
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout
     states = {line.split()[1]: line.split()[0] for line in lines if not line.startswith(" ")}
-    assert {name: states[name] for name in ("python", "disk", "ray", "mlflow")} == dict.fromkeys(
-        ("python", "disk", "ray", "mlflow"), "ok"
-    )
+    well = ("python", "disk", "ray", "storage", "tracking", "access", "mlflow")
+    assert {name: states[name] for name in well} == dict.fromkeys(well, "ok")
 
 
 @pytest.mark.usefixtures("finished")

@@ -1,7 +1,10 @@
 """A Ray of our own, quiet and quick, and clear words when there is none."""
 
+import concurrent.futures
 import os
+import re
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,6 +63,41 @@ def test_an_address_in_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RAY_ADDRESS", "not an address")
     with pytest.raises(InfrastructureError, match="no Ray answers at not an address"), connect():
         pass
+
+
+def test_ray_gets_a_token_that_only_its_user_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoocast import cluster
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    with concurrent.futures.ThreadPoolExecutor(8) as drivers:  # who comes second keeps the first one's
+        for made in [drivers.submit(cluster._make_token) for _ in range(8)]:
+            made.result()
+    (file,) = (tmp_path / ".ray").iterdir()
+    token = file.read_text()
+    assert re.fullmatch("[0-9a-f]{64}", token)
+    assert (file.name, file.stat().st_mode & 0o777) == ("auth_token", 0o600)
+    cluster._make_token()
+    assert file.read_text() == token
+
+
+def test_a_local_ray_asks_for_the_token_and_writes_it_nowhere(tmp_path: Path) -> None:
+    script = (
+        "import os, pathlib; from zoocast.cluster import connect\n"
+        "with connect('local', num_cpus=1):\n"
+        "    import ray; from ray._private.worker import global_worker\n"
+        "    print(ray.get(ray.remote(os.getenv).remote('RAY_AUTH_MODE')))\n"
+        "    token = (pathlib.Path.home() / '.ray' / 'auth_token').read_bytes()\n"
+        "    logs = pathlib.Path(global_worker.node.get_session_dir_path())\n"
+        "    files = [p for p in logs.rglob('*') if p.is_file()]\n"
+        "    print(len(files) > 5, [p for p in files if token in p.read_bytes()])\n"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    here = kept | {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(source_roots())}
+    done = subprocess.run([sys.executable, "-c", script], env=here, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["token", "True []"]
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
 def test_source_roots_hold_the_packages() -> None:
