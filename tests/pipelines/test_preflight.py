@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipelines import probe
@@ -243,3 +244,23 @@ def test_a_missing_or_wrong_token_is_told_at_once(cluster, shell, tmp_path, monk
         f"error: Ray at {cluster} asks for a token and did not get the right one; set RAY_AUTH_MODE=token, and put the cluster's"
         " token into ~/.ray/auth_token, or into a file named by RAY_AUTH_TOKEN_PATH"
     )
+
+
+def test_a_node_that_hangs_is_named(cluster, shell, tmp_path):
+    (raylet,) = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.name() == "raylet" and "--node-name=node-b" in " ".join(process.cmdline())
+    ]
+    impatient = (
+        "import sys; from pipelines import command, preflight\n"
+        "preflight.ANSWER_SECONDS = 3.0; sys.exit(command.invoke(sys.argv[3:]))"  # after `-m pipelines`
+    )
+    raylet.suspend()
+    try:
+        done = shell.run("doctor", "--json", "--address", cluster, "--root", str(tmp_path), flags=("-c", impatient))
+    finally:
+        raylet.resume()
+    (finding,) = [finding for finding in json.loads(done.stdout) if finding["check"] == "nodes"]
+    assert finding["state"] == "fail"
+    assert finding["seen"] == "no answer from node-b (nothing heard in 3 s)"
