@@ -26,7 +26,7 @@ from zoocast.errors import InfrastructureError
 from zoocast.storage import human_bytes
 from zoocast.tracking.store import locate, sqlite_file, without_password
 
-__all__ = ["Answer", "Finding", "clock", "disk", "on_cluster", "require_fit"]
+__all__ = ["Answer", "Finding", "access", "at_least", "clock", "disk", "on_cluster", "require_fit", "token", "versions"]
 
 GIB = 1024**3
 DISK = (1 * GIB, 5 * GIB)  # the laptop preset needs under 1 GiB; five times that is comfort
@@ -132,7 +132,7 @@ def on_cluster(cluster: ClusterSummary, root: Path, tracking_uri: str | None, st
         if not cluster.is_ours:
             answers, silent = _ask(nodes, exchange, _server(uri))
             yield _nodes(answers, silent)
-            yield _versions(here, answers)
+            yield versions(here, answers)
             yield _code(here, answers)
         yield exchange.compare(answers)
     yield _tracking(uri, len(nodes), [here, *answers])
@@ -201,7 +201,7 @@ def _room(nodes: Sequence[dict[str, Any]], steps: Sequence[Step]) -> Finding:
     return Finding("resources", "ok", f"each of {len(steps)} steps has room")
 
 
-def _versions(here: Answer, answers: Sequence[Answer]) -> Finding:
+def versions(here: Answer, answers: Sequence[Answer]) -> Finding:
     wrong = []
     for package, version in here.versions.items():
         others: dict[str, list[str]] = {}

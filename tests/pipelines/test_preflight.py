@@ -21,7 +21,7 @@ import pytest
 
 from pipelines import probe
 from pipelines.catalogue import configure, load
-from pipelines.preflight import Answer, access, clock, disk, token
+from pipelines.preflight import Answer, access, clock, disk, token, versions
 
 REPOSITORY = Path(__file__).parents[2]
 TOY = "toys.counting"
@@ -44,6 +44,13 @@ def test_a_clock_is_off_by_what_the_way_cannot_explain(seconds: float, state: st
     finding = clock([ANSWER, dataclasses.replace(ANSWER, node="node-b", clock=seconds)])
     assert finding.state == state
     assert finding.seen.startswith(seen)
+
+
+def test_other_versions_are_named_with_their_nodes() -> None:
+    assert versions(ANSWER, [ANSWER]).state == "ok"
+    others = [dataclasses.replace(ANSWER, node=node, versions={"ray": "2.61.0"}) for node in ("b", "c", "d", "e", "f", "g")]
+    finding = versions(ANSWER, [ANSWER, *others])
+    assert (finding.state, finding.seen) == ("fail", "ray 2.60.0 here, 2.61.0 on b, c, d, e and 2 more")
 
 
 def test_a_node_without_a_token_is_a_warning() -> None:
