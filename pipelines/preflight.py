@@ -24,7 +24,7 @@ from zoocast.dag import Step
 from zoocast.dag.placement import nodes_of, require_room
 from zoocast.errors import InfrastructureError
 from zoocast.storage import human_bytes
-from zoocast.tracking.store import locate, sqlite_file, without_password
+from zoocast.tracking.store import locate, sqlite_file
 
 __all__ = ["Answer", "Finding", "access", "at_least", "clock", "disk", "on_cluster", "require_fit", "token", "versions"]
 
@@ -298,12 +298,11 @@ def _tracking(uri: str, num_nodes: int, answers: Sequence[Answer]) -> Finding:
         )
     if file is not None:
         return Finding("tracking", "ok", f"SQLite at {file}")
-    place = without_password(uri)
     wrong = list(dict.fromkeys(f"{a.node} ({a.tracking})" for a in answers if a.tracking))
     if wrong:
         remedy = "start it, or correct --tracking-uri; training does not wait for it, and what is logged is delivered later"
-        return Finding("tracking", "warn", f"{place} is not reached from {_some(wrong)}", remedy)
-    return Finding("tracking", "ok", f"{place} takes connections")
+        return Finding("tracking", "warn", f"{uri} is not reached from {_some(wrong)}", remedy)
+    return Finding("tracking", "ok", f"{uri} takes connections")
 
 
 def access(answers: Sequence[Answer]) -> Finding:
