@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import json
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,7 +19,7 @@ from typing import Any
 
 from zoocast.errors import InfrastructureError
 
-__all__ = ["ClusterSummary", "connect", "resources", "source_roots"]
+__all__ = ["ClusterSummary", "connect", "environment", "resources", "source_roots"]
 
 LOCAL = "local"
 ANSWER_SECONDS = 5.0
@@ -71,11 +73,14 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     if address not in (LOCAL, "auto"):
         _require_answer(address)
-    with _environment(ENVIRONMENT | {"PYTHONPATH": _python_path()}):
+    with environment(ENVIRONMENT | {"PYTHONPATH": _python_path()}):
         import ray
 
+        at_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**_arguments(address, num_cpus))
+            if callable(at_sigterm) and signal.getsignal(signal.SIGTERM) is not at_sigterm:  # Ray has put its own in its place
+                signal.signal(signal.SIGTERM, at_sigterm)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _no_ray(address, error) from None
         try:
@@ -93,10 +98,17 @@ def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
             "object_store_memory": OBJECT_STORE_BYTES,
             "_temp_dir": _short_temporary_directory(),
         }
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        return common  # the job has brought its own runtime environment, and Ray refuses a second one
-    # Machines of a cluster have the code installed, or see it at the same path.
-    return common | {"runtime_env": {"env_vars": ENVIRONMENT | {"PYTHONPATH": _python_path()}}}
+    return common | {"runtime_env": {"env_vars": _for_workers()}}
+
+
+def _for_workers() -> dict[str, str]:
+    """The environment of a cluster's workers, less what the job that we are in has brought: Ray refuses to be told twice."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
+    # A job's folder has a path of its own on each node, where workers begin in it. Else all nodes have the code at the same path.
+    python_path = _python_path(Path.cwd() if "working_dir" in job else None)
+    given = job.get("env_vars", {})
+    wanted = ENVIRONMENT | ({"PYTHONPATH": python_path} if python_path else {})
+    return {name: value for name, value in wanted.items() if name not in given}
 
 
 def _require_answer(address: str) -> None:
@@ -135,13 +147,18 @@ def source_roots() -> list[str]:
     return list(roots)
 
 
-def _python_path() -> str:
+def _python_path(folder: Path | None = None) -> str:
+    """Where this process imports from; with `folder`, what of it is inside, relative to it."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join(dict.fromkeys([*source_roots(), *(p for p in given if p)]))
+    paths = [Path(p).absolute() for p in dict.fromkeys([*source_roots(), *(p for p in given if p)])]
+    if folder is not None:
+        paths = [path.relative_to(folder) for path in paths if path.is_relative_to(folder)]
+    return os.pathsep.join(map(str, paths))
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Have `values` in the environment inside the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
