@@ -373,7 +373,7 @@ def _client_class() -> Any:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)  # each upload is told, in Ray's words
+        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # each upload is told, in Ray's words
     except ImportError as error:
         raise InfrastructureError(f"{error.name} is not installed; clusters need pip install 'zoocast[cluster]'") from None
 

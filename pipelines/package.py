@@ -24,6 +24,7 @@ __all__ = ["LARGEST_BYTES", "Package", "Selection", "pack", "select"]
 
 LARGEST_BYTES = 100 * 2**20
 NUM_LARGEST = 10
+NUM_NAMED = 5
 IGNORE_FILES = (".gitignore", ".rayignore")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files make the same zip, whenever they were written
 
@@ -181,7 +182,7 @@ def _is_ignored(path: str, specs: tuple[tuple[str, GitIgnoreSpec], ...]) -> bool
 
 
 def _some(paths: tuple[str, ...]) -> str:
-    return ", ".join(paths[:NUM_LARGEST]) + (f" and {len(paths) - NUM_LARGEST} more" if len(paths) > NUM_LARGEST else "")
+    return ", ".join(paths[:NUM_NAMED]) + (f" and {len(paths) - NUM_NAMED} more" if len(paths) > NUM_NAMED else "")
 
 
 def _largest(files: dict[str, int]) -> str:

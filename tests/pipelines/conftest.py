@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -54,6 +54,12 @@ class Shell:
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A shell in an empty folder."""
     return Shell(tmp_path_factory.mktemp("shell"))
+
+
+@pytest.fixture(scope="session")
+def shell_in() -> Callable[[Path, Mapping[str, str]], Shell]:
+    """Makes a shell in a folder, with more variables in its environment."""
+    return Shell
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""Jobs on a real cluster of two nodes with token authentication, started as the README says; and what is refused before one is needed."""
+"""Jobs on a real cluster of two nodes with a token, started as the README says; and what is refused before one is needed."""
+
+from __future__ import annotations
 
 import io
 import json
@@ -13,15 +15,22 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import HERE, REPOSITORY, Shell
 
 from pipelines import jobs
 from pipelines.command import invoke
 from pipelines.jobs import Job, Jobs, Log, Submission, locate
 from zoocast.errors import ConfigError, InfrastructureError
 
+if TYPE_CHECKING:
+    from tests.pipelines.conftest import Shell
+
+    ShellIn = Callable[[Path, dict[str, str]], Shell]
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
 PATIENCE = 90.0
 
 
@@ -58,13 +67,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     port, dashboard, *agents = free_ports(4)
     ip = ray.util.get_node_ip_address()
     common = ["--block", "--num-cpus=1", "--object-store-memory=100000000"]
-    head = [
-        *("--head", f"--node-ip-address={ip}", f"--port={port}", f"--temp-dir={short}"),
-        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
-    ]
+    head = ["--head", f"--node-ip-address={ip}", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     commands = [
-        ["ray", "start", *own, *common, f"--dashboard-agent-listen-port={agent}"]
-        for own, agent in zip([head, [f"--address={ip}:{port}"]], agents, strict=True)
+        ["ray", "start", *own, *common, f"--temp-dir={short}/{number}", f"--dashboard-agent-listen-port={agents[number]}"]
+        for number, own in enumerate([head, [f"--address={ip}:{port}"]])
     ]
     processes = []
 
@@ -90,13 +96,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def lab(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Shell:
+def lab(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory, shell_in: ShellIn) -> Shell:
     """A shell in a copy of this repository's code, with the toy pipelines beside it and a secret among them."""
     folder = tmp_path_factory.mktemp("lab")
     for source in (*(REPOSITORY / name for name in ("platform", "pipelines", "searchspaces")), HERE / "toys"):
         shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".env").write_text("PASSWORD=canary")
-    return Shell(folder, cluster)
+    return shell_in(folder, cluster)
 
 
 # ---------------------------------------------------------------------------------------------------------------- on a cluster
@@ -158,12 +164,8 @@ def test_a_job_is_left_rejoined_cancelled_and_goes_on(lab: Shell, tmp_path: Path
     for result in both:
         assert all("/_ray_pkg_" in file for file in result["code"])
         assert "PASSWORD" not in result["environment"]
-        assert {
-            name: result["environment"][name] for name in ("RAY_CHDIR_TO_TRIAL_DIR", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS")
-        } == {
-            "RAY_CHDIR_TO_TRIAL_DIR": "0",
-            "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        }
+        assert result["environment"]["RAY_CHDIR_TO_TRIAL_DIR"] == "0"
+        assert result["environment"]["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] == "1"
 
     # From anywhere, later: the log with the table, and the list.
     told = lab.run("logs", data["job"])
@@ -186,10 +188,10 @@ def test_a_failing_step_ends_submit_as_it_ends_run(lab: Shell, tmp_path: Path) -
     assert " submit toys.counting -S powers.cube.fault=data --until cube --root " in done.stdout.splitlines()[-1]
 
 
-def test_without_the_token_nothing_is_told(cluster: dict[str, str], tmp_path: Path) -> None:
+def test_without_the_token_nothing_is_told(cluster: dict[str, str], tmp_path: Path, shell_in: ShellIn) -> None:
     (tmp_path / "wrong").write_text("x" * 64)
     for variables in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "wrong")}):
-        done = Shell(tmp_path, {"RAY_ADDRESS": cluster["RAY_ADDRESS"]} | variables).run("jobs")
+        done = shell_in(tmp_path, {"RAY_ADDRESS": cluster["RAY_ADDRESS"]} | variables).run("jobs")
         assert (done.returncode, done.stdout) == (4, "")
         assert f"error: {cluster['RAY_ADDRESS']} wants the cluster's token; set RAY_AUTH_MODE=token" in done.stderr
 
@@ -319,4 +321,4 @@ def test_a_wrong_setting_is_told_before_anything_is_sent(
     monkeypatch.syspath_prepend(str(HERE))
     address = ("--address", "http://127.0.0.1:1")
     assert invoke(["submit", "toys.counting", "-S", "cuont=3", "--root", "/x", *address]) == 2
-    assert capsys.readouterr().err == "error: cuont: unknown setting; did you mean count?\n"
+    assert capsys.readouterr().err == "error: cuont: unknown setting; did you mean count? CountingConfig has count, powers\n"
