@@ -322,3 +322,15 @@ def test_a_wrong_setting_is_told_before_anything_is_sent(
     address = ("--address", "http://127.0.0.1:1")
     assert invoke(["submit", "toys.counting", "-S", "cuont=3", "--root", "/x", *address]) == 2
     assert capsys.readouterr().err == "error: cuont: unknown setting; did you mean count? CountingConfig has count, powers\n"
+
+
+def test_data_that_only_the_cluster_sees_are_left_to_the_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    (port,) = free_ports(1)
+    assert invoke(["submit", "toys.elsewhere", "--root", "/x", "--address", f"http://127.0.0.1:{port}"]) == 4
+    data, note, error = capsys.readouterr().err.splitlines()
+    assert data == "/mnt/shared/frames.npy cannot be read: No such file or directory"
+    assert note == "this is left to the job, which may see what this machine does not"
+    assert error.startswith("error: no Ray job API answers at")
