@@ -349,7 +349,7 @@ def logs(
 
 @app.command(cls=Command, epilog=examples("pipelines cancel zoo-to-target-1f3a55c0-1 --address http://HEAD:8265"))
 def cancel(job_id: JobId, address: JobAddress = None) -> None:
-    """Stop a job as Ctrl-C stops a run, at the next checkpoint, and wait until it has ended."""
+    """Stop a job as Ctrl-C stops a run, at its next checkpoint (in five minutes at most), and wait until it has ended."""
     from pipelines.jobs import Jobs
 
     jobs = Jobs.connect(address)

@@ -37,6 +37,7 @@ CONNECT_SECONDS, ANSWER_SECONDS, WORK_SECONDS = 5.0, 5.0, 60.0
 POLL_SECONDS = 1.0
 SILENT_SECONDS = 60.0  # a head that is busy, or restarted with its memory, comes back
 STOP_SECONDS = 300  # from SIGTERM, after which steps end at their next checkpoint, to SIGKILL; Ray's default is 3
+TOKEN = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token (or RAY_AUTH_TOKEN to itself)"
 STATES = {"PENDING": "waiting", "RUNNING": "running", "SUCCEEDED": "done", "FAILED": "failed", "STOPPED": "stopped"}
 
 
@@ -122,7 +123,11 @@ class Job:
         if self.state == "stopped":
             return Interrupted.exit_code
         if self.exit_code is None or self.exit_code < 0:
-            how = f"was killed by signal {-self.exit_code}" if self.exit_code else f"did not start ({self.message.strip()})"
+            how = (
+                f"was killed by signal {-self.exit_code}"
+                if self.exit_code
+                else f"was lost ({self.message.partition(chr(10))[0]})"
+            )
             again = f"; go on with: {self.command}" if self.command else ""
             raise InfrastructureError(f"the process of job {self.id} {how}{again}")
         return self.exit_code
@@ -191,9 +196,13 @@ class Jobs:
         """
         address = locate(given)
         client = _client_class()
+        from ray.exceptions import AuthenticationError
+
         try:
             with environment({ADDRESSES[0]: address}):  # which Ray would prefer to the argument
                 return cls(address, client(address))
+        except AuthenticationError as error:  # there is no token to show; what the head says to one is told by the client
+            raise InfrastructureError(f"{str(error).partition('. ')[0]}; {TOKEN}") from None
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise InfrastructureError(
                 f"what answers at {address} is no Ray job API ({str(error).partition(chr(10))[0]}); it is the dashboard of the"
@@ -285,14 +294,14 @@ class Jobs:
             try:
                 job = self.get(job.id)  # before the log, which is then whole when the job has ended
                 log.take(self._client.get_job_logs(job.id), whole=job.ended)
+                if job.ended:
+                    return job
                 heard = time.monotonic()
             except InfrastructureError as error:
                 if time.monotonic() - heard > SILENT_SECONDS:
                     raise InfrastructureError(f"{error}; rejoin the job with: {self.hint('logs', '-f', job.id)}") from None
-            if job.ended:
-                return job
-            # The log comes whole each time; however long it grows, asking for it takes a tenth of the time at most.
-            time.sleep(max(POLL_SECONDS, 10 * (time.monotonic() - began)))
+            # The log comes whole each time; however long it grows, asking for it takes a fifth of the time at most.
+            time.sleep(max(POLL_SECONDS, 4 * (time.monotonic() - began)))
 
     def cancel(self, job: Job) -> Job:
         """Stop the job and wait until it has ended; its steps write checkpoints first."""
@@ -372,10 +381,12 @@ def _client_class() -> Any:
         import requests
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
-
-        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # each upload is told, in Ray's words
     except ImportError as error:
         raise InfrastructureError(f"{error.name} is not installed; clusters need pip install 'zoocast[cluster]'") from None
+
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(
+        logging.WARNING
+    )  # else every upload is told, in Ray's words
 
     class Client(JobSubmissionClient):
         def _do_request(self, method: str, endpoint: str, *, data: bytes | None = None, json_data: Any = None) -> Any:
@@ -383,10 +394,7 @@ def _client_class() -> Any:
             try:
                 return super()._do_request(method, endpoint, data=data, json_data=json_data, timeout=patience)
             except AuthenticationError:
-                raise InfrastructureError(
-                    f"{self._address} wants the cluster's token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file"
-                    " that holds it (or RAY_AUTH_TOKEN to the token itself)"
-                ) from None
+                raise InfrastructureError(f"{self._address} wants the cluster's token; {TOKEN}") from None
             except requests.RequestException as error:
                 raise InfrastructureError(
                     f"no Ray job API answers at {self._address} ({type(error).__name__}); correct --address (http://HEAD:8265),"

@@ -189,11 +189,18 @@ def test_a_failing_step_ends_submit_as_it_ends_run(lab: Shell, tmp_path: Path) -
 
 
 def test_without_the_token_nothing_is_told(cluster: dict[str, str], tmp_path: Path, shell_in: ShellIn) -> None:
+    head = cluster["RAY_ADDRESS"]
     (tmp_path / "wrong").write_text("x" * 64)
-    for variables in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "wrong")}):
-        done = shell_in(tmp_path, {"RAY_ADDRESS": cluster["RAY_ADDRESS"]} | variables).run("jobs")
+    with_token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "wrong")}
+    for variables, problem in (
+        ({}, f"{head} wants the cluster's token"),
+        (with_token, f"{head} wants the cluster's token"),
+        (with_token | {"RAY_AUTH_TOKEN_PATH": "/nowhere"}, "RAY_AUTH_TOKEN_PATH is set but file cannot be opened"),
+    ):
+        done = shell_in(tmp_path, {"RAY_ADDRESS": head, **variables}).run("jobs")
         assert (done.returncode, done.stdout) == (4, "")
-        assert f"error: {cluster['RAY_ADDRESS']} wants the cluster's token; set RAY_AUTH_MODE=token" in done.stderr
+        assert done.stderr.startswith(f"error: {problem}")
+        assert "; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token" in done.stderr
 
 
 def test_a_job_that_is_not_there_is_told_with_the_nearest(lab: Shell) -> None:
@@ -277,9 +284,9 @@ def test_a_job_ends_with_the_exit_code_of_its_run(state: str, code: int | None, 
     assert Job(id="a-1", state=state, entrypoint="", exit_code=code).ending() == ending
 
 
-@pytest.mark.parametrize(("code", "message"), [(None, "did not start [(]no room[)]"), (-9, "was killed by signal 9")])
+@pytest.mark.parametrize(("code", "message"), [(None, "was lost [(]no room[)]"), (-9, "was killed by signal 9")])
 def test_a_job_whose_process_did_not_end_by_itself_is_infrastructure(code: int | None, message: str) -> None:
-    job = Job(id="a-1", state="failed", entrypoint="", exit_code=code, message="no room\n", command="pipelines submit a")
+    job = Job(id="a-1", state="failed", entrypoint="", exit_code=code, message="no room\ntraceback", command="pipelines submit a")
     with pytest.raises(InfrastructureError, match=f"the process of job a-1 {message}; go on with: pipelines submit a"):
         job.ending()
 
