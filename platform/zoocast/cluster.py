@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -76,11 +77,9 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
     with environment(ENVIRONMENT | {"PYTHONPATH": _python_path()}):
         import ray
 
-        at_sigterm = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**_arguments(address, num_cpus))
-            if callable(at_sigterm) and signal.getsignal(signal.SIGTERM) is not at_sigterm:  # Ray has put its own in its place
-                signal.signal(signal.SIGTERM, at_sigterm)
+            with _sigterm_kept(), _no_dashboard() if address == LOCAL else contextlib.nullcontext():
+                ray.init(**_arguments(address, num_cpus))
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _no_ray(address, error) from None
         try:
@@ -109,6 +108,34 @@ def _for_workers() -> dict[str, str]:
     given = job.get("env_vars", {})
     wanted = ENVIRONMENT | ({"PYTHONPATH": python_path} if python_path else {})
     return {name: value for name, value in wanted.items() if name not in given}
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put our handler of SIGTERM back, if there is one: Ray replaces it, in the main thread, by one that ends the process."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(ours) and signal.getsignal(signal.SIGTERM) is not ours:
+            signal.signal(signal.SIGTERM, ours)
+
+
+@contextlib.contextmanager
+def _no_dashboard() -> Iterator[None]:
+    """Let Ray start as if the extra `cluster` were not installed: its agents, which serve no one here, take twice as long.
+
+    Ray asks by an import whether they can run, and knows no setting. None in `sys.modules` makes an import fail.
+    """
+    name = "ray.dashboard.optional_deps"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
 
 
 def _require_answer(address: str) -> None:
@@ -150,7 +177,7 @@ def source_roots() -> list[str]:
 def _python_path(folder: Path | None = None) -> str:
     """Where this process imports from; with `folder`, what of it is inside, relative to it."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    paths = [Path(p).absolute() for p in dict.fromkeys([*source_roots(), *(p for p in given if p)])]
+    paths = list(dict.fromkeys(Path(p).absolute() for p in [*source_roots(), *(p for p in given if p)]))
     if folder is not None:
         paths = [path.relative_to(folder) for path in paths if path.is_relative_to(folder)]
     return os.pathsep.join(map(str, paths))
