@@ -105,11 +105,17 @@ def lab(cluster: dict[str, str], tmp_path_factory: pytest.TempPathFactory, shell
     return shell_in(folder, cluster)
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both nodes see. One for all jobs: to make MLflow's tables takes seconds."""
+    return tmp_path_factory.mktemp("shared")
+
+
 # ---------------------------------------------------------------------------------------------------------------- on a cluster
 
 
-def test_a_job_is_left_rejoined_cancelled_and_goes_on(lab: Shell, tmp_path: Path) -> None:
-    root, gate = tmp_path / "runs", tmp_path / "gate"
+def test_a_job_is_left_rejoined_cancelled_and_goes_on(lab: Shell, root: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     command = ("submit", "toys.meeting", "-S", f"folder={tmp_path}", "--root", str(root))
 
     sent = lab.run(*command, "--detach")
@@ -179,9 +185,9 @@ def test_a_job_is_left_rejoined_cancelled_and_goes_on(lab: Shell, tmp_path: Path
     ]
 
 
-def test_a_failing_step_ends_submit_as_it_ends_run(lab: Shell, tmp_path: Path) -> None:
+def test_a_failing_step_ends_submit_as_it_ends_run(lab: Shell, root: Path) -> None:
     settings = ("-S", "powers.cube.fault=data", "--until", "cube")
-    done = lab.run("submit", "toys.counting", *settings, "--root", str(tmp_path))
+    done = lab.run("submit", "toys.counting", *settings, "--root", str(root))
     assert done.returncode == 2
     assert "error: cube: numbers.txt has no numbers; count something first\n" in done.stderr
     assert done.stdout.startswith("1/2 steps of toys.counting-")
