@@ -34,6 +34,7 @@ from pipelines.options import (
     JobId,
     Name,
     Only,
+    OnlyRun,
     Overrides,
     Preset,
     Root,
@@ -407,6 +408,24 @@ def ui(
         if open_:
             typer.launch(page.link)
         page.wait()
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "pipelines sync",
+        "pipelines sync zoo-to-target --tracking-uri http://mlflow.lab:5000          results move to another server",
+    ),
+)
+def sync(run: OnlyRun = None, root: Root = RUNS, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> int:
+    """Tell MLflow what it does not know yet, each thing once. Exit code 4 while something waits."""
+    from pipelines.records import find
+    from pipelines.sync import deliver, print_synced
+    from pipelines.views import print_json
+
+    synced = deliver(root, tracking_uri, find(root, run).run if run is not None else None)
+    print_json(dataclasses.asdict(synced)) if as_json else print_synced(synced)
+    return 4 if synced.waits else 0
 
 
 @app.command(
