@@ -19,6 +19,8 @@ __all__ = [
     "Command",
     "Force",
     "From",
+    "JobAddress",
+    "JobId",
     "Name",
     "Only",
     "Overrides",
@@ -149,6 +151,15 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="ADDRESS", help="a Ray cluster (auto, HOST:PORT); a local one is started when left out"),
 ]
+JobAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        help="the dashboard of the cluster's head (http://HEAD:8265); else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS",
+    ),
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="a job from `pipelines jobs`")]
 TrackingUri = Annotated[
     str | None,
     typer.Option("--tracking-uri", metavar="URI", help="an MLflow server; else MLFLOW_TRACKING_URI, else SQLite under the root"),

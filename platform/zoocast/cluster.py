@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import json
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from typing import Any
 
 from zoocast.errors import InfrastructureError
 
-__all__ = ["ClusterSummary", "connect", "resources", "source_roots"]
+__all__ = ["ClusterSummary", "connect", "environment", "resources", "source_roots"]
 
 LOCAL = "local"
 ANSWER_SECONDS = 5.0
@@ -78,18 +80,18 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         InfrastructureError: there is no Ray at the address, it wants another token, or it cannot be started.
     """
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
-    environment = ENVIRONMENT | {"PYTHONPATH": _python_path()}
+    settings = ENVIRONMENT | {"PYTHONPATH": _python_path()}
     if address == LOCAL:
         _make_token()
     else:
-        environment["RAY_gcs_server_port_wait_time_s"] = CONNECT_ATTEMPTS
+        settings["RAY_gcs_server_port_wait_time_s"] = CONNECT_ATTEMPTS
         if address != "auto":
             _require_answer(address)
-    with _environment(environment):
+    with environment(settings):
         import ray
 
         try:
-            with _no_dashboard() if address == LOCAL else contextlib.nullcontext():
+            with _sigterm_kept(), _no_dashboard() if address == LOCAL else contextlib.nullcontext():
                 ray.init(**_arguments(address, num_cpus))
         except ray.exceptions.AuthenticationError:
             raise _other_token(address) from None
@@ -110,10 +112,28 @@ def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
             "object_store_memory": OBJECT_STORE_BYTES,
             "_temp_dir": _short_temporary_directory(),
         }
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        return common  # the job has brought its own runtime environment, and Ray refuses a second one
-    # Machines of a cluster have the code installed, or see it at the same path.
-    return common | {"runtime_env": {"env_vars": ENVIRONMENT | {"PYTHONPATH": _python_path()}}}
+    return common | {"runtime_env": {"env_vars": _for_workers()}}
+
+
+def _for_workers() -> dict[str, str]:
+    """The environment of a cluster's workers, less what the job that we are in has brought: Ray refuses to be told twice."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
+    # A job's folder has a path of its own on each node, where workers begin in it. Else all nodes have the code at the same path.
+    python_path = _python_path(Path.cwd() if "working_dir" in job else None)
+    given = job.get("env_vars", {})
+    wanted = ENVIRONMENT | ({"PYTHONPATH": python_path} if python_path else {})
+    return {name: value for name, value in wanted.items() if name not in given}
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put our handler of SIGTERM back, if there is one: Ray replaces it, in the main thread, by one that ends the process."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(ours) and signal.getsignal(signal.SIGTERM) is not ours:
+            signal.signal(signal.SIGTERM, ours)
 
 
 @contextlib.contextmanager
@@ -199,13 +219,18 @@ def source_roots() -> list[str]:
     return list(roots)
 
 
-def _python_path() -> str:
+def _python_path(folder: Path | None = None) -> str:
+    """Where this process imports from; with `folder`, what of it is inside, relative to it."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join(dict.fromkeys([*source_roots(), *(p for p in given if p)]))
+    paths = list(dict.fromkeys(Path(p).absolute() for p in [*source_roots(), *(p for p in given if p)]))
+    if folder is not None:
+        paths = [path.relative_to(folder) for path in paths if path.is_relative_to(folder)]
+    return os.pathsep.join(map(str, paths))
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Have `values` in the environment inside the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

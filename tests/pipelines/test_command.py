@@ -363,8 +363,8 @@ def test_the_command_that_resumes_can_be_typed_again(monkeypatch, tmp_path):
     configured = configure(load(TOY), "smoke", ["powers.square.fault=a b"])
     request = Request(configured, tmp_path, "ray:1", "http://x", ("report",), ("sq*",), None, "report")
     assert request.command().endswith(
-        f"run {TOY} --preset smoke -S 'powers.square.fault=a b' --root {tmp_path} --tracking-uri http://x"
-        " --address ray:1 --only 'sq*' --until report"
+        f"run {TOY} --preset smoke -S 'powers.square.fault=a b' --only 'sq*' --until report --root {tmp_path}"
+        " --tracking-uri http://x --address ray:1"
     )
     # Another selection is another run; the same one is the same.
     whole = Request(configured, tmp_path)

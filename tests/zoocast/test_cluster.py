@@ -1,8 +1,10 @@
 """A Ray of our own, quiet and quick, and clear words when there is none."""
 
 import concurrent.futures
+import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from zoocast.cluster import LONGEST_TEMPORARY_DIRECTORY, connect, resources, source_roots
+from zoocast import cluster
+from zoocast.cluster import ENVIRONMENT, LONGEST_TEMPORARY_DIRECTORY, connect, resources, source_roots
 from zoocast.errors import InfrastructureError
 
 
@@ -49,7 +52,9 @@ def test_a_local_ray_gives_workers_our_code_and_one_thread(capfd: pytest.Capture
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     before = os.environ.get("PYTHONPATH")
+    at_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with connect("local", num_cpus=1) as summary:
+        assert signal.signal(signal.SIGTERM, at_sigterm) is signal.default_int_handler  # Ray has left us ours
         assert str(summary) == "Ray at local: 1 node, 1 CPUs"
         assert resources() == summary
         found = ray.get(ray.remote(environment).remote())
@@ -110,6 +115,26 @@ def test_a_local_ray_asks_for_the_token_and_writes_it_nowhere(tmp_path: Path) ->
     assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
+def test_workers_of_a_job_begin_in_its_folder_with_our_settings_less_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("platform/zoocast", "pipelines"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster, "source_roots", lambda: [f"{tmp_path}/platform", str(tmp_path), "/site-packages"])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv(
+        "RAY_JOB_CONFIG_JSON_ENV_VAR",
+        json.dumps({"runtime_env": {"working_dir": "gcs://code.zip", "env_vars": {"OMP_NUM_THREADS": "4"}}}),
+    )
+    told = cluster._for_workers()
+    assert told["PYTHONPATH"] == "platform:."  # another node has the folder elsewhere
+    assert {*told, "OMP_NUM_THREADS"} == {*ENVIRONMENT, "PYTHONPATH"}
+    assert "OMP_NUM_THREADS" not in told
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR")
+    assert cluster._for_workers() == ENVIRONMENT | {"PYTHONPATH": f"{tmp_path}/platform:{tmp_path}:/site-packages"}
+
+
 def test_source_roots_hold_the_packages() -> None:
     roots = [Path(root) for root in source_roots()]
     assert any((root / "zoocast" / "cluster.py").is_file() for root in roots)
@@ -118,8 +143,6 @@ def test_source_roots_hold_the_packages() -> None:
 
 
 def test_a_long_temporary_directory_does_not_break_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoocast import cluster
-
     monkeypatch.setenv("RAY_TMPDIR", "/t" * LONGEST_TEMPORARY_DIRECTORY)
     short = cluster._short_temporary_directory()
     assert short is not None
