@@ -54,13 +54,14 @@ class Line:
 
 @dataclasses.dataclass
 class Position:
-    """How far a journal has come in a store: `offset` bytes are delivered to the MLflow run `run_id`.
+    """How far a journal has come in a store: `offset` bytes are delivered to the MLflow run `run_id`, a child of `parent`.
 
     `said` is the status that the journal told last, `told` the one that MLflow knows.
     """
 
     journal: str = ""
     run_id: str = ""
+    parent: str = ""
     experiment_id: str = ""
     offset: int = 0
     time: int | None = None
@@ -98,7 +99,8 @@ class Ledger:
 
     def save(self) -> None:
         """Write it down; replaces the former one."""
-        data = {**dataclasses.asdict(self), "root": ""}
+        known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        data = {**known, "root": "", "lines": [vars(line) for line in self.lines]}
         self._write(_folder(self.root) / f"{_file(self.run)}.json", data)
 
     def line(self, key: str) -> Line | None:
