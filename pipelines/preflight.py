@@ -21,8 +21,10 @@ from typing import Any, Literal
 from pipelines import probe
 from zoocast.cluster import ClusterSummary
 from zoocast.dag import Step
+from zoocast.dag.context import read_note, write_note
 from zoocast.dag.placement import nodes_of, require_room
 from zoocast.errors import InfrastructureError
+from zoocast.remote import address, mirror_of
 from zoocast.storage import human_bytes
 from zoocast.tracking.store import locate, sqlite_file
 
@@ -126,7 +128,7 @@ def on_cluster(cluster: ClusterSummary, root: Path, tracking_uri: str | None, st
     if steps:
         yield _room(nodes, steps)
     with _exchange(root.absolute()) as exchange:
-        asked, seen = time.time(), probe.look(HERE, str(exchange.folder), exchange.word, _server(uri))
+        asked, seen = time.time(), probe.look(HERE, address(exchange.folder), exchange.word, _server(uri))
         here = Answer(HERE, HERE, asked, time.time(), **seen)
         answers = [here]
         if not cluster.is_ours:
@@ -155,7 +157,10 @@ def _ask(nodes: Sequence[dict[str, Any]], exchange: _Exchange, server: tuple[str
     questions = {}
     for node in nodes:
         only_there = look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        questions[only_there.remote(node["NodeID"], str(exchange.folder), exchange.word, server)] = (node["NodeID"], _name(node))
+        questions[only_there.remote(node["NodeID"], address(exchange.folder), exchange.word, server)] = (
+            node["NodeID"],
+            _name(node),
+        )
     answers, silent = [], []
     waiting = list(questions)
     until = time.monotonic() + ANSWER_SECONDS
@@ -245,19 +250,18 @@ class _Exchange:
     def compare(self, answers: Sequence[Answer]) -> Finding:
         """Whether every node wrote where this machine reads."""
         if self.problem:
-            return Finding("storage", "fail", f"cannot write under {self.root} ({self.problem})", "choose another --root")
+            return Finding(
+                "storage", "fail", f"cannot write under {address(self.root)} ({self.problem})", "choose another --root"
+            )
         wrong = [f"{a.node} {a.storage}" for a in answers if a.storage]
         wrong += [f"{a.node} writes what does not arrive here" for a in answers if not a.storage and not self._heard(a)]
         if wrong:
             remedy = "give a folder that all nodes share (--root /mnt/...), or an object store (--root s3://BUCKET/FOLDER)"
-            return Finding("storage", "fail", f"{self.root} is not the same everywhere: {_some(wrong)}", remedy)
-        return Finding("storage", "ok", f"{self.root} is written and read{' by every node' if len(answers) > 1 else ''}")
+            return Finding("storage", "fail", f"{address(self.root)} is not the same everywhere: {_some(wrong)}", remedy)
+        return Finding("storage", "ok", f"{address(self.root)} is written and read{' by every node' if len(answers) > 1 else ''}")
 
     def _heard(self, answer: Answer) -> bool:
-        try:
-            return (self.folder / answer.node_id).read_text(encoding="utf-8") == self.word
-        except OSError:
-            return False
+        return read_note(self.folder / answer.node_id) == self.word
 
 
 @contextlib.contextmanager
@@ -267,13 +271,17 @@ def _exchange(root: Path) -> Iterator[_Exchange]:
     existed = root.exists()
     try:
         folder.mkdir(parents=True)
-        (folder / "driver").write_text(word, encoding="utf-8")
+        write_note(folder / "driver", word)
     except OSError as error:
         problem = error.strerror or str(error)
+    except InfrastructureError as error:  # an object store
+        problem = str(error)
     try:
         yield _Exchange(root, folder, word, problem)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if (mirror := mirror_of(root)) is not None and not problem:
+            mirror.remove(f"{folder.name}/")
         if not existed:
             with contextlib.suppress(OSError):
                 root.rmdir()

@@ -27,7 +27,7 @@ def look(name: str, exchange: str, word: str, server: tuple[str, int] | None) ->
 
     Args:
         name: what this node is called in the exchange.
-        exchange: the folder under the root in which the driver has left `word`.
+        exchange: the folder under the root, or its URL, in which the driver has left `word`.
         server: host and port of the tracking server, if there is one.
     """
     code, place = _code()
@@ -35,7 +35,7 @@ def look(name: str, exchange: str, word: str, server: tuple[str, int] | None) ->
         "versions": {"Python": ".".join(platform.python_version_tuple()[:2]), **{p: _version(p) for p in PACKAGES}},
         "code": code,
         "place": place,
-        "storage": _answer(Path(exchange), word, name),
+        "storage": _answer_in_store(exchange, word, name) if "://" in exchange else _answer(Path(exchange), word, name),
         "tracking": unreachable(*server) if server else "",
         "authentication": os.environ.get("RAY_AUTH_MODE", "disabled").lower(),
         "open_token": open_token_file(),
@@ -75,6 +75,24 @@ def _answer(folder: Path, word: str, name: str) -> str:
         return "does not see what this machine writes there"
     except OSError as error:
         return f"cannot use it ({error.strerror})"
+    return ""
+
+
+def _answer_in_store(url: str, word: str, name: str) -> str:
+    """The same in an object store."""
+    from pyarrow import fs
+
+    try:
+        system, folder = fs.FileSystem.from_uri(url)
+        with system.open_input_stream(f"{folder}/driver") as stream:
+            if stream.read() != word.encode():
+                return "reads something else there"
+        with system.open_output_stream(f"{folder}/{name}") as stream:
+            stream.write(word.encode())
+    except FileNotFoundError:
+        return "does not see what this machine writes there"
+    except (OSError, ValueError) as error:
+        return f"cannot use it ({' '.join(str(error).split())[:200]})"
     return ""
 
 

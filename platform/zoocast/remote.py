@@ -61,16 +61,20 @@ def open_root(text: str | Path) -> Path:
 def address(path: Path) -> str:
     """`path`, for example a root, as people and other machines know it: below the URL of its mirror, or itself."""
     mirror = mirror_of(path)
-    return f"{mirror.url}/{mirror.name(path)}".removesuffix("/.") if mirror else str(path)
+    if mirror is None:
+        return str(path)
+    parts, name = urllib.parse.urlsplit(mirror.url), mirror.name(path)
+    return mirror.url if name == "." else parts._replace(path=f"{parts.path}/{name}").geturl()
 
 
 def local(address: str) -> Path:
     """The file of a finished step that `address` gave, on this machine, with all else in its folder. Raises as `fetch` does."""
-    url, _, inside = address.rpartition("/steps/")
-    if not is_url(url):
+    if not is_url(address):
         return Path(address)
+    parts = urllib.parse.urlsplit(address)
+    root, _, inside = parts.path.rpartition("/steps/")
     step, _, file = inside.partition("/")
-    return open_mirror(url).fetch(step) / file
+    return open_mirror(parts._replace(path=root).geturl()).fetch(step) / file
 
 
 def open_mirror(url: str) -> Mirror:

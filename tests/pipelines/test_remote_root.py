@@ -1,10 +1,15 @@
 """The `pipelines` command with a root in an object store: from the machine that ran, and from another one."""
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from pipelines import preflight, probe
+from pipelines.preflight import Answer
+from zoocast.remote import address, mirror_of, open_root
 
 TOY = "toys.counting"
 
@@ -49,3 +54,19 @@ def test_a_run_is_found_and_read_on_every_machine(on, store, tmp_path):
     assert "cube is larger" in report.stdout
     assert Path(report.stdout.splitlines()[-1]).read_text() == "<title>counting</title>"
     assert report.stdout.splitlines()[-1].startswith(str(tmp_path / "three"))
+
+
+def test_the_preflight_asks_every_node_for_the_store(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path))
+    root = open_root(f"{store}/preflight?region=us-east-1")
+    mirror = mirror_of(root)
+    with preflight._exchange(root) as exchange:
+        seen = probe.look("1", address(exchange.folder), exchange.word, None)
+        silent = Answer("2", "node-b", 0.0, 0.0, clock=0.0, **{k: v for k, v in seen.items() if k != "clock"})
+        heard = dataclasses.replace(silent, node_id="1", node="node-a")
+        assert str(exchange.compare([heard])) == f"{address(root)} is written and read"
+        assert "node-b writes what does not arrive here" in str(exchange.compare([heard, silent]))
+        mirror.write(f"{exchange.folder.name}/driver", "another word")
+        assert probe.look("1", address(exchange.folder), exchange.word, None)["storage"] == "reads something else there"
+    assert probe.look("1", address(exchange.folder), "", None)["storage"] == "does not see what this machine writes there"
+    assert not mirror.objects(exchange.folder.name)
