@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
+from pipelines import cache
 from pipelines.catalogue import DEFAULT_PRESET, configure, load, summaries
 from pipelines.options import (
+    RUNS,
     Address,
     AsJson,
     Command,
@@ -35,6 +37,7 @@ from pipelines.options import (
     RunName,
     TrackingUri,
     Until,
+    examples,
 )
 from zoocast.errors import ZoocastError
 
@@ -42,8 +45,6 @@ if TYPE_CHECKING:
     from pipelines.driver import Request
 
 __all__ = ["invoke", "main"]
-
-RUNS = Path("runs")
 
 app = typer.Typer(
     name="pipelines",
@@ -61,11 +62,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def examples(*lines: str) -> str:
-    """The end of a help text; typer takes a blank line for the end of a line."""
-    return "\n\n".join(("[bold]Examples[/bold]", *lines))
+app.add_typer(cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)

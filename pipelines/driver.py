@@ -19,7 +19,7 @@ from pipelines.catalogue import DEFAULT_PRESET, Configured
 from pipelines.console import Display, display_for
 from pipelines.records import Record, run_name
 from pipelines.tracked import TrackedRun, is_delivered, tracked
-from zoocast.dag import Event, Plan, Progress, RunResult, StopSignal, plan, select
+from zoocast.dag import Event, Plan, Progress, RunResult, StopSignal, ordered, plan, select
 from zoocast.dag import run as run_steps
 from zoocast.dag.placement import require_room
 from zoocast.errors import ConfigError, Interrupted
@@ -126,9 +126,11 @@ def execute(request: Request) -> Record:
         resume=request.command(),
         ui=request.ui_command(),
         started=time.time(),
+        needs=[step.folder for step in ordered(planned.step for planned in the_plan.steps)],
     )
     log = _Log(board, record, the_plan.root)
     log.write()
+    the_plan = request.plan()  # once more, now that `cache gc` can read what this run stands on
     try:
         result = _run(request, the_plan, log)
         board.settle(result)

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Any
 
 from pipelines.board import Board
 from pipelines.catalogue import did_you_mean
+from zoocast.dag.lock import read_holder
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 from zoocast.identity import digest
 from zoocast.storage import write_atomically
 
-__all__ = ["Record", "find", "read_all", "run_name"]
+__all__ = ["Record", "find", "forget", "read_all", "run_name"]
 
 SCHEMA = 1
 
@@ -33,7 +35,7 @@ def run_name(pipeline: str, last_key: str, chosen: Sequence[str]) -> str:
 
 @dataclasses.dataclass
 class Record:
-    """One run: what was asked for, who is at it, and what became of each step."""
+    """One run: what was asked for, who is at it, and what became of each step. `needs` are the folders that it stands on."""
 
     run: str
     pipeline: str
@@ -52,6 +54,7 @@ class Record:
     pid_started: float = dataclasses.field(default_factory=lambda: _born(os.getpid()) or 0.0)
     steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     report: str | None = None
+    needs: list[str] = dataclasses.field(default_factory=list)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -143,6 +146,24 @@ def find(root: Path, name: str | None) -> Record:
             return record
     runs = [record.run for record in records]
     raise ConfigError("", f"there is no run {name!r} under {root}; {did_you_mean(str(name), runs)}known: {', '.join(runs)}")
+
+
+def forget(root: Path, record: Record) -> None:
+    """Remove ROOT/runs/RUN, with all that the run itself left there; its steps are kept.
+
+    Raises:
+        ConfigError: the run is going on.
+        InfrastructureError: it cannot be removed.
+    """
+    locks = (read_holder(path) for path in root.glob("locks/*.lock"))  # of runs on other machines nothing else is known
+    if record.state() == "running" or any(holder.run == record.run and not holder.is_gone() for holder in locks if holder):
+        raise ConfigError("RUN", f"{record.run} is going on; stop it first, or let it end")
+    path = path_of(root, record.run)
+    try:
+        path.unlink(missing_ok=True)
+        shutil.rmtree(path.parent)
+    except OSError as error:
+        raise InfrastructureError(f"{path.parent} cannot be removed ({error.strerror or error}); remove it yourself") from None
 
 
 def _born(pid: int) -> float | None:

@@ -6,15 +6,30 @@ would take for finished work.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
+import re
 import shutil
 import uuid
+from collections.abc import Container
 from pathlib import Path
 
 from zoocast.errors import InfrastructureError
 
-__all__ = ["human_bytes", "publish", "require_free_space", "sha256_file", "sync_tree", "write_atomically"]
+__all__ = [
+    "FileInfo",
+    "human_bytes",
+    "is_temporary",
+    "list_files",
+    "publish",
+    "require_free_space",
+    "sha256_file",
+    "sync_tree",
+    "write_atomically",
+]
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
 
 def write_atomically(path: Path, data: bytes | str, *, durable: bool = True) -> None:
@@ -36,6 +51,11 @@ def write_atomically(path: Path, data: bytes | str, *, durable: bool = True) -> 
         raise
     if durable:
         _sync(path.parent)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `path` is named as what an atomic write leaves when it is killed: ``.NAME.`` and 32 hexadecimal digits."""
+    return TEMPORARY.fullmatch(path.name) is not None
 
 
 def _sync(path: Path) -> None:
@@ -67,6 +87,30 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits, in constant memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class FileInfo:
+    """A file's size and the SHA-256 of its content."""
+
+    bytes: int
+    sha256: str
+
+
+def list_files(directory: Path, skip: Container[str] = ()) -> dict[str, FileInfo]:
+    """Every file under `directory` by its path relative to it (with ``/``), in order; temporary files are none.
+
+    Args:
+        skip: relative paths that are left out.
+    """
+    found = {}
+    for folder, folders, names in os.walk(directory):
+        folders[:] = [name for name in folders if not is_temporary(Path(name))]
+        for path in (Path(folder, name) for name in names if not is_temporary(Path(name))):
+            relative = path.relative_to(directory).as_posix()
+            if relative not in skip:
+                found[relative] = FileInfo(path.stat().st_size, sha256_file(path))
+    return dict(sorted(found.items()))
 
 
 def require_free_space(path: Path, needed_bytes: int, what: str) -> None:

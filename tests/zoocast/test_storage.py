@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zoocast.errors import InfrastructureError
-from zoocast.storage import human_bytes, publish, require_free_space, sha256_file, write_atomically
+from zoocast.storage import FileInfo, human_bytes, list_files, publish, require_free_space, sha256_file, write_atomically
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -76,3 +76,17 @@ def test_require_free_space_says_what_needs_how_much_where(tmp_path: Path) -> No
 )
 def test_human_bytes(count: int, text: str) -> None:
     assert human_bytes(count) == text
+
+
+def test_the_list_of_files_holds_all_that_was_meant_to_stay(tmp_path: Path) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    (tmp_path / "b" / "c" / "x").write_bytes(b"xyz")
+    (tmp_path / "a").write_bytes(b"")
+    (tmp_path / "stop").touch()
+    (tmp_path / f".a.{'0' * 32}").touch()
+    (tmp_path / f".b.{'0' * 32}").mkdir()
+    (tmp_path / f".b.{'0' * 32}" / "y").touch()
+    assert list_files(tmp_path, skip=("stop",)) == {
+        "a": FileInfo(0, hashlib.sha256(b"").hexdigest()),
+        "b/c/x": FileInfo(3, hashlib.sha256(b"xyz").hexdigest()),
+    }

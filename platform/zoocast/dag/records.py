@@ -14,13 +14,15 @@ import json
 import platform
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, STOP, read_json
+from zoocast.dag.context import TALK, read_json
 from zoocast.dag.step import KEY_DIGITS, Step
 from zoocast.errors import IntegrityError
-from zoocast.storage import publish, write_atomically
+from zoocast.identity import digest
+from zoocast.storage import FileInfo, publish, write_atomically
 
 __all__ = ["Record", "discard", "earlier_records", "final_path", "lock_path", "partial_path", "publish_step", "read_record"]
 
@@ -29,7 +31,10 @@ DONE = "done.json"
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What is known of a finished step. Times are seconds since the epoch; `inputs` maps to (name, key)."""
+    """What is known of a finished step. Times are seconds since the epoch; `inputs` maps to (name, key).
+
+    `files` are all that it left, by path relative to its folder, as they were when it returned.
+    """
 
     name: str
     key: str
@@ -46,10 +51,21 @@ class Record:
     run: str
     resources: dict[str, Any]
     versions: dict[str, str]
+    files: dict[str, FileInfo]
 
     @classmethod
-    def of(cls, step: Step, result: dict[str, Any], *, started: float, finished: float, host: str, run: str) -> Record:
-        """The record of `step`, which has just returned `result`."""
+    def of(
+        cls,
+        step: Step,
+        result: dict[str, Any],
+        *,
+        started: float,
+        finished: float,
+        host: str,
+        run: str,
+        files: Mapping[str, FileInfo],
+    ) -> Record:
+        """The record of `step`, which has just returned `result` and left `files`."""
         return cls(
             name=step.name,
             key=step.key,
@@ -69,7 +85,18 @@ class Record:
                 "launches": [dataclasses.asdict(r) for r in step.launches],
             },
             versions=dict(_versions()),
+            files=dict(files),
         )
+
+    @property
+    def folder(self) -> str:
+        """``NAME-KEY``, the name of the step's folder."""
+        return f"{self.name}-{self.key}"
+
+    def write(self, directory: Path) -> None:
+        """Make `directory` a result: write ``done.json``, with a digest of itself."""
+        data = dataclasses.asdict(self)
+        write_atomically(directory / DONE, json.dumps({**data, "digest": digest(data)}, indent=1))
 
 
 @functools.cache
@@ -105,8 +132,10 @@ def read_record(directory: Path) -> Record:
     try:
         if data is None:
             raise TypeError("missing or not JSON")
-        record = Record(**data)
-        return dataclasses.replace(record, inputs={k: (str(v[0]), str(v[1])) for k, v in record.inputs.items()})
+        if data.pop("digest") != digest(data):
+            raise TypeError("it does not match its own digest")
+        inputs = {k: (str(v[0]), str(v[1])) for k, v in data["inputs"].items()}
+        return Record(**{**data, "inputs": inputs, "files": {k: FileInfo(**v) for k, v in data["files"].items()}})
     except (TypeError, AttributeError, IndexError, KeyError) as error:
         raise IntegrityError(
             f"{directory / DONE} cannot be read ({error}), so the step's result cannot be trusted;"
@@ -137,8 +166,8 @@ def publish_step(root: Path, step: Step, record: Record | None) -> None:
     """
     partial, final = partial_path(root, step), final_path(root, step)
     if record is not None:
-        write_atomically(partial / DONE, json.dumps(dataclasses.asdict(record), indent=1))
-    for name in (ATTEMPT, STOP, PROGRESS, ERROR):
+        record.write(partial)
+    for name in TALK:
         (partial / name).unlink(missing_ok=True)
     replaced = final.with_name(f"{final.name}.replaced")
     discard(replaced)

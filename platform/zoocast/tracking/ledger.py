@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -167,6 +168,13 @@ class Ledger:
             if status != "finished":
                 line.until = journal.stat().st_size
                 self.put(line)
+
+    def forget(self) -> None:
+        """Remove all that is remembered of this run's delivery."""
+        for name in (f"{_file(self.run)}.json", f"{_file(self.run)}.lock"):
+            (_folder(self.root) / name).unlink(missing_ok=True)
+        for book in _folder(self.root).glob(f"*/{_file(self.run)}"):
+            shutil.rmtree(book)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:

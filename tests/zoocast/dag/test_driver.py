@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from zoocast.dag import Event, Finished, Progress, Resources, RunResult, Started
 from zoocast.dag.context import begin_attempt
 from zoocast.dag.records import final_path, lock_path, partial_path, read_record
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted
+from zoocast.storage import list_files
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,6 +75,24 @@ def test_a_pipeline_runs_once_and_is_cached_then(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "steps").iterdir()) == sorted([data.folder, report.folder])
 
 
+def test_an_input_that_vanishes_under_a_run_is_told_and_made_anew(tmp_path: Path) -> None:
+    data = Step("data", work, {"n": 1})
+    report = Step("report", work, {"n": 2}, inputs={"data": data})
+    go(tmp_path, data)
+
+    def remove(event: Event) -> None:
+        if isinstance(event, Finished) and event.state == "cached":
+            shutil.rmtree(final_path(tmp_path, data))
+
+    result = run([report], tmp_path, run_id="test", on_event=remove)
+    assert states(result) == {"data": "cached", "report": "failed"}
+    assert result.exit_code == 4
+    assert f"{final_path(tmp_path, data)}, which it needs, was removed since this run began; run again" in (
+        result.outcomes["report"].error
+    )
+    assert states(go(tmp_path, report)) == {"data": "done", "report": "done"}
+
+
 def test_the_record_says_what_was_done_where_and_with_what(tmp_path: Path) -> None:
     step = Step("data", work, {"n": 1}, salt="abc", resources=Resources(num_cpus=0.5))
     before = time.time()
@@ -81,6 +101,8 @@ def test_the_record_says_what_was_done_where_and_with_what(tmp_path: Path) -> No
     assert (record.name, record.key, record.config, record.salt, record.run) == ("data", step.key, {"n": 1}, "abc", "test")
     assert before < record.started <= record.finished < time.time()
     assert record.resources == {"num_cpus": 0.5, "num_gpus": 0, "launches": []}
+    assert record.files == list_files(final_path(tmp_path, step), skip=("done.json",))
+    assert list(record.files) == ["calls"]
     assert set(record.versions) >= {"python", "ray", "torch"}
 
 
