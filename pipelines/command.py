@@ -39,7 +39,8 @@ from pipelines.options import (
     Until,
     examples,
 )
-from zoocast.errors import ZoocastError
+from zoocast.errors import ConfigError, ZoocastError
+from zoocast.storage import keep_private
 
 if TYPE_CHECKING:
     from pipelines.driver import Request
@@ -152,7 +153,7 @@ def report(
     from pipelines.views import print_json, print_result, read_result
 
     record = find(root, run)
-    path = record.report_path()
+    path = record.report_path(root)
     result = read_result(path.parent)
     if as_json:
         print_json({"run": record.run, "report": str(path), "result": result})
@@ -304,6 +305,10 @@ def main() -> None:
     """The console script."""
     # A module of the user's own is looked for where the command is called, as `python -m` does.
     sys.path.insert(0, "") if "" not in sys.path else None
+    try:
+        keep_private()
+    except ConfigError as error:
+        sys.exit(_fail(str(error), error.exit_code))
     sys.exit(invoke(sys.argv[1:]))
 
 
@@ -340,7 +345,8 @@ def _crash(args: Sequence[str]) -> Path:
     for folder in (root / "crashes", Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(traceback.format_exc(), encoding="utf-8")
+            with (folder / name).open("x", encoding="utf-8") as file:  # never into what somebody else has put there
+                file.write(traceback.format_exc())
         except OSError:
             continue
         return folder / name

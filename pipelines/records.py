@@ -21,7 +21,7 @@ from pipelines.catalogue import did_you_mean
 from zoocast.dag.lock import read_holder
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 from zoocast.identity import digest
-from zoocast.storage import write_atomically
+from zoocast.storage import check_name, inside, write_atomically
 
 __all__ = ["Record", "find", "forget", "read_all", "run_name"]
 
@@ -30,7 +30,9 @@ SCHEMA = 1
 
 def run_name(pipeline: str, last_key: str, chosen: Sequence[str]) -> str:
     """``NAME-0123abcd`` of the last step's key and the steps that were chosen (empty: all)."""
-    return f"{pipeline}-{digest([last_key, sorted(chosen)])[:8]}"
+    name = f"{pipeline}-{digest([last_key, sorted(chosen)])[:8]}"
+    check_name("a run", name, field="NAME")  # a module of the user's own may be called anything
+    return name
 
 
 @dataclasses.dataclass
@@ -69,11 +71,11 @@ class Record:
             return "unknown"
         return "running" if _born(self.pid) == self.pid_started else "died"
 
-    def report_path(self) -> Path:
-        """The report. Raises `ConfigError` when the run has not come that far."""
+    def report_path(self, root: Path) -> Path:
+        """The report. Raises `ConfigError` when the run has not come that far, `IntegrityError` when it is not under `root`."""
         if self.report is None:
             raise ConfigError("", f"{self.run} has no report yet (it is {self.state()}); finish it with: {self.resume}")
-        return Path(self.report)
+        return inside(root.absolute(), self.report)
 
     def write(self, root: Path) -> None:
         """Replace ROOT/runs/RUN/run.json. Raises `InfrastructureError` when it cannot be written."""
@@ -106,7 +108,7 @@ class Record:
 
 def _without_password(text: str) -> str:
     """`text` without the name and password of any URL in it: records are there for all to read."""
-    return re.sub(r"(://)[^/\s@]+@", r"\1", text)
+    return re.sub(r"(://)[^/\s]+@", r"\1", text)
 
 
 def path_of(root: Path, run: str) -> Path:
@@ -118,6 +120,8 @@ def read(path: Path) -> Record:
     """The record at `path`. Raises `IntegrityError` when it is not one."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        if data["run"] != path.parent.name:
+            raise ValueError(f"it is that of {data['run']!r}")
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}, but this zoocast reads {SCHEMA}")
         return Record(**data)

@@ -10,12 +10,14 @@ import dataclasses
 import importlib.util
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zoocast.errors import InfrastructureError
+from zoocast.storage import UMASK
 
 __all__ = ["ClusterSummary", "connect", "resources", "source_roots"]
 
@@ -91,12 +93,13 @@ def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
             "num_cpus": num_cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_temp_dir": _short_temporary_directory(),
+            "_temp_dir": _private_directory(),
         }
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return common  # the job has brought its own runtime environment, and Ray refuses a second one
     # Machines of a cluster have the code installed, or see it at the same path.
-    return common | {"runtime_env": {"env_vars": ENVIRONMENT | {"PYTHONPATH": _python_path()}}}
+    passed_on = {name: os.environ[name] for name in (UMASK,) if name in os.environ}
+    return common | {"runtime_env": {"env_vars": ENVIRONMENT | {"PYTHONPATH": _python_path()} | passed_on}}
 
 
 def _require_answer(address: str) -> None:
@@ -114,15 +117,30 @@ def _no_ray(address: str, error: Exception) -> InfrastructureError:
     first = str(error).strip().splitlines()
     reason = first[0] if first else type(error).__name__
     if address == LOCAL:
-        logs = _short_temporary_directory() or tempfile.gettempdir()
-        return InfrastructureError(f"Ray did not start on this machine: {reason}; see its logs under {logs}")
+        return InfrastructureError(f"Ray did not start on this machine: {reason}; see its logs under {_private_directory()}")
     remedy = f"start it, correct --address or RAY_ADDRESS, or use --address {LOCAL}"
     return InfrastructureError(f"no Ray answers at {address} ({reason}); {remedy}")
 
 
-def _short_temporary_directory() -> str | None:
-    default = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())
-    return None if len(default) <= LONGEST_TEMPORARY_DIRECTORY else f"/tmp/ray-{os.getuid()}"
+def _private_directory() -> str:
+    """A folder of this user's alone in which Ray keeps its sessions; by itself Ray lets everyone on the machine write there.
+
+    Raises:
+        InfrastructureError: what bears its name belongs to somebody else, or is open to others.
+    """
+    name = f"zoocast-{os.getuid()}"
+    folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), name)
+    if len(str(folder / "ray")) > LONGEST_TEMPORARY_DIRECTORY:
+        folder = Path("/tmp", name)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise InfrastructureError(
+            f"{folder}, where Ray is to keep its sockets and logs, is not a folder of yours alone;"
+            " remove it, or set RAY_TMPDIR to a short path of yours"
+        )
+    return str(folder / "ray")
 
 
 def source_roots() -> list[str]:

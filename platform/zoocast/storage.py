@@ -1,7 +1,7 @@
 """Files that are whole or not there: atomic writes, durable publishing of directories, checksums, and free space.
 
 Everything is written beside its target and renamed last, so that a crash, a kill or a full disk leaves nothing that a later run
-would take for finished work.
+would take for finished work. What is written is its owner's alone, and no name leads out of the folder that it is meant for.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import uuid
 from collections.abc import Container
 from pathlib import Path
 
-from zoocast.errors import InfrastructureError
+from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 
 __all__ = [
     "FileInfo",
+    "check_name",
     "human_bytes",
+    "inside",
     "is_temporary",
+    "keep_private",
     "list_files",
     "publish",
     "require_free_space",
@@ -29,7 +32,46 @@ __all__ = [
     "write_atomically",
 ]
 
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+UMASK = "ZOOCAST_UMASK"
+
+
+def keep_private() -> None:
+    """From now on only their owner can read the files that this process makes.
+
+    The environment's ZOOCAST_UMASK says otherwise, in octal: 007 lets the group of a shared root in as well.
+    """
+    text = os.environ.get(UMASK, "077")
+    if not re.fullmatch("0*[0-7]{1,3}", text):
+        raise ConfigError(UMASK, f"must be an octal number such as 077 or 007, but got {text!r}")
+    os.umask(int(text, 8))
+
+
+def check_name(whose: str, name: str, field: str = "name") -> None:
+    """Raise `ConfigError` unless `name` can become a file's name in whatever folder, and no path out of it."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            field,
+            f"{whose}'s name is made of a-z, 0-9, '.', '_' and '-', begins with a letter or digit and has at most 64 characters,"
+            f" but got {name!r}",
+        )
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of what a manifest or journal in `folder` calls `name`.
+
+    Raises:
+        IntegrityError: it leads out of `folder`: absolute, by ``..``, or over a link.
+    """
+    try:
+        if (folder / name).resolve().is_relative_to(folder.resolve()):
+            return folder / name
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, links that go round in circles
+        pass
+    raise IntegrityError(
+        f"{folder} names a file outside of itself, {name!r}; what named it was not written by zoocast: remove it"
+    )
 
 
 def write_atomically(path: Path, data: bytes | str, *, durable: bool = True) -> None:

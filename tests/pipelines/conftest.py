@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -28,14 +28,25 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def start(self, *args: str, flags: tuple[str, ...] = (), stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    def start(
+        self, *args: str, flags: tuple[str, ...] = (), stderr: int = subprocess.PIPE, variables: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         command = [sys.executable, *flags, "-m", "pipelines", *args]
         return subprocess.Popen(
-            command, cwd=self.folder, env=environment(), stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
+            command,
+            cwd=self.folder,
+            env=environment() | dict(variables or {}),
+            umask=0o022,  # as shells have it: what is to be private must not hang on it
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
         )
 
-    def run(self, *args: str, flags: tuple[str, ...] = (), timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        with self.start(*args, flags=flags) as process:
+    def run(
+        self, *args: str, flags: tuple[str, ...] = (), timeout: float = 120, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        with self.start(*args, flags=flags, variables=variables) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
             finally:

@@ -240,7 +240,7 @@ def rubbish(cache: Cache, *, older_than: float = 0.0) -> list[Rubbish]:
             found.append(Rubbish(path, "half a file", _size(path)))
     for path in cache.locks:
         holder = read_holder(path)
-        if holder is None or holder.is_gone():
+        if holder.is_gone() if holder else _looks_stale(path):
             found.append(Rubbish(path, "a lock whose holder is gone", 0, path.stem))
     return sorted(found, key=lambda item: (-item.bytes, item.path))
 

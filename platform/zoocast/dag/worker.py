@@ -15,7 +15,7 @@ from typing import Any
 
 from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, TALK, StepContext, read_json, stop_requested
 from zoocast.errors import InfrastructureError, Interrupted, StepFailed, ZoocastError
-from zoocast.storage import FileInfo, list_files, sync_tree, write_atomically
+from zoocast.storage import FileInfo, keep_private, list_files, sync_tree, write_atomically
 
 __all__ = ["Report", "execute"]
 
@@ -41,6 +41,7 @@ def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -
     files: dict[str, FileInfo] = {}
     error: ZoocastError | None = None
     try:
+        keep_private()
         if stop_requested(context.directory, context.token):
             raise Interrupted("stopped before it began")
         limit_threads(context.resources.threads)

@@ -17,6 +17,7 @@ import pytest
 
 from zoocast.cluster import connect
 from zoocast.dag import Event, Finished, Progress, Resources, RunResult, Started, Step, StepContext, StopSignal, Waiting, run
+from zoocast.dag.care import damage, remove, rubbish, survey
 from zoocast.dag.context import begin_attempt
 from zoocast.dag.records import final_path, lock_path, partial_path, read_record
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted
@@ -91,6 +92,29 @@ def test_an_input_that_vanishes_under_a_run_is_told_and_made_anew(tmp_path: Path
         result.outcomes["report"].error
     )
     assert states(go(tmp_path, report)) == {"data": "done", "report": "done"}
+
+
+def test_removal_beside_a_run_takes_nothing_from_it(tmp_path: Path) -> None:
+    data, other = Step("data", work, {"n": 1}), Step("other", work, {"n": 3})
+    report = Step("report", work, {"n": 2, "seconds": 0.5}, inputs={"data": data})
+    go(tmp_path, other)
+    runs = {"test": [data.folder, report.folder]}
+    ended = threading.Event()
+
+    def remove_all_the_time() -> None:
+        while not ended.is_set():
+            remove(tmp_path, rubbish(survey(tmp_path, runs)), lambda: runs, say=lambda _text: None)
+
+    thread = threading.Thread(target=remove_all_the_time)
+    thread.start()
+    try:
+        result = go(tmp_path, report)
+    finally:
+        ended.set()
+        thread.join()
+    assert states(result) == {"data": "done", "report": "done"}
+    assert sorted(path.name for path in (tmp_path / "steps").iterdir()) == [data.folder, report.folder]
+    assert [damage(final_path(tmp_path, step)) for step in (data, report)] == [[], []]
 
 
 def test_the_record_says_what_was_done_where_and_with_what(tmp_path: Path) -> None:
