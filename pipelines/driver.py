@@ -130,7 +130,6 @@ def execute(request: Request) -> Record:
     )
     log = _Log(board, record, the_plan.root)
     log.write()
-    the_plan = request.plan()  # once more, now that `cache gc` can read what this run stands on
     try:
         result = _run(request, the_plan, log)
         board.settle(result)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -21,7 +22,6 @@ from typing import Any
 from zoocast.dag.context import TALK, read_json
 from zoocast.dag.step import KEY_DIGITS, Step
 from zoocast.errors import IntegrityError
-from zoocast.identity import digest
 from zoocast.storage import FileInfo, publish, write_atomically
 
 __all__ = ["Record", "discard", "earlier_records", "final_path", "lock_path", "partial_path", "publish_step", "read_record"]
@@ -96,7 +96,12 @@ class Record:
     def write(self, directory: Path) -> None:
         """Make `directory` a result: write ``done.json``, with a digest of itself."""
         data = dataclasses.asdict(self)
-        write_atomically(directory / DONE, json.dumps({**data, "digest": digest(data)}, indent=1))
+        write_atomically(directory / DONE, json.dumps({**data, "digest": _digest(data)}, indent=1))
+
+
+def _digest(data: dict[str, Any]) -> str:
+    """SHA-256 of a record's JSON, however its lines are broken."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 @functools.cache
@@ -132,7 +137,7 @@ def read_record(directory: Path) -> Record:
     try:
         if data is None:
             raise TypeError("missing or not JSON")
-        if data.pop("digest") != digest(data):
+        if data.pop("digest") != _digest(data):
             raise TypeError("it does not match its own digest")
         inputs = {k: (str(v[0]), str(v[1])) for k, v in data["inputs"].items()}
         return Record(**{**data, "inputs": inputs, "files": {k: FileInfo(**v) for k, v in data["files"].items()}})

@@ -30,8 +30,10 @@ def _ray() -> Iterator[None]:
 
     # Workers cannot import a test module under the name that pytest gave it.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    before = os.umask(0o022)  # as on a cluster's nodes
     with connect(num_cpus=2):
         yield
+    os.umask(before)
 
 
 def go(root: Path, *steps: Step, events: list[Event] | None = None, **options: Any) -> RunResult:
@@ -127,6 +129,7 @@ def test_the_record_says_what_was_done_where_and_with_what(tmp_path: Path) -> No
     assert record.resources == {"num_cpus": 0.5, "num_gpus": 0, "launches": []}
     assert record.files == list_files(final_path(tmp_path, step), skip=("done.json",))
     assert list(record.files) == ["calls"]
+    assert (final_path(tmp_path, step) / "calls").stat().st_mode & 0o077 == 0
     assert set(record.versions) >= {"python", "ray", "torch"}
 
 
