@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from zoocast.dag import Event, Finished, Plan, Planned, Progress, RunResult, Started, Waiting
-from zoocast.dag.records import earlier_records
 
 __all__ = ["Board", "Row", "State", "duration", "rows_of", "tree_parents"]
 
@@ -101,7 +100,8 @@ class Board:
         That is the longer of the longest chain of steps and the work that all CPUs share.
         """
         now = self.clock()
-        costs = {row.name: self._cost(row, now) for row in self.rows.values()}
+        usual = self._usual()
+        costs = {row.name: _cost(row, now, usual.get(row.function, row.earlier_seconds)) for row in self.rows.values()}
         chain: dict[str, float] = {}
         for row in self.rows.values():
             chain[row.name] = (costs[row.name] or 0.0) + max((chain.get(parent, 0.0) for parent in row.parents), default=0.0)
@@ -109,20 +109,24 @@ class Board:
         seconds = max([work / max(self.num_cpus, 1.0), *chain.values()])
         return f"{'at least' if None in costs.values() else 'about'} {duration(seconds)} left" if seconds >= 1 else ""
 
-    def _cost(self, row: Row, now: float) -> float | None:
-        if row.state not in OPEN:
-            return 0.0
-        left = row.left(now)
-        if left is not None:
-            return left
-        guess = self._guess(row)
-        return None if guess is None else max(guess - (row.elapsed(now) or 0.0), 0.0)
+    def _usual(self) -> dict[str, float]:
+        """What steps of each function took in this run on average, as far as some are done."""
+        taken: dict[str, list[float]] = {}
+        for row in self.rows.values():
+            seconds = row.elapsed(0.0)
+            if row.state == "done" and seconds is not None:
+                taken.setdefault(row.function, []).append(seconds)
+        return {function: sum(seconds) / len(seconds) for function, seconds in taken.items()}
 
-    def _guess(self, row: Row) -> float | None:
-        """What steps of the same function took in this run, or this step in an earlier one."""
-        alike = [r.elapsed(0.0) for r in self.rows.values() if r.function == row.function and r.state == "done"]
-        known = [seconds for seconds in alike if seconds is not None]
-        return sum(known) / len(known) if known else row.earlier_seconds
+
+def _cost(row: Row, now: float, guess: float | None) -> float | None:
+    """Seconds that a step will still take; `guess` is what it should take in all. None when nothing is known."""
+    if row.state not in OPEN:
+        return 0.0
+    left = row.left(now)
+    if left is not None:
+        return left
+    return None if guess is None else max(guess - (row.elapsed(now) or 0.0), 0.0)
 
 
 def _without_name(name: str, error: str) -> str:
@@ -135,7 +139,6 @@ def rows_of(plan: Plan) -> list[Row]:
     rows = []
     for planned in plan.steps:
         step = planned.step
-        earlier = [planned.record] if planned.record else earlier_records(plan.root, step.name)
         done = planned.record if planned.state == "done" else None
         rows.append(
             Row(
@@ -144,7 +147,7 @@ def rows_of(plan: Plan) -> list[Row]:
                 function=step.function,
                 parents=tuple(parent.name for parent in step.inputs.values()),
                 num_cpus=sum(demand.num_cpus for demand in step.demands),
-                earlier_seconds=earlier[0].seconds if earlier else None,
+                earlier_seconds=planned.earlier_seconds,
                 state="cached" if done else "waiting",
                 started=done.started if done else None,
                 finished=done.finished if done else None,

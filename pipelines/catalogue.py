@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from zoocast.dag.step import ordered
 from zoocast.errors import ConfigError
 from zoocast.identity import override, parse_overrides
 
@@ -133,4 +134,4 @@ def configure(pipeline: Pipeline, preset: str = DEFAULT_PRESET, overrides: Seque
         raise ConfigError("--preset", f"there is no preset {preset!r}; {hint}{pipeline.name} has {', '.join(pipeline.presets)}")
     preset_config = pipeline.presets[preset]()
     config = override(preset_config, parse_overrides(overrides))
-    return Configured(pipeline, preset, tuple(overrides), preset_config, config, tuple(pipeline.steps(config)))
+    return Configured(pipeline, preset, tuple(overrides), preset_config, config, ordered(pipeline.steps(config)))

@@ -19,7 +19,7 @@ from pipelines.catalogue import DEFAULT_PRESET, Configured
 from pipelines.console import Display, display_for
 from pipelines.records import Record, run_name
 from pipelines.tracked import TrackedRun, is_delivered, tracked
-from zoocast.dag import Event, Plan, Progress, RunResult, StopSignal, ordered, plan, select
+from zoocast.dag import Event, Plan, RunResult, StopSignal, ordered, plan, select
 from zoocast.dag import run as run_steps
 from zoocast.dag.placement import require_room
 from zoocast.errors import ConfigError, Interrupted
@@ -28,7 +28,7 @@ from zoocast.tracking.store import locate
 
 __all__ = ["Request", "execute"]
 
-RECORD_EVERY = 2.0
+RECORD_SHARE = 0.05  # of the time at most may go into writing `run.json`
 DEFAULT_ROOT = Path("runs")
 
 
@@ -226,23 +226,24 @@ class _Log:
         self.board, self.record, self.root = board, record, root
         self.display: Display | None = None
         self.page: TrackedRun | None = None
-        self._written = 0.0
+        self._due = 0.0
 
     def take(self, event: Event) -> None:
-        """Note one event. Progress reaches `run.json` at most every `RECORD_EVERY` seconds, all else at once."""
+        """Note one event. It reaches `run.json` at once, or with later ones where steps are many and the file is large."""
         row = self.board.apply(event)
         if row is not None and self.display is not None:
             self.display.changed(row)
         if self.page is not None:
             self.page.take(event)
-        if not isinstance(event, Progress) or time.monotonic() - self._written > RECORD_EVERY:
+        if time.monotonic() > self._due:
             self.write()
 
     def write(self) -> None:
         """Bring `run.json` up to date."""
+        began = time.monotonic()
         self.record.note_steps(self.board, self.root)
         self.record.write(self.root)
-        self._written = time.monotonic()
+        self._due = time.monotonic() + (time.monotonic() - began) / RECORD_SHARE
 
 
 class _Stop(StopSignal):

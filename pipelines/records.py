@@ -83,7 +83,7 @@ class Record:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Steps keep their own durable records; this one may be lost to a power cut.
-            write_atomically(path, json.dumps(dataclasses.asdict(self), indent=1), durable=False)
+            write_atomically(path, json.dumps(vars(self)), durable=False)
         except OSError as error:
             raise InfrastructureError(
                 f"{path} cannot be written ({error.strerror}); free some space, or use another --root"

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -77,7 +78,8 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         import ray
 
         try:
-            ray.init(**_arguments(address, num_cpus))
+            with _no_dashboard() if address == LOCAL else contextlib.nullcontext():
+                ray.init(**_arguments(address, num_cpus))
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _no_ray(address, error) from None
         try:
@@ -100,6 +102,23 @@ def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
     # Machines of a cluster have the code installed, or see it at the same path.
     passed_on = {name: os.environ[name] for name in (UMASK,) if name in os.environ}
     return common | {"runtime_env": {"env_vars": ENVIRONMENT | {"PYTHONPATH": _python_path()} | passed_on}}
+
+
+@contextlib.contextmanager
+def _no_dashboard() -> Iterator[None]:
+    """Let Ray start as if the extra `cluster` were not installed: its agents, which serve no one here, take twice as long.
+
+    Ray asks by an import whether they can run, and knows no setting. None in `sys.modules` makes an import fail.
+    """
+    name = "ray.dashboard.optional_deps"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
 
 
 def _require_answer(address: str) -> None:

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from zoocast.cluster import LONGEST_TEMPORARY_DIRECTORY, connect, resources, source_roots
@@ -28,6 +29,15 @@ def environment() -> dict[str, object]:
         "zoocast": zoocast.__file__,
         "roots": set(source_roots()) <= set(sys.path),
     }
+
+
+def test_a_local_ray_starts_without_the_agents_of_a_dashboard() -> None:
+    with connect("local", num_cpus=1):
+        commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    agents = [c for c in commands if "--dashboard_agent_command=" in c]  # the node's own process, which starts the agent
+    assert len(agents) == 1
+    assert "--minimal" in agents[0]
+    assert sys.modules.get("ray.dashboard.optional_deps", "not imported") is not None
 
 
 def test_a_local_ray_gives_workers_our_code_and_one_thread(capfd: pytest.CaptureFixture[str]) -> None:

@@ -149,12 +149,18 @@ class _Driver:
                 self._settle(step, "skipped", error=f"needs {lost[0]}, which is not there")
 
     def _start_what_fits(self) -> None:
+        if self.tasks and time.monotonic() >= self.nodes_until:
+            self.nodes, self.nodes_until = self.tasks.nodes(), time.monotonic() + NODES_SECONDS
+        no_room: set[tuple[Resources, ...]] = set()  # of a thousand steps that wait most ask for the same
         for planned in self.order:
             step = planned.step
             if step.name in self.outcomes or step.name in self.running or not self._inputs_are_there(step):
                 continue
             _, again_at = self.waiting.get(step.name, ("", 0.0))
-            if len(self.running) >= self.max_parallel or time.monotonic() < again_at or not self._has_room(step):
+            if len(self.running) >= self.max_parallel or time.monotonic() < again_at or step.demands in no_room:
+                continue
+            if not self._has_room(step):
+                no_room.add(step.demands)
                 continue
             try:
                 self._claim(planned)
@@ -168,8 +174,6 @@ class _Driver:
 
     def _has_room(self, step: Step) -> bool:
         """Whether `step` fits beside all that runs. Ray would queue it as well, but a waiting Ray Train run is loud."""
-        if self.tasks and time.monotonic() >= self.nodes_until:
-            self.nodes, self.nodes_until = self.tasks.nodes(), time.monotonic() + NODES_SECONDS
         demands = [d for name in self.running for d in self.by_name[name].step.demands]
         if fits(self.nodes, [*demands, *step.demands]):
             self.no_room_since = None

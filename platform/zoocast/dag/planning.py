@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import functools
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from zoocast.dag.context import ERROR, PROGRESS, read_json
 from zoocast.dag.lock import read_holder
-from zoocast.dag.records import DONE, Record, earlier_records, final_path, lock_path, partial_path, read_record
+from zoocast.dag.records import DONE, Record, final_path, lock_path, partial_path, read_record, records_of, results
 from zoocast.dag.step import Step, ordered
 from zoocast.errors import ConfigError, InfrastructureError
 from zoocast.identity import diff
@@ -31,6 +32,7 @@ class PlannedStep:
 
     done: nothing, its result is there. resume: it goes on from its unfinished folder. run: it starts from nothing.
     running: another driver is at work on it. blocked: it needs a result that is neither there nor selected to be made.
+    `earlier_seconds` is what the latest result of the same name took, whatever its settings.
     """
 
     step: Step
@@ -38,6 +40,7 @@ class PlannedStep:
     why: tuple[str, ...]
     record: Record | None
     forced: bool
+    earlier_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -132,7 +135,8 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
         for step in all_steps:
             if step.name in chosen:
                 available = {n for n, p in planned.items() if p.state != "blocked"}
-                planned[step.name] = _planned(step, root, step.name in forced, available, reasons)
+                now = _planned(step, root, step.name in forced, available, reasons)
+                planned[step.name] = dataclasses.replace(now, earlier_seconds=reasons.earlier_seconds(now))
     except PermissionError as error:
         raise InfrastructureError(f"cannot read {root} ({error}); choose another --root") from None
     return Plan(root, tuple(planned.values()))
@@ -172,13 +176,18 @@ class _Reasons:
     """Why steps are not cached, each told by its nearest earlier result."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.folders = functools.cache(lambda: results(root))  # one listing, however many steps there are
         self.records: dict[str, list[Record]] = {}
 
     def of(self, step: Step) -> tuple[str, ...]:
         """What changed since the result of `step` that differs least from it."""
         candidates = [self.changes(step, record) for record in self._records(step.name)]
         return min(candidates, key=len) if candidates else ("not run before",)
+
+    def earlier_seconds(self, planned: PlannedStep) -> float | None:
+        """What the result that is there, or else the latest of the same name, took."""
+        records = [planned.record] if planned.record else self._records(planned.step.name)
+        return records[0].seconds if records else None
 
     def changes(self, step: Step, record: Record) -> tuple[str, ...]:
         out = []
@@ -209,5 +218,5 @@ class _Reasons:
 
     def _records(self, name: str) -> list[Record]:
         if name not in self.records:
-            self.records[name] = earlier_records(self.root, name)
+            self.records[name] = records_of(self.folders().get(name, ()))
         return self.records[name]

@@ -15,7 +15,7 @@ import json
 import platform
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from zoocast.dag.step import KEY_DIGITS, Step
 from zoocast.errors import IntegrityError
 from zoocast.storage import FileInfo, publish, write_atomically
 
-__all__ = ["Record", "discard", "earlier_records", "final_path", "lock_path", "partial_path", "publish_step", "read_record"]
+__all__ = ["Record", "discard", "final_path", "lock_path", "partial_path", "publish_step", "read_record", "records_of", "results"]
 
 DONE = "done.json"
+FOLDER = re.compile(rf"(.+)-[0-9a-f]{{{KEY_DIGITS}}}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,13 +149,20 @@ def read_record(directory: Path) -> Record:
         ) from None
 
 
-def earlier_records(root: Path, name: str) -> list[Record]:
-    """Every readable result of the step `name` under `root`, of any key, the latest first."""
-    pattern = re.compile(re.escape(name) + rf"-[0-9a-f]{{{KEY_DIGITS}}}")
+def results(root: Path) -> dict[str, list[Path]]:
+    """The folders of all finished steps under `root`, of any key, by the steps' names."""
+    found: dict[str, list[Path]] = {}
     try:
-        folders = [p for p in (root / "steps").iterdir() if pattern.fullmatch(p.name)]
+        for folder in (root / "steps").iterdir():
+            if match := FOLDER.fullmatch(folder.name):
+                found.setdefault(match[1], []).append(folder)
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return {}
+    return found
+
+
+def records_of(folders: Iterable[Path]) -> list[Record]:
+    """Every readable record in `folders`, the latest first."""
     records = []
     for folder in folders:
         try:

@@ -100,7 +100,8 @@ class Ledger:
 
     def save(self) -> None:
         """Write it down; replaces the former one."""
-        data = {**dataclasses.asdict(self), "root": ""}
+        known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        data = {**known, "root": "", "lines": [vars(line) for line in self.lines]}
         self._write(_folder(self.root) / f"{_file(self.run)}.json", data)
 
     def line(self, key: str) -> Line | None:
