@@ -6,7 +6,6 @@ would take for finished work. What is written is its owner's alone, and no name 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import re
@@ -14,6 +13,7 @@ import shutil
 import uuid
 from collections.abc import Container
 from pathlib import Path
+from typing import NamedTuple
 
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 
@@ -131,9 +131,8 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@dataclasses.dataclass(frozen=True)
-class FileInfo:
-    """A file's size and the SHA-256 of its content."""
+class FileInfo(NamedTuple):
+    """A file's size and the SHA-256 of its content; in JSON a pair."""
 
     bytes: int
     sha256: str

@@ -175,7 +175,10 @@ def _with_inputs(steps: Collection[str], records: Mapping[str, Record]) -> set[s
 
 
 def damage(directory: Path) -> list[str]:
-    """What is wrong with the finished step in `directory`, from reading all of its bytes; empty when nothing is."""
+    """What is wrong with the finished step in `directory`, from reading all of its bytes; empty when nothing is.
+
+    Files that were added since are not looked at: nobody reads them.
+    """
     try:
         record = read_record(directory)
     except IntegrityError as error:
@@ -313,11 +316,15 @@ def _discard_unused(item: Rubbish, runs: Callable[[], Runs]) -> str | None:
     """Remove a folder unless a run has come to refer to it, which is then returned."""
     trash = item.path.with_name(f".{item.path.name}.{uuid.uuid4().hex}")
     item.path.rename(trash)
-    user = next((run for run, steps in runs().items() if item.step in steps), None)
-    if user is not None:
+    try:
+        user = next((run for run, steps in runs().items() if item.step in steps), None)
+    except BaseException:  # Ctrl-C, or a run that cannot be read and may refer to it
         trash.rename(item.path)
-    else:
+        raise
+    if user is None:
         shutil.rmtree(trash)
+    else:
+        trash.rename(item.path)
     return user
 
 

@@ -94,10 +94,14 @@ class Record:
         """``NAME-KEY``, the name of the step's folder."""
         return f"{self.name}-{self.key}"
 
-    def write(self, directory: Path) -> None:
-        """Make `directory` a result: write ``done.json``, with a digest of itself."""
+    def to_json(self) -> dict[str, Any]:
+        """What ``done.json`` holds: the record and a digest of it."""
         data = dataclasses.asdict(self)
-        write_atomically(directory / DONE, json.dumps({**data, "digest": _digest(data)}, indent=1))
+        return {**data, "digest": _digest(data)}
+
+    def write(self, directory: Path) -> None:
+        """Make `directory` a result."""
+        write_atomically(directory / DONE, json.dumps(self.to_json(), indent=1))
 
 
 def _digest(data: dict[str, Any]) -> str:
@@ -141,7 +145,7 @@ def read_record(directory: Path) -> Record:
         if data.pop("digest") != _digest(data):
             raise TypeError("it does not match its own digest")
         inputs = {k: (str(v[0]), str(v[1])) for k, v in data["inputs"].items()}
-        return Record(**{**data, "inputs": inputs, "files": {k: FileInfo(**v) for k, v in data["files"].items()}})
+        return Record(**{**data, "inputs": inputs, "files": {k: FileInfo(*v) for k, v in data["files"].items()}})
     except (TypeError, AttributeError, IndexError, KeyError) as error:
         raise IntegrityError(
             f"{directory / DONE} cannot be read ({error}), so the step's result cannot be trusted;"

@@ -260,3 +260,15 @@ def test_a_run_that_begins_while_its_step_is_removed_has_it_back(tmp_path: Path)
     assert kept == {final_path(tmp_path, DATA): "run begun refers to it by now"}
     assert plan([DATA], tmp_path).steps[0].state == "done"
     assert read_record(final_path(tmp_path, DATA)) == before
+
+
+def test_a_run_that_cannot_be_read_might_refer_to_it(tmp_path: Path) -> None:
+    finish(tmp_path, DATA)
+
+    def damaged_run() -> dict[str, set[str]]:
+        raise IntegrityError("run.json is not a record of a run")
+
+    with pytest.raises(IntegrityError, match=r"run\.json"):
+        remove(tmp_path, rubbish(survey(tmp_path, {})), damaged_run, say=lambda _text: None)
+    assert damage(final_path(tmp_path, DATA)) == []
+    assert list((tmp_path / "locks").glob("*.lock")) == []
