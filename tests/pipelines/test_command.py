@@ -104,6 +104,12 @@ def test_bad_usage_is_one_line_and_exit_code_2(command, shell, args, message):
     assert not (shell.folder / "empty").exists()
 
 
+def test_a_umask_that_is_none_is_told(shell):
+    done = shell.run("list", variables={"ZOOCAST_UMASK": "rwx"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: ZOOCAST_UMASK: must be an octal number such as 077 or 007, but got 'rwx'\n"
+
+
 def test_a_root_that_cannot_be_written_is_infrastructure(command, tmp_path):
     (tmp_path / "file").write_text("")
     for name, remedy in (("run", "use another --root"), ("ui", "choose another --root")):
