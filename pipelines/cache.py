@@ -351,7 +351,7 @@ def forget(
     alone = [step for step in users[run] if not any(step in steps for other, steps in users.items() if other != run)]
     ledger = Ledger.load(root, run)
     if ledger is not None and not ledger.is_complete(ledger.store):
-        print("MLflow does not know all of this run yet; `pipelines ui` delivers it", file=sys.stderr)
+        print("MLflow does not know all of this run yet; `pipelines sync` delivers it", file=sys.stderr)
     if yes:
         forget(root, record)
         if ledger is not None:

@@ -410,11 +410,15 @@ def test_no_secret_of_the_environment_is_written_anywhere(finished, arguments, r
 
 def test_no_password_of_a_server_is_written_anywhere(finished, shell, arguments, ray_folder):
     assert finished.returncode == 0
-    done = shell.run(*arguments, "--tracking-uri", f"http://me:{CANARY}@127.0.0.1:9")
+    refused = shell.run(*arguments, "--tracking-uri", f"http://me:{CANARY}@127.0.0.1:9")
+    assert refused.returncode == 2
+    # A server that is not there, so that there is much to say about it.
+    user = {"MLFLOW_TRACKING_USERNAME": "me", "RAY_TMPDIR": str(ray_folder)}
+    done = shell.run(*arguments, "--tracking-uri", "http://127.0.0.1:9", variables=SECRETS | user)
     assert done.returncode == 0
     assert "MLflow does not know all of it yet" in done.stderr
-    assert "127.0.0.1:9" in done.stdout
     status = shell.run("status", "zoo-to-target", "--json", *arguments[-2:])
-    for text in (done.stdout, done.stderr, status.stdout, status.stderr):
-        assert CANARY not in text
+    assert "http://127.0.0.1:9" in status.stdout
+    for said in (refused, done, status):
+        assert CANARY not in said.stdout + said.stderr
     assert [path for path in files_below(Path(arguments[-1]), ray_folder) if CANARY.encode() in path.read_bytes()] == []
