@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import json
 import os
+import secrets
+import signal
 import socket
 import stat
 import sys
@@ -20,10 +23,12 @@ from typing import Any
 from zoocast.errors import InfrastructureError
 from zoocast.storage import UMASK
 
-__all__ = ["ClusterSummary", "connect", "resources", "source_roots"]
+__all__ = ["ClusterSummary", "connect", "environment", "resources", "source_roots"]
 
 LOCAL = "local"
 ANSWER_SECONDS = 5.0
+CONNECT_ATTEMPTS = "1"  # the port has answered by then; Ray would make twenty, and write of each on the terminal
+TOKEN_FILE = Path(".ray", "auth_token")  # under the home, where Ray looks for it
 OBJECT_STORE_BYTES = 200 * 2**20  # steps exchange paths, not tensors
 LONGEST_TEMPORARY_DIRECTORY = 40  # a socket's path may have 107 bytes, of which Ray's own names take up to 66
 
@@ -54,6 +59,11 @@ class ClusterSummary:
     num_cpus: float
     num_gpus: float
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether `connect` started it, so that this machine is all of it."""
+        return self.address == LOCAL
+
     def __str__(self) -> str:
         gpus = f", {self.num_gpus:g} GPUs" if self.num_gpus else ""
         return f"Ray at {self.address}: {self.num_nodes} node{'s' if self.num_nodes > 1 else ''}, {self.num_cpus:g} CPUs{gpus}"
@@ -69,17 +79,24 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         num_cpus: how many CPUs a local Ray may use; None for all.
 
     Raises:
-        InfrastructureError: there is no Ray at the address, or it cannot be started.
+        InfrastructureError: there is no Ray at the address, it wants another token, or it cannot be started.
     """
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
-    if address not in (LOCAL, "auto"):
-        _require_answer(address)
-    with _environment(ENVIRONMENT | {"PYTHONPATH": _python_path()}):
+    settings = ENVIRONMENT | {"PYTHONPATH": _python_path()}
+    if address == LOCAL:
+        _make_token()
+    else:
+        settings["RAY_gcs_server_port_wait_time_s"] = CONNECT_ATTEMPTS
+        if address != "auto":
+            _require_answer(address)
+    with environment(settings):
         import ray
 
         try:
-            with _no_dashboard() if address == LOCAL else contextlib.nullcontext():
+            with _sigterm_kept(), _no_dashboard() if address == LOCAL else contextlib.nullcontext():
                 ray.init(**_arguments(address, num_cpus))
+        except ray.exceptions.AuthenticationError:
+            raise _other_token(address) from None
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _no_ray(address, error) from None
         try:
@@ -97,11 +114,29 @@ def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
             "object_store_memory": OBJECT_STORE_BYTES,
             "_temp_dir": _private_directory(),
         }
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        return common  # the job has brought its own runtime environment, and Ray refuses a second one
-    # Machines of a cluster have the code installed, or see it at the same path.
-    passed_on = {name: os.environ[name] for name in (UMASK,) if name in os.environ}
-    return common | {"runtime_env": {"env_vars": ENVIRONMENT | {"PYTHONPATH": _python_path()} | passed_on}}
+    return common | {"runtime_env": {"env_vars": _for_workers()}}
+
+
+def _for_workers() -> dict[str, str]:
+    """The environment of a cluster's workers, less what the job that we are in has brought: Ray refuses to be told twice."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
+    # A job's folder has a path of its own on each node, where workers begin in it. Else all nodes have the code at the same path.
+    python_path = _python_path(Path.cwd() if "working_dir" in job else None)
+    given = job.get("env_vars", {})
+    wanted = ENVIRONMENT | ({"PYTHONPATH": python_path} if python_path else {})
+    wanted |= {name: os.environ[name] for name in (UMASK,) if name in os.environ}
+    return {name: value for name, value in wanted.items() if name not in given}
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put our handler of SIGTERM back, if there is one: Ray replaces it, in the main thread, by one that ends the process."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(ours) and signal.getsignal(signal.SIGTERM) is not ours:
+            signal.signal(signal.SIGTERM, ours)
 
 
 @contextlib.contextmanager
@@ -132,7 +167,30 @@ def _require_answer(address: str) -> None:
         raise _no_ray(address, error) from None
 
 
+def _make_token() -> None:
+    """Make Ray's token for this user, whom a Ray of our own will ask for it. Ray would, too, but readable by everyone."""
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
+    path = Path.home() / TOKEN_FILE
+    if path.exists():
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # another process was quicker, and its Ray may use its token already
+            os.link(temporary, path)
+        temporary.unlink()
+    except OSError as error:
+        raise InfrastructureError(
+            f"cannot write Ray's token to {path} ({error.strerror}); set RAY_AUTH_TOKEN_PATH to a file that holds one"
+        ) from None
+
+
 def _no_ray(address: str, error: Exception) -> InfrastructureError:
+    if "InvalidAuthToken" in str(error.__cause__):
+        return _other_token(address)
     first = str(error).strip().splitlines()
     reason = first[0] if first else type(error).__name__
     if address == LOCAL:
@@ -162,6 +220,13 @@ def _private_directory() -> str:
     return str(folder / "ray")
 
 
+def _other_token(address: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"Ray at {address} asks for a token and did not get the right one; set RAY_AUTH_MODE=token, and put the cluster's token"
+        " into ~/.ray/auth_token, or into a file named by RAY_AUTH_TOKEN_PATH"
+    )
+
+
 def source_roots() -> list[str]:
     """The folders from which this process imports zoocast and its neighbours; workers import from the same ones."""
     roots: dict[str, None] = {}
@@ -172,13 +237,18 @@ def source_roots() -> list[str]:
     return list(roots)
 
 
-def _python_path() -> str:
+def _python_path(folder: Path | None = None) -> str:
+    """Where this process imports from; with `folder`, what of it is inside, relative to it."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join(dict.fromkeys([*source_roots(), *(p for p in given if p)]))
+    paths = list(dict.fromkeys(Path(p).absolute() for p in [*source_roots(), *(p for p in given if p)]))
+    if folder is not None:
+        paths = [path.relative_to(folder) for path in paths if path.is_relative_to(folder)]
+    return os.pathsep.join(map(str, paths))
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Have `values` in the environment inside the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -18,24 +19,24 @@ REPOSITORY = HERE.parents[1]
 
 def environment() -> dict[str, str]:
     """What a shell would hold that finds the toys and the sources."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("ZOOCAST_ROOT", "MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
+    users = ("ZOOCAST_ROOT", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE")
+    kept = {k: v for k, v in os.environ.items() if k not in users}
     return kept | {"PYTHONPATH": os.pathsep.join(map(str, (HERE, REPOSITORY / "platform", REPOSITORY)))}
 
 
 class Shell:
-    """Starts ``python -m pipelines`` in a folder."""
+    """Starts ``python -m pipelines`` in a folder, with more variables in its environment."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str] = MappingProxyType({})) -> None:
         self.folder = folder
+        self.variables = variables
 
-    def start(
-        self, *args: str, flags: tuple[str, ...] = (), stderr: int = subprocess.PIPE, variables: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
+    def start(self, *args: str, flags: tuple[str, ...] = (), stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
         command = [sys.executable, *flags, "-m", "pipelines", *args]
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=environment() | dict(variables or {}),
+            env={**environment(), **self.variables},
             umask=0o022,  # as shells have it: what is to be private must not hang on it
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -43,10 +44,8 @@ class Shell:
             start_new_session=True,
         )
 
-    def run(
-        self, *args: str, flags: tuple[str, ...] = (), timeout: float = 120, variables: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        with self.start(*args, flags=flags, variables=variables) as process:
+    def run(self, *args: str, flags: tuple[str, ...] = (), timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        with self.start(*args, flags=flags) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
             finally:
@@ -58,6 +57,12 @@ class Shell:
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A shell in an empty folder."""
     return Shell(tmp_path_factory.mktemp("shell"))
+
+
+@pytest.fixture(scope="session")
+def shell_in() -> Callable[[Path, Mapping[str, str]], Shell]:
+    """Makes a shell in a folder, with more variables in its environment."""
+    return Shell
 
 
 @pytest.fixture(scope="session")

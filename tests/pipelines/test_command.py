@@ -105,7 +105,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(command, shell, args, message):
 
 
 def test_a_umask_that_is_none_is_told(shell):
-    done = shell.run("list", variables={"ZOOCAST_UMASK": "rwx"})
+    done = type(shell)(shell.folder, {"ZOOCAST_UMASK": "rwx"}).run("list")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: ZOOCAST_UMASK: must be an octal number such as 077 or 007, but got 'rwx'\n"
 
@@ -352,8 +352,8 @@ def test_the_command_that_resumes_can_be_typed_again(monkeypatch, tmp_path):
     configured = configure(load(TOY), "smoke", ["powers.square.fault=a b"])
     request = Request(configured, tmp_path, "ray:1", "http://x", ("report",), ("sq*",), None, "report")
     assert request.command().endswith(
-        f"run {TOY} --preset smoke -S 'powers.square.fault=a b' --root {tmp_path} --tracking-uri http://x"
-        " --address ray:1 --only 'sq*' --until report"
+        f"run {TOY} --preset smoke -S 'powers.square.fault=a b' --only 'sq*' --until report --root {tmp_path}"
+        " --tracking-uri http://x --address ray:1"
     )
     # Another selection is another run; the same one is the same.
     whole = Request(configured, tmp_path)
@@ -432,9 +432,8 @@ def test_doctor_finds_all_well(shell):
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout
     states = {line.split()[1]: line.split()[0] for line in lines if not line.startswith(" ")}
-    assert {name: states[name] for name in ("python", "disk", "ray", "mlflow")} == dict.fromkeys(
-        ("python", "disk", "ray", "mlflow"), "ok"
-    )
+    well = ("python", "disk", "ray", "storage", "tracking", "access", "mlflow")
+    assert {name: states[name] for name in well} == dict.fromkeys(well, "ok")
 
 
 @pytest.mark.usefixtures("finished")

@@ -266,7 +266,7 @@ def ray_folder():
 
 @pytest.fixture(scope="module")
 def finished(shell, arguments, ray_folder):
-    return shell.run(*arguments, timeout=280, variables=SECRETS | {"RAY_TMPDIR": str(ray_folder)})
+    return type(shell)(shell.folder, SECRETS | {"RAY_TMPDIR": str(ray_folder)}).run(*arguments, timeout=280)
 
 
 @pytest.fixture
@@ -414,7 +414,7 @@ def test_no_password_of_a_server_is_written_anywhere(finished, shell, arguments,
     assert refused.returncode == 2
     # A server that is not there, so that there is much to say about it.
     user = {"MLFLOW_TRACKING_USERNAME": "me", "RAY_TMPDIR": str(ray_folder)}
-    done = shell.run(*arguments, "--tracking-uri", "http://127.0.0.1:9", variables=SECRETS | user)
+    done = type(shell)(shell.folder, SECRETS | user).run(*arguments, "--tracking-uri", "http://127.0.0.1:9")
     assert done.returncode == 0
     assert "MLflow does not know all of it yet" in done.stderr
     status = shell.run("status", "zoo-to-target", "--json", *arguments[-2:])

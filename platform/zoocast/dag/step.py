@@ -61,6 +61,7 @@ class Step:
         resources: what the step's own process holds while it runs.
         launches: what each worker holds that the step itself starts (Ray Train, actors). Such a step has ``num_cpus=0``.
         salt: further identity, such as the digest of a data file.
+        estimated_bytes: what it writes at most, where that is known before it begins; else 0. Never part of the key.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Step:
     resources: Resources = Resources()
     launches: tuple[Resources, ...] = ()
     salt: str = ""
+    estimated_bytes: int = 0
 
     def __post_init__(self) -> None:
         check_name("a step", self.name)
