@@ -14,6 +14,7 @@ from zoocast.errors import Interrupted, ZoocastError
 from zoocast.identity import settings
 
 __all__ = [
+    "RUNS",
     "Address",
     "AsJson",
     "Command",
@@ -30,7 +31,16 @@ __all__ = [
     "RunName",
     "TrackingUri",
     "Until",
+    "examples",
 ]
+
+
+RUNS = Path("runs")
+
+
+def examples(*lines: str) -> str:
+    """The end of a help text; typer takes a blank line for the end of a line."""
+    return "\n\n".join(("[bold]Examples[/bold]", *lines))
 
 
 class Command(TyperCommand):

@@ -35,7 +35,7 @@ from zoocast.memory.shards import (
 )
 from zoocast.memory.taps import BankConfig, Tap
 from zoocast.nn.predictor import Predictor, PredictorConfig
-from zoocast.storage import human_bytes, require_free_space, sha256_file, write_atomically
+from zoocast.storage import human_bytes, keep_private, require_free_space, sha256_file, write_atomically
 
 __all__ = ["build_bank", "make_recipe"]
 
@@ -99,6 +99,7 @@ class _Builder:
         threads: int,
         device: str,
     ) -> None:
+        keep_private()
         torch.set_num_threads(threads)
         self.recipe, self.directory, self.device = recipe, directory, torch.device(device)
         self.store = ClipStore.open(clips)
