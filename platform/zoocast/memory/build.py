@@ -313,6 +313,7 @@ def _run(
     waiting: dict[Any, tuple[Any, _Job | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
     todo = list(reversed(jobs))
     done: dict[_Job, Shard] = {}
+    rows, total = 0, sum(job.rows for job in jobs)
     try:
         while len(done) < len(jobs):
             if should_stop():
@@ -322,7 +323,8 @@ def _run(
                 result = ray.get(reference)
                 if job is not None:
                     done[job] = result
-                    progress(sum(j.rows for j in done) / sum(j.rows for j in jobs), f"{len(done)}/{len(jobs)} files")
+                    rows += job.rows
+                    progress(rows / total, f"{len(done)}/{len(jobs)} files")
                 if todo:
                     job = todo.pop()
                     waiting[actor.build.remote(job)] = actor, job
