@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
+from pipelines import cache
 from pipelines.catalogue import DEFAULT_PRESET, configure, load, summaries
 from pipelines.options import (
+    RUNS,
     Address,
     AsJson,
     Command,
@@ -42,17 +44,17 @@ from pipelines.options import (
     RunName,
     TrackingUri,
     Until,
+    examples,
 )
-from zoocast.errors import DataError, ZoocastError
+from zoocast.errors import ConfigError, DataError, ZoocastError
 from zoocast.remote import address, is_url
+from zoocast.storage import keep_private
 
 if TYPE_CHECKING:
     from pipelines.driver import Request
     from pipelines.jobs import Job, Jobs, Log
 
 __all__ = ["invoke", "main"]
-
-RUNS = Path("runs")
 
 app = typer.Typer(
     name="pipelines",
@@ -70,11 +72,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def examples(*lines: str) -> str:
-    """The end of a help text; typer takes a blank line for the end of a line."""
-    return "\n\n".join(("[bold]Examples[/bold]", *lines))
+app.add_typer(cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)
@@ -164,7 +162,7 @@ def report(
     from pipelines.views import print_json, print_result, read_result
 
     record = find(root, run)
-    path = record.report_path()
+    path = record.report_path(root)
     result = read_result(path.parent)
     if as_json:
         print_json({"run": record.run, "report": str(path), "result": result})
@@ -487,6 +485,10 @@ def main() -> None:
     sys.path.insert(0, "") if "" not in sys.path else None
     # A polite kill, as of a job that is cancelled, ends what Ctrl-C ends, and as cleanly.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        keep_private()
+    except ConfigError as error:
+        sys.exit(_fail(str(error), error.exit_code))
     sys.exit(invoke(sys.argv[1:]))
 
 
@@ -523,7 +525,8 @@ def _crash(args: Sequence[str]) -> Path:
     for folder in (*([] if is_url(root) else [Path(root) / "crashes"]), Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(traceback.format_exc(), encoding="utf-8")
+            with (folder / name).open("x", encoding="utf-8") as file:  # never into what somebody else has put there
+                file.write(traceback.format_exc())
         except OSError:
             continue
         return folder / name

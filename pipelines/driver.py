@@ -20,7 +20,7 @@ from pipelines.console import Display, display_for
 from pipelines.preflight import require_fit
 from pipelines.records import Record, run_name
 from pipelines.tracked import TrackedRun, is_delivered, tracked
-from zoocast.dag import Event, Plan, RunResult, StopSignal, plan, select
+from zoocast.dag import Event, Plan, RunResult, StopSignal, ordered, plan, select
 from zoocast.dag import run as run_steps
 from zoocast.errors import ConfigError, Interrupted
 from zoocast.identity import dump
@@ -135,6 +135,7 @@ def execute(request: Request) -> Record:
         resume=request.command(),
         ui=request.ui_command(),
         started=time.time(),
+        needs=[step.folder for step in ordered(planned.step for planned in the_plan.steps)],
     )
     log = _Log(board, record, the_plan.root)
     log.write()

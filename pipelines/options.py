@@ -15,6 +15,7 @@ from zoocast.identity import settings
 from zoocast.remote import open_root
 
 __all__ = [
+    "RUNS",
     "Address",
     "AsJson",
     "Command",
@@ -31,7 +32,16 @@ __all__ = [
     "RunName",
     "TrackingUri",
     "Until",
+    "examples",
 ]
+
+
+RUNS = Path("runs")
+
+
+def examples(*lines: str) -> str:
+    """The end of a help text; typer takes a blank line for the end of a line."""
+    return "\n\n".join(("[bold]Examples[/bold]", *lines))
 
 
 class Command(TyperCommand):

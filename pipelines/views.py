@@ -17,6 +17,7 @@ from pipelines.catalogue import Configured
 from pipelines.console import branches, print_table
 from zoocast.errors import IntegrityError
 from zoocast.identity import settings
+from zoocast.remote import local
 
 if TYPE_CHECKING:
     from pipelines.jobs import Job
@@ -256,7 +257,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 def run_data(record: Record) -> dict[str, Any]:
     """The end of a run as JSON."""
-    return {**record_data(record), "result": read_result(record.report_path().parent) if record.report else None}
+    return {**record_data(record), "result": read_result(local(record.report).parent) if record.report else None}
 
 
 def print_end(data: Mapping[str, Any]) -> None:

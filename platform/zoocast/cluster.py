@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from zoocast.errors import InfrastructureError
+from zoocast.storage import UMASK
 
 __all__ = ["ClusterSummary", "connect", "environment", "resources", "source_roots"]
 
@@ -110,7 +112,7 @@ def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
             "num_cpus": num_cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_temp_dir": _short_temporary_directory(),
+            "_temp_dir": _private_directory(),
         }
     return common | {"runtime_env": {"env_vars": _for_workers()}}
 
@@ -122,6 +124,7 @@ def _for_workers() -> dict[str, str]:
     python_path = _python_path(Path.cwd() if "working_dir" in job else None)
     given = job.get("env_vars", {})
     wanted = ENVIRONMENT | ({"PYTHONPATH": python_path} if python_path else {})
+    wanted |= {name: os.environ[name] for name in (UMASK,) if name in os.environ}
     return {name: value for name, value in wanted.items() if name not in given}
 
 
@@ -191,10 +194,30 @@ def _no_ray(address: str, error: Exception) -> InfrastructureError:
     first = str(error).strip().splitlines()
     reason = first[0] if first else type(error).__name__
     if address == LOCAL:
-        logs = _short_temporary_directory() or tempfile.gettempdir()
-        return InfrastructureError(f"Ray did not start on this machine: {reason}; see its logs under {logs}")
+        return InfrastructureError(f"Ray did not start on this machine: {reason}; see its logs under {_private_directory()}")
     remedy = f"start it, correct --address or RAY_ADDRESS, or use --address {LOCAL}"
     return InfrastructureError(f"no Ray answers at {address} ({reason}); {remedy}")
+
+
+def _private_directory() -> str:
+    """A folder of this user's alone in which Ray keeps its sessions; by itself Ray lets everyone on the machine write there.
+
+    Raises:
+        InfrastructureError: what bears its name belongs to somebody else, or is open to others.
+    """
+    name = f"zoocast-{os.getuid()}"
+    folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), name)
+    if len(str(folder / "ray")) > LONGEST_TEMPORARY_DIRECTORY:
+        folder = Path("/tmp", name)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise InfrastructureError(
+            f"{folder}, where Ray is to keep its sockets and logs, is not a folder of yours alone;"
+            " remove it, or set RAY_TMPDIR to a short path of yours"
+        )
+    return str(folder / "ray")
 
 
 def _other_token(address: str) -> InfrastructureError:
@@ -202,11 +225,6 @@ def _other_token(address: str) -> InfrastructureError:
         f"Ray at {address} asks for a token and did not get the right one; set RAY_AUTH_MODE=token, and put the cluster's token"
         " into ~/.ray/auth_token, or into a file named by RAY_AUTH_TOKEN_PATH"
     )
-
-
-def _short_temporary_directory() -> str | None:
-    default = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())
-    return None if len(default) <= LONGEST_TEMPORARY_DIRECTORY else f"/tmp/ray-{os.getuid()}"
 
 
 def source_roots() -> list[str]:

@@ -25,11 +25,11 @@ import urllib.parse
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
-from zoocast.storage import human_bytes, require_free_space, sha256_file, write_atomically
+from zoocast.storage import human_bytes, inside, require_free_space, sha256_file, write_atomically
 
 __all__ = ["Mirror", "address", "is_url", "local", "mirror_of", "open_mirror", "open_root"]
 
@@ -190,7 +190,7 @@ class Mirror:
 
     def path(self, name: str) -> Path:
         """What mirrors the object `name`. Raises `IntegrityError` for a name that leads out of the mirror."""
-        return _inside(self.root, name)
+        return inside(self.root, name)
 
     def read(self, name: str) -> bytes | None:
         """An object's content; None when there is none. One that is replaced meanwhile is read again.
@@ -315,7 +315,7 @@ class Mirror:
                         ) from None
 
     def _take(self, step: str, file: str, entry: Entry, partial: Path, state: _State) -> None:
-        target = _inside(partial, file)
+        target = inside(partial, file)
         if entry.size < 0:
             target.unlink(missing_ok=True)
             state.stamps.pop(file, None)
@@ -349,10 +349,14 @@ class Mirror:
 
     # ------------------------------------------------------------------------------------------------------ finished steps
 
+    def handed_over(self, step: str) -> dict[str, tuple[int, str]]:
+        """Size and SHA-256 of all files that are to be the result of `step`."""
+        return {file: (entry.size, entry.sha256) for file, entry in sorted(self.index(step).items()) if file != ERROR}
+
     def commit(self, step: str, record: dict[str, Any]) -> None:
-        """Make what was handed over of `step` its result. A crash leaves it unfinished, or finished and not tidied up."""
-        files = {file: (entry.size, entry.sha256) for file, entry in self.index(step).items() if file != ERROR}
-        done = json.dumps({**record, "files": files}, indent=1)
+        """Make the files that `record` lists the result of `step`. A crash leaves it unfinished, or finished but untidy."""
+        files = record["files"]
+        done = json.dumps(record, indent=1)
         self.write(f"steps/{step}/{DONE}", done)
         with self._turn(step) as state:
             self._settle(step, done.encode(), state)
@@ -418,7 +422,7 @@ class Mirror:
                 self._make_room(step, sum(size for size, _ in missing.values()))
             for file, (size, sha256) in missing.items():
                 try:
-                    self._download(step, file, size, sha256, _inside(final, file))
+                    self._download(step, file, size, sha256, inside(final, file))
                 except FileNotFoundError:
                     raise IntegrityError(f"{self.url}/steps/{step} lacks its file {file}; run its step with --force") from None
         return final
@@ -447,7 +451,7 @@ class Mirror:
         _discard(coming)
         coming.mkdir()
         for file, (size, sha256) in json.loads(done)["files"].items():
-            source = _inside(partial, file)
+            source = inside(partial, file)
             if _size(source) == size and sha256 in (_known(state, file, source), sha256_file(source)):
                 (coming / file).parent.mkdir(parents=True, exist_ok=True)
                 source.rename(coming / file)
@@ -542,12 +546,6 @@ class Mirror:
 
 def _data(step: str, file: str, sha256: str) -> str:
     return f"steps/{step}/data/{sha256}~{file.replace('/', '~')}"
-
-
-def _inside(folder: Path, name: str) -> Path:
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise IntegrityError(f"{name!r} leads out of {folder}, so zoocast did not write it; look who else writes to the store")
-    return folder / name
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:

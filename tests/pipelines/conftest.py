@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 import pytest
 
+from pipelines.command import invoke
+
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 
@@ -35,6 +37,7 @@ class Shell:
             command,
             cwd=self.folder,
             env={**environment(), **self.variables},
+            umask=0o022,  # as shells have it: what is to be private must not hang on it
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -68,3 +71,21 @@ def finished(shell: Shell) -> subprocess.CompletedProcess[str]:
     done = shell.run("run", "toys.counting")
     assert done.returncode == 0, done.stderr
     return done
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: Shell
+) -> Callable[..., tuple[int, str, str]]:
+    """The command in this process, in the shell's folder: arguments -> (exit code, stdout, stderr)."""
+    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.chdir(shell.folder)
+    for name in ("ZOOCAST_ROOT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        code = invoke(args)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

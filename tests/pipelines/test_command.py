@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from pipelines.catalogue import load, summaries
-from pipelines.command import invoke
 from pipelines.driver import Request
 from pipelines.options import spread
 from pipelines.views import causes
@@ -20,22 +19,6 @@ from pipelines.views import causes
 GOLDENS = Path(__file__).parents[1] / "goldens"
 TOY = "toys.counting"
 HEAVY = re.compile(r"\| +(ray|torch|mlflow|pandas|matplotlib|pyarrow|numpy)$", re.MULTILINE)
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, shell):
-    """The command in this process, in the shell's folder: arguments -> (exit code, stdout, stderr)."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.chdir(shell.folder)
-    for name in ("ZOOCAST_ROOT", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*args):
-        code = invoke(args)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def wait_for(process, text):
@@ -68,7 +51,7 @@ def test_help_is_instant_and_imports_nothing_heavy(shell):
 def test_every_command_teaches_with_an_example(command):
     _, overview, _ = command("--help")
     names = re.findall(r"^│ (\w+) ", overview, re.MULTILINE)
-    assert {"list", "show", "plan", "run", "status", "report", "sync", "ui", "doctor", "import"} <= set(names)
+    assert {"list", "show", "plan", "run", "status", "report", "sync", "ui", "doctor", "import", "cache"} <= set(names)
     for name in names:
         code, text, _ = command(name, "--help")
         assert code == 0
@@ -119,6 +102,12 @@ def test_bad_usage_is_one_line_and_exit_code_2(command, shell, args, message):
     assert err.count("\n") == 1
     assert message in err
     assert not (shell.folder / "empty").exists()
+
+
+def test_a_umask_that_is_none_is_told(shell):
+    done = type(shell)(shell.folder, {"ZOOCAST_UMASK": "rwx"}).run("list")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: ZOOCAST_UMASK: must be an octal number such as 077 or 007, but got 'rwx'\n"
 
 
 def test_a_root_that_cannot_be_written_is_infrastructure(command, tmp_path):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -144,10 +145,25 @@ def test_source_roots_hold_the_packages() -> None:
 
 def test_a_long_temporary_directory_does_not_break_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", "/t" * LONGEST_TEMPORARY_DIRECTORY)
-    short = cluster._short_temporary_directory()
-    assert short is not None
+    short = cluster._private_directory()
     # What Ray appends, at its longest, as of 2.60: a process id may have seven digits.
     tail = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1"
     assert len(short + tail) <= 107
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")
-    assert cluster._short_temporary_directory() is None
+    assert cluster._private_directory() == short
+
+
+def test_ray_keeps_its_sockets_and_logs_where_nobody_else_can_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zoocast import cluster
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        folder = Path(cluster._private_directory()).parent
+        assert (folder.parent, folder.stat().st_mode & 0o777) == (Path(short), 0o700)
+        folder.chmod(0o755)
+        with pytest.raises(InfrastructureError, match=f"{folder}.* is not a folder of yours alone; remove it"):
+            cluster._private_directory()
+        folder.rmdir()
+        folder.symlink_to(short)
+        with pytest.raises(InfrastructureError, match="is not a folder of yours alone"):
+            cluster._private_directory()

@@ -48,7 +48,7 @@ def finish(mirror, **files):
     """Make a finished step of `files` on the machine of `mirror`."""
     write(begin(mirror), **files)
     mirror.push(STEP)
-    mirror.commit(STEP, {"name": "train", "inputs": {}})
+    mirror.commit(STEP, {"name": "train", "inputs": {}, "files": mirror.handed_over(STEP)})
     return mirror.root / "steps" / STEP
 
 
@@ -205,7 +205,7 @@ def test_two_machines_write_different_files_of_one_step(machine):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         list(pool.map(lambda mirror: mirror.push(STEP), machines))
     assert set(machines[0].index(STEP)) == {"shard-a", "shard-b", "shard-c"}
-    machines[0].commit(STEP, {"inputs": {}})
+    machines[0].commit(STEP, {"inputs": {}, "files": machines[0].handed_over(STEP)})
     assert set(content(machines[0].root / "steps" / STEP)) == {"shard-a"}  # the rest comes when it is wanted
     assert set(content(machines[0].fetch(STEP))) == {"shard-a", "shard-b", "shard-c"}
 
@@ -219,7 +219,7 @@ def test_a_finished_step_is_the_same_everywhere_and_nothing_else_is_left_of_it(m
     a.push(STEP)
     (a.root / "steps" / f"{STEP}.partial" / "checkpoint").unlink()
     a.push(STEP)
-    a.commit(STEP, {"name": "train", "inputs": {}})
+    a.commit(STEP, {"name": "train", "inputs": {}, "files": a.handed_over(STEP)})
     assert content(a.root / "steps" / STEP) == content(b.fetch(STEP)) == {"model/weights": "w"}
     assert not a.objects(f"steps/{STEP}.partial")
     assert len(objects(a)) == 1
@@ -240,12 +240,12 @@ def test_a_crash_before_the_record_leaves_an_unfinished_step(machine, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(Mirror, "write", killed)
         with pytest.raises(KeyboardInterrupt):
-            a.commit(STEP, {"inputs": {}})
+            a.commit(STEP, {"inputs": {}, "files": a.handed_over(STEP)})
     assert not b.know(STEP)
     with pytest.raises(IntegrityError, match=r"has no done.json"):
         b.fetch(STEP)
     assert content(begin(b)) == {"model": "w"}
-    b.commit(STEP, {"inputs": {}})
+    b.commit(STEP, {"inputs": {}, "files": b.handed_over(STEP)})
     assert content(a.fetch(STEP)) == {"model": "w"}
 
 
@@ -269,7 +269,7 @@ def test_names_in_the_store_cannot_lead_out_of_the_mirror(machine, file):
     done = json.loads(a.read(f"steps/{STEP}/done.json"))
     done["files"] = {file: done["files"]["model"]}
     a.write(f"steps/{STEP}/done.json", json.dumps(done))
-    with pytest.raises(IntegrityError, match="leads out of"):
+    with pytest.raises(IntegrityError, match="outside of itself"):
         b.fetch(STEP)
 
 
@@ -306,7 +306,7 @@ def finished_steps(mirror, *names):
         mirror.pull(name)
         write(mirror.root / "steps" / f"{name}.partial", bank="x" * 1000)
         mirror.push(name)
-        mirror.commit(name, {"inputs": {}})
+        mirror.commit(name, {"inputs": {}, "files": mirror.handed_over(name)})
 
 
 def test_steps_used_longest_ago_make_room_and_steps_in_use_stay(machine, monkeypatch):

@@ -24,6 +24,7 @@ from zoocast.storage import write_atomically
 __all__ = ["Fenced", "StepContext"]
 
 ATTEMPT, STOP, PROGRESS, ERROR = "attempt.json", "stop", "progress.json", "error.txt"
+TALK = (ATTEMPT, STOP, PROGRESS, ERROR)
 PROGRESS_INTERVAL = 0.2
 STOP_INTERVAL = 0.5
 REMOTE_INTERVAL = 2.0
@@ -160,7 +161,7 @@ def begin_attempt(directory: Path, run_id: str, host: str = "") -> str:
     if mirror is not None:
         note["work"] = (as_json(read_note(directory / ATTEMPT)) or {}).get("work") or token
     write_note(directory / ATTEMPT, json.dumps(note), durable=True)
-    for name in (STOP, PROGRESS, ERROR):
+    for name in TALK[1:]:
         (directory / name).unlink(missing_ok=True)
     return token
 

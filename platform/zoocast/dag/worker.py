@@ -14,9 +14,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, StepContext, as_json, read_note, stop_requested, write_note
+from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, TALK, StepContext, as_json, read_note, stop_requested, write_note
 from zoocast.errors import InfrastructureError, Interrupted, StepFailed, ZoocastError
-from zoocast.storage import sync_tree, write_atomically
+from zoocast.storage import FileInfo, keep_private, list_files, sync_tree, write_atomically
 
 __all__ = ["Report", "execute"]
 
@@ -28,6 +28,7 @@ class Report:
     """What came of calling a step's function; `error` is None when `result` holds. Times are seconds since the epoch."""
 
     result: dict[str, Any]
+    files: dict[str, FileInfo]
     error: ZoocastError | None
     started: float
     finished: float
@@ -35,11 +36,13 @@ class Report:
 
 
 def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -> Report:
-    """Run `fn` and flush what it wrote to the disk, and to an object store if need be. Never raises for what `fn` raises."""
+    """Run `fn`, flush what it wrote to the disk or an object store, and take its checksums. Never raises for what `fn` raises."""
     started = time.time()
     result: dict[str, Any] = {}
+    files: dict[str, FileInfo] = {}
     error: ZoocastError | None = None
     try:
+        keep_private()
         if stop_requested(context.directory, context.token):
             raise Interrupted("stopped before it began")
         limit_threads(context.resources.threads)
@@ -49,13 +52,14 @@ def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -
         write_note(context.directory / PROGRESS, json.dumps(note))
         result = _checked(context.name, fn(context))
         sync_tree(context.directory)
+        files = list_files(context.directory, skip=TALK) if context.remote is None else {}  # the store's index lists them
         context.push()
     except (Exception, SystemExit) as raised:
         error = readable(context, raised)
         _note_error(context, error, raised)
         with contextlib.suppress(ZoocastError, OSError):  # what is wrong is known already
             context.push()
-    return Report(result, error, started, time.time(), socket.gethostname())
+    return Report(result, files, error, started, time.time(), socket.gethostname())
 
 
 def limit_threads(count: int) -> None:

@@ -36,7 +36,7 @@ from zoocast.memory.shards import (
 from zoocast.memory.taps import BankConfig, Tap
 from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.remote import Mirror, mirror_of, open_mirror
-from zoocast.storage import human_bytes, require_free_space, sha256_file, write_atomically
+from zoocast.storage import human_bytes, keep_private, require_free_space, sha256_file, write_atomically
 
 __all__ = ["build_bank", "make_recipe"]
 
@@ -103,6 +103,7 @@ class _Builder:
         device: str,
         sender: Mirror | None,
     ) -> None:
+        keep_private()
         torch.set_num_threads(threads)
         self.mirror = open_mirror(sender.url) if sender else None
         if self.mirror and sender:
@@ -327,6 +328,7 @@ def _run(
     waiting: dict[Any, tuple[Any, _Job | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
     todo = list(reversed(jobs))
     done: dict[_Job, Shard] = {}
+    rows, total = 0, sum(job.rows for job in jobs)
     try:
         while len(done) < len(jobs):
             if should_stop():
@@ -336,7 +338,8 @@ def _run(
                 result = ray.get(reference)
                 if job is not None:
                     done[job] = result
-                    progress(sum(j.rows for j in done) / sum(j.rows for j in jobs), f"{len(done)}/{len(jobs)} files")
+                    rows += job.rows
+                    progress(rows / total, f"{len(done)}/{len(jobs)} files")
                 if todo:
                     job = todo.pop()
                     waiting[actor.build.remote(job)] = actor, job

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from zoocast.errors import InfrastructureError, Interrupted
+from zoocast.storage import write_atomically
 
 __all__ = ["Journal", "Status", "curves", "read_journal"]
 
@@ -48,7 +49,7 @@ class Journal:
         self.path = Path(path).absolute()
         self._known: set[str] = set()
         try:
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise InfrastructureError(f"cannot open the journal {self.path}: {error.strerror}") from error
         self._begin()
@@ -79,9 +80,7 @@ class Journal:
             folder = self.path.parent / "images"
             folder.mkdir(exist_ok=True)
             file = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', key)}-{int(step):08d}.png"
-            partial = file.with_suffix(".part")
-            partial.write_bytes(image)
-            os.replace(partial, file)
+            write_atomically(file, image, durable=False)
         else:
             file = image
         self._append("image", key=key, step=int(step), file=self._place(file))

@@ -6,9 +6,10 @@ Tensors are safetensors, the rest is JSON with a checksum; nothing is ever unpic
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import uuid
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +20,7 @@ from zoocast.errors import InfrastructureError, IntegrityError
 from zoocast.storage import publish, sha256_file, write_atomically
 from zoocast.training.updater import Updater
 
-__all__ = ["State"]
+__all__ = ["State", "read_checked"]
 
 
 class State:
@@ -44,8 +45,7 @@ class State:
     def save(self) -> None:
         """Publish ``checkpoints/ITERATION`` whole or not at all, then drop older ones."""
         final = self.folder / f"{self.iteration:08d}"
-        partial = self.folder / f".{final.name}.{os.getpid()}"
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = self.folder / f".{final.name}.{uuid.uuid4().hex}"
         partial.mkdir(parents=True)
         tensors = {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
@@ -83,15 +83,7 @@ class State:
         if not found:
             return False
         path = found[-1]
-        try:
-            record = json.loads((path / "state.json").read_text())
-            whole = sha256_file(path / "state.safetensors") == record["sha256"]
-        except (OSError, ValueError, KeyError) as error:
-            raise IntegrityError(
-                f"checkpoint {path} cannot be read ({error}); delete that folder to start this step anew"
-            ) from None
-        if not whole:
-            raise IntegrityError(f"checkpoint {path} does not match its checksum; delete that folder to start this step anew")
+        record = read_checked(path)
         if record["identity"] != self.identity:
             raise IntegrityError(
                 f"checkpoint {path} belongs to another configuration; delete that folder to start this step anew"
@@ -115,3 +107,19 @@ class State:
 
     def _found(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("[0-9]*") if (p / "state.json").exists())
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """What `State.save` wrote down beside the tensors of checkpoint `path`, after their checksum was compared.
+
+    Raises:
+        IntegrityError: the checkpoint is damaged.
+    """
+    try:
+        record: dict[str, Any] = json.loads((path / "state.json").read_text())
+        whole = sha256_file(path / "state.safetensors") == record["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"checkpoint {path} cannot be read ({error}); delete that folder to start this step anew") from None
+    if not whole:
+        raise IntegrityError(f"checkpoint {path} does not match its checksum; delete that folder to start this step anew")
+    return record

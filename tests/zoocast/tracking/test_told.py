@@ -38,7 +38,7 @@ def test_journals_come_with_the_files_of_which_they_speak_and_nothing_else(store
     journal.model("model", name="network")
     journal.close()
     worker.push(STEP)
-    driver.commit(STEP, {"inputs": {}})
+    driver.commit(STEP, {"inputs": {}, "files": driver.handed_over(STEP)})
     bring(driver.root / "steps" / STEP)
     assert files(driver.root / "steps" / STEP) == [
         "done.json",
