@@ -19,6 +19,7 @@ import typer
 from pipelines.catalogue import DEFAULT_PRESET, configure, did_you_mean, load
 from pipelines.options import RUNS, AsJson, Command, Overrides, Preset, Root, examples
 from zoocast.errors import ConfigError, IntegrityError
+from zoocast.remote import address, mirror_of
 from zoocast.storage import human_bytes
 
 if TYPE_CHECKING:
@@ -92,6 +93,12 @@ def _runs(root: Path) -> dict[str, set[str]]:
     """For each run the folders that it stands on. Raises `IntegrityError` when a record of a run is damaged."""
     from pipelines.records import read_all
 
+    if mirror_of(root) is not None:
+        raise ConfigError(
+            "--root",
+            f"{address(root)} is an object store, whose copies on a machine make room by themselves (ZOOCAST_CACHE_GB) and are"
+            " checked when they come; `pipelines cache` looks after folders",
+        )
     return {record.run: {*record.needs, *(f"{s['name']}-{s['key']}" for s in record.steps)} for record in read_all(root)}
 
 

@@ -72,8 +72,8 @@ def local(address: str) -> Path:
     if not is_url(address):
         return Path(address)
     parts = urllib.parse.urlsplit(address)
-    root, _, inside = parts.path.rpartition("/steps/")
-    step, _, file = inside.partition("/")
+    root, _, below = parts.path.rpartition("/steps/")
+    step, _, file = below.partition("/")
     return open_mirror(parts._replace(path=root).geturl()).fetch(step) / file
 
 

@@ -54,6 +54,8 @@ def test_a_run_is_found_and_read_on_every_machine(on, store, tmp_path):
     assert "cube is larger" in report.stdout
     assert Path(report.stdout.splitlines()[-1]).read_text() == "<title>counting</title>"
     assert report.stdout.splitlines()[-1].startswith(str(tmp_path / "three"))
+    cache = on("three", "cache", "ls")
+    assert (cache.returncode, "`pipelines cache` looks after folders" in cache.stderr) == (2, True)
 
 
 def test_the_preflight_asks_every_node_for_the_store(store, tmp_path, monkeypatch):
