@@ -17,9 +17,9 @@ from typing import Any
 
 from pipelines.board import Board
 from pipelines.catalogue import did_you_mean
-from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
+from zoocast.errors import ConfigError, IntegrityError
 from zoocast.identity import digest
-from zoocast.storage import write_atomically
+from zoocast.storage import write_atomically, writing
 
 __all__ = ["Record", "find", "read_all", "run_name"]
 
@@ -75,14 +75,10 @@ class Record:
     def write(self, root: Path) -> None:
         """Replace ROOT/runs/RUN/run.json. Raises `InfrastructureError` when it cannot be written."""
         path = path_of(root, self.run)
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Steps keep their own durable records; this one may be lost to a power cut.
-            write_atomically(path, json.dumps(vars(self)), durable=False)
-        except OSError as error:
-            raise InfrastructureError(
-                f"{path} cannot be written ({error.strerror}); free some space, or use another --root"
-            ) from None
+        # Steps keep their own durable records; this one may be lost to a power cut.
+        write_atomically(path, json.dumps(vars(self)), durable=False)
 
     def note_steps(self, board: Board, root: Path) -> None:
         """Take over what the board shows."""

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from zoocast.storage import write_atomically
+from zoocast.storage import write_atomically, writing
 from zoocast.tracking.journal import Status, read_journal
 from zoocast.tracking.store import exclusive
 
@@ -236,7 +236,8 @@ class Ledger:
         return _folder(self.root) / store / _file(self.run)
 
     def _write(self, path: Path, data: dict[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(data), durable=False)
 
 
