@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, StepContext, read_json, stop_requested
+from zoocast.dag.inputs import require_unchanged, stamps
 from zoocast.errors import InfrastructureError, Interrupted, StepFailed, ZoocastError
 from zoocast.storage import sync_tree, write_atomically
 
 __all__ = ["Report", "execute"]
 
 TRACEBACK_LINES = 40
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +36,12 @@ class Report:
 
 
 def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -> Report:
-    """Run `fn` and flush what it wrote to the disk. Never raises for what `fn` raises."""
+    """Run `fn`, flush what it wrote to the disk, and see that its inputs are as they were. Never raises for what `fn` raises."""
     started = time.time()
     result: dict[str, Any] = {}
     error: ZoocastError | None = None
     try:
+        inputs = stamps(context.inputs)
         if stop_requested(context.directory, context.token):
             raise Interrupted("stopped before it began")
         limit_threads(context.resources.threads)
@@ -46,6 +49,7 @@ def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -
         write_atomically(context.directory / PROGRESS, json.dumps(note), durable=False)
         result = _checked(context.name, fn(context))
         sync_tree(context.directory)
+        require_unchanged(context.name, context.inputs, inputs)
     except (Exception, SystemExit) as raised:
         error = readable(context, raised)
         _note_error(context, error, raised)
@@ -76,8 +80,11 @@ def readable(context: StepContext, raised: BaseException) -> ZoocastError:
         if isinstance(cause, ZoocastError) and not hasattr(cause, "cause"):
             return cause
     # Libraries that meet a full disk often stumble over it with an error of their own that does not mention it.
-    if any(isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT) for c in _chain(raised, implicit=True)):
-        return InfrastructureError(f"step {context.name}: the disk is full at {context.directory}; free some space and run again")
+    for cause in _chain(raised, implicit=True):
+        if isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
+            return InfrastructureError(
+                f"step {context.name}: cannot write to {context.directory} ({cause.strerror}); free some space and run again"
+            )
     text = str(raised).strip().splitlines()
     summary = f"{type(raised).__name__}: {text[0] if text else ''}"
     return StepFailed(f"step {context.name}: {summary}; the traceback is in {context.directory / ERROR}")
@@ -104,5 +111,5 @@ def _note_error(context: StepContext, error: ZoocastError, raised: BaseException
     lines = "".join(traceback.format_exception(raised)).splitlines()[-TRACEBACK_LINES:]
     try:
         write_atomically(context.directory / ERROR, "\n".join([str(error), "", *lines, ""]), durable=False)
-    except OSError:
+    except InfrastructureError:
         return  # the message itself still reaches the driver
