@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from zoocast.dag import StepContext
+from zoocast.dag import Fenced, StepContext
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed
 from zoocast.storage import write_atomically
 from zoocast.training.config import Worker, WorkerConfig, use_threads
@@ -35,8 +35,10 @@ def in_train_workers(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    outcome = context.directory / "outcome.json"
-    outcome.unlink(missing_ok=True)
+    # Of this attempt alone: the workers of an earlier one may live on for a while, and have a last word.
+    outcome = context.directory / f"outcome-{context.token[:8]}.json"
+    for old in context.directory.glob("outcome-*.json"):
+        old.unlink()
     per_worker = {"CPU": float(where.cpus_per_worker)}
     if where.gpus_per_worker:
         per_worker["GPU"] = where.gpus_per_worker
@@ -63,11 +65,13 @@ def in_train_workers(
     finally:
         shutil.rmtree(context.directory / "ray", ignore_errors=True)
     _raise_outcome(outcome)
-    return cast(dict[str, Any], json.loads(outcome.read_text())["result"])
+    result = json.loads(outcome.read_text())["result"]
+    outcome.unlink()
+    return cast(dict[str, Any], result)
 
 
 _RAISED: dict[str, type[Exception]] = {
-    e.__name__: e for e in (ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed)
+    e.__name__: e for e in (ConfigError, Fenced, InfrastructureError, IntegrityError, Interrupted, StepFailed)
 }
 
 
