@@ -41,6 +41,8 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+# Read by the driver alone: without a head Ray ends it after a minute, perhaps before it has told MLflow what happened.
+DRIVER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "120"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,7 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     if address not in (LOCAL, "auto"):
         _require_answer(address)
-    with _environment(ENVIRONMENT | {"PYTHONPATH": _python_path()}):
+    with _environment(ENVIRONMENT | DRIVER | {"PYTHONPATH": _python_path()}):
         import ray
 
         try:
