@@ -27,6 +27,11 @@ __all__ = ["Delivered", "Delivery", "deliver_pending"]
 
 POLL_SECONDS = 1.0
 MAX_WAIT_SECONDS = 30.0
+KNOWN = (
+    ("Connection refused", "no server answers there"),
+    ("timed out", "the server does not answer in time"),
+    ("error responses", "the server answers with errors such as 500; see its log"),
+)
 
 
 class Delivered(NamedTuple):
@@ -232,7 +237,7 @@ def describe(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, ZoocastError):
         return text
-    for known, words in (("Connection refused", "no server answers there"), ("timed out", "the server does not answer in time")):
+    for known, words in KNOWN:
         if known in text:
             return words
     return f"{type(error).__name__}: {text[:200]}"

@@ -1,11 +1,14 @@
 """A real MLflow server that dies in the middle of a run and comes back, and its page in a real browser."""
 
+import contextlib
+import http.server
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -72,7 +75,29 @@ def work(root: Path, key: str, png: bytes, steps: range) -> tuple[Path, Journal]
     return directory, journal
 
 
-def test_a_server_that_dies_and_comes_back_has_everything_once(root, server, png):
+@contextlib.contextmanager
+def broken_server(port: int):
+    """Answers everything with 500, as a server does whose database is gone."""
+
+    class Broken(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_error(500)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Broken) as broken:
+        thread = threading.Thread(target=broken.serve_forever)
+        thread.start()
+        yield
+        broken.shutdown()
+        thread.join()
+
+
+def test_a_server_that_dies_then_answers_500_and_comes_back_has_everything_once(root, server, free_port, png):
     delivery = Delivery(root, RUN, root / "runs" / RUN, experiment="zoo-to-target", uri=server.uri)
     directory, journal = work(root, "aaa", png, range(100))
     delivery.started("target-aaa", "aaa", directory)
@@ -89,6 +114,11 @@ def test_a_server_that_dies_and_comes_back_has_everything_once(root, server, png
     state = delivery.close("finished", timeout=20)
     # 1420 metrics, an image and a model of the step; its status, and the parent's
     assert state == Delivered(1420 + 2 + 2, 0, "no server answers there")
+
+    with broken_server(free_port):
+        broken = deliver_pending(root, server.uri)
+    assert (broken.pending, broken.refused) == (state.pending, 0)
+    assert "500" in broken.problem
 
     server.start()
     second = Delivery(root, "zoo-to-target-00000002", root / "runs" / "2", experiment="zoo-to-target", uri=server.uri)
