@@ -6,6 +6,7 @@ stdout is data, stderr is progress. Nothing heavy is imported before a command n
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import shlex
@@ -29,6 +30,7 @@ from pipelines.options import (
     From,
     Name,
     Only,
+    OnlyRun,
     Overrides,
     Preset,
     Root,
@@ -262,6 +264,24 @@ def ui(
         # A polite kill must end the server as well, which lives in a session of its own.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         page.wait()
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "pipelines sync",
+        "pipelines sync zoo-to-target --tracking-uri http://mlflow.lab:5000          results move to another server",
+    ),
+)
+def sync(run: OnlyRun = None, root: Root = RUNS, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> int:
+    """Tell MLflow what it does not know yet, each thing once. Exit code 4 while something waits."""
+    from pipelines.records import find
+    from pipelines.sync import deliver, print_synced
+    from pipelines.views import print_json
+
+    synced = deliver(root, tracking_uri, find(root, run).run if run is not None else None)
+    print_json(dataclasses.asdict(synced)) if as_json else print_synced(synced)
+    return 4 if synced.waits else 0
 
 
 @app.command(

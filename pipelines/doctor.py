@@ -153,11 +153,11 @@ def _host() -> str:
 
 def _mlflow(root: Path, tracking_uri: str | None) -> Finding:
     from zoocast.tracking.delivery import describe
-    from zoocast.tracking.store import connect, locate, sqlite_file, without_password
+    from zoocast.tracking.store import connect, locate, sqlite_file
 
     uri = locate(root, tracking_uri)
     file = sqlite_file(uri)
-    place = file or without_password(uri)
+    place = file or uri
     if file is not None and not file.exists():
         return Finding("mlflow", "ok", f"no store yet; the first run makes {file}")
     try:

@@ -82,6 +82,10 @@ class Request:
         """The command that shows this run in MLflow."""
         return shlex.join([*program(), "ui", *self._where()])
 
+    def sync_command(self) -> str:
+        """The command that tells MLflow what this run could not."""
+        return shlex.join([*program(), "sync", *self._where()])
+
     def _where(self) -> list[str]:
         root = str(self.root) if self.root != DEFAULT_ROOT else None
         return [*_option("--root", root), *_option("--tracking-uri", self.tracking_uri)]
@@ -208,7 +212,7 @@ def _page(request: Request, the_plan: Plan) -> contextlib.AbstractContextManager
     """The run's page in MLflow, unless nothing is to be done and the page tells everything already."""
     if not the_plan.work and is_delivered(the_plan.root, request.run, request.tracking_uri):
         return contextlib.nullcontext()
-    return tracked(the_plan.root, request.run, request.configured, request.tracking_uri)
+    return tracked(the_plan.root, request.run, request.configured, request.tracking_uri, request.sync_command())
 
 
 def _display(log: _Log, the_plan: Plan) -> contextlib.AbstractContextManager[Display | None]:

@@ -122,6 +122,9 @@ RunName = Annotated[
         metavar="RUN", help="a run, or a pipeline for its latest run; the latest of all when left out", autocompletion=_runs
     ),
 ]
+OnlyRun = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="only this run, or this pipeline's latest", autocompletion=_runs)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -31,12 +31,16 @@ def is_delivered(root: Path, run: str, uri: str | None) -> bool:
 
 
 @contextlib.contextmanager
-def tracked(root: Path, run: str, configured: Configured, uri: str | None) -> Iterator[TrackedRun]:
-    """The page of `run`, told all that happens in the block. A slow or absent server costs a minute at most, at the end."""
+def tracked(root: Path, run: str, configured: Configured, uri: str | None, sync: str) -> Iterator[TrackedRun]:
+    """The page of `run`, told all that happens in the block. A slow or absent server costs a minute at most, at the end.
+
+    Args:
+        sync: the command that delivers what could not be delivered here.
+    """
     git = git_state()
     tags = {"zoocast.commit": git["commit"], "zoocast.dirty": str(git["dirty"]).lower(), "zoocast.preset": configured.preset}
     delivery = Delivery(root, run, root / "runs" / run, experiment=configured.pipeline.name, uri=uri, tags=tags)
-    page = TrackedRun(delivery, configured)
+    page = TrackedRun(delivery, configured, sync)
     try:
         yield page
     except BaseException as error:
@@ -49,9 +53,9 @@ def tracked(root: Path, run: str, configured: Configured, uri: str | None) -> It
 class TrackedRun:
     """Tells `Delivery` what the engine tells us."""
 
-    def __init__(self, delivery: Delivery, configured: Configured) -> None:
+    def __init__(self, delivery: Delivery, configured: Configured, sync: str) -> None:
         self.status: Status = "finished"
-        self._delivery = delivery
+        self._delivery, self._sync = delivery, sync
         self._keys = {step.name: step.key for step in configured.steps}
         changes = diff(canonical(configured.preset_config), canonical(configured.config))
         delivery.journal.params({"preset": configured.preset, **{change.path: json.dumps(change.after) for change in changes}})
@@ -88,7 +92,7 @@ class TrackedRun:
         if delivered.pending:
             print(
                 f"MLflow does not know all of it yet ({delivered.problem or 'it is slow'}): {delivered.pending} entries wait,"
-                " nothing is lost; the next run or `pipelines ui` delivers them",
+                f" nothing is lost; deliver them with: {self._sync}",
                 file=sys.stderr,
             )
         if delivered.refused:

@@ -68,7 +68,7 @@ def test_help_is_instant_and_imports_nothing_heavy(shell):
 def test_every_command_teaches_with_an_example(command):
     _, overview, _ = command("--help")
     names = re.findall(r"^│ (\w+) ", overview, re.MULTILINE)
-    assert {"list", "show", "plan", "run", "status", "report", "ui", "doctor", "import"} <= set(names)
+    assert {"list", "show", "plan", "run", "status", "report", "sync", "ui", "doctor", "import"} <= set(names)
     for name in names:
         code, text, _ = command(name, "--help")
         assert code == 0

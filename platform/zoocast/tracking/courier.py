@@ -17,6 +17,7 @@ from zoocast.tracking.ledger import PIPELINE, Ledger, Line, Position
 from zoocast.tracking.server import (
     JOURNAL,
     KEY,
+    PARENT,
     RUN,
     STEP,
     VALIDATION_ERROR,
@@ -96,13 +97,17 @@ class Courier:
             return False
         identity = str(head.get("id", ""))
         known = self.server.presence(self.position.run_id) if self.position.run_id else "missing"
-        if known == "deleted" and self.position.journal == identity:  # a user's decision
+        same = (self.position.journal, self.position.parent) == (identity, parent or "")
+        if known == "deleted" and same:  # a user's decision
             self.position.abandoned = True
             self._save()
             return False
-        if known != "active" or self.position.journal != identity:
-            self.position = Position(journal=identity, experiment_id=self.server.experiment_id, time=head.get("time"))
-            self.position.run_id = self.server.run(self._tags(identity, parent), self.line.name, head.get("time"))
+        if known != "active" or not same:
+            former, time = self.position.run_id, head.get("time")
+            run_id = self.server.run(self._tags(identity, parent), self.line.name, time)
+            if known == "active" and former != run_id:
+                self.server.discard(former)
+            self.position = Position(identity, run_id, parent or "", self.server.experiment_id, time=time)
             if self.line.key == PIPELINE:
                 self.server.share_view(self.position.run_id, VALIDATION_ERROR)
             self._save()
@@ -114,7 +119,7 @@ class Courier:
         tags = {RUN: self.ledger.run, STEP: self.line.name, KEY: self.line.key, JOURNAL: journal, **self.line.tags}
         place = next((i for i, line in enumerate(self.ledger.lines) if line.key == self.line.key), 0)
         tags.setdefault("mlflow.runColor", COLOURS[(place - 1) % len(COLOURS)])
-        return tags if parent is None else {**tags, "mlflow.parentRunId": parent}
+        return tags if parent is None else {**tags, PARENT: parent}
 
     def _remember(self, journal: Path | None) -> None:
         self._steps, self._words = {}, set()

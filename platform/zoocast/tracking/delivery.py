@@ -2,17 +2,16 @@
 
 The driver says which steps began and how they ended; all else the thread reads from the journals. A store that is slow or gone
 costs the driver nothing: the thread tries again, at most every 30 s, and what it could not deliver is delivered by the next run
-on the same store, by `deliver_pending`, or to another store, from the same journals.
+on the same store, by `deliver_pending` (`pipelines sync`), or to another store, from the same journals.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,18 +19,21 @@ from zoocast.errors import ConfigError, InfrastructureError, ZoocastError
 from zoocast.tracking.courier import Round
 from zoocast.tracking.journal import Journal, Status, read_journal
 from zoocast.tracking.ledger import JOURNAL_FILE, PIPELINE, Ledger, Line, ledgers
-from zoocast.tracking.server import Server
-from zoocast.tracking.store import locate, store_name
+from zoocast.tracking.server import Server, http_status
+from zoocast.tracking.store import CREDENTIALS, connect, locate, store_name
 
 __all__ = ["Delivered", "Delivery", "deliver_pending"]
 
 POLL_SECONDS = 1.0
 MAX_WAIT_SECONDS = 30.0
-KNOWN = (
-    ("Connection refused", "no server answers there"),
-    ("timed out", "the server does not answer in time"),
-    ("error responses", "the server answers with errors such as 500; see its log"),
-)
+PROGRESS_SECONDS = 2.0
+PROBLEMS = {
+    "Connection refused": "no server answers there",
+    "Failed to resolve": "no server is known by that name",
+    "timed out": "the server does not answer in time",
+    "error responses": "the server answers with errors such as 500; see its log",
+    "Invalid Host header": "the server does not answer to that name; start it with --allowed-hosts",
+}
 
 
 class Delivered(NamedTuple):
@@ -181,6 +183,14 @@ class _Store:
                 yield moved
             ledger.mark(self.name, complete=ledger.pending(self.name) == 0)
 
+    def answers(self) -> bool:
+        """Whether the server is there, and takes us for who we are."""
+        try:
+            connect(self.uri).search_experiments(max_results=1)
+        except Exception:  # MLflow raises all kinds of things; any of them is a no
+            return False
+        return True
+
     def has_all(self, ledger: Ledger) -> bool:
         """Whether the run was delivered whole, to a store that has not been emptied since."""
         if not ledger.is_complete(self.name):
@@ -190,7 +200,12 @@ class _Store:
 
 
 def deliver_pending(
-    root: Path, uri: str | None = None, *, runs: Collection[str] | None = None, timeout: float = math.inf
+    root: Path,
+    uri: str | None = None,
+    *,
+    runs: Collection[str] | None = None,
+    timeout: float = math.inf,
+    on_progress: Callable[[str, Delivered], None] = lambda *_: None,
 ) -> Delivered:
     """Deliver what earlier pipeline runs could not; runs that are going on now are left to their drivers.
 
@@ -198,6 +213,10 @@ def deliver_pending(
         uri: the store; see `locate`. Runs that were meant for it are delivered, as far as it does not have them.
         runs: instead these, whichever store they were meant for: so that results move to another server.
         timeout: seconds after which the rest is left for another time.
+        on_progress: told how a run stands, every few seconds and once when no more can be done for it.
+
+    Returns:
+        How they stand together, with the last of the problems.
 
     Raises:
         ConfigError: `uri` cannot be a tracking server, or one of `runs` is not known.
@@ -210,26 +229,37 @@ def deliver_pending(
         known = ", ".join(ledger.run for ledger in ledgers(root)) or "none"
         raise ConfigError("", f"nothing is known of a run {unknown[0]!r} under {root}; known: {known}")
     deadline = time.monotonic() + timeout
-    problem = ""
+    total, gone = Delivered(0, 0, ""), False
     for ledger in chosen:
+        problem = total.problem if gone else ""
         try:
-            if not store.has_all(ledger):
-                collections.deque(store.deliver_left(ledger, lambda: time.monotonic() > deadline), maxlen=0)
-        except Exception as error:  # as in the thread; the others may fare better
-            problem = describe(error)
-    return Delivered(*_outstanding(chosen, store.name), problem)
+            if not gone and not store.has_all(ledger):
+                _deliver_run(store, ledger, deadline, on_progress)
+        except Exception as error:  # as in the thread; the others may fare better, unless nobody is there
+            problem, gone = describe(error), not store.answers()
+        state = _standing(ledger, store.name, problem or _busy(ledger))
+        on_progress(ledger.run, state)
+        total = Delivered(total.pending + state.pending, total.refused + state.refused, state.problem or total.problem)
+    return total
 
 
-def _outstanding(runs: Iterable[Ledger], store: str) -> tuple[int, int]:
-    """(pending, refused) entries of runs that nobody delivers just now."""
-    pending = refused = 0
-    for found in runs:
-        with found.held() as free:
-            ledger = Ledger.load(found.root, found.run)  # delivering may have settled things
-            if free and ledger is not None:
-                pending += ledger.pending(store)
-                refused += sum(ledger.position(store, line.key).refused for line in ledger.lines)
-    return pending, refused
+def _deliver_run(store: _Store, ledger: Ledger, deadline: float, on_progress: Callable[[str, Delivered], None]) -> None:
+    said = time.monotonic()
+    for _ in store.deliver_left(ledger, lambda: time.monotonic() > deadline):
+        if time.monotonic() - said > PROGRESS_SECONDS:
+            on_progress(ledger.run, _standing(ledger, store.name))
+            said = time.monotonic()
+
+
+def _busy(ledger: Ledger) -> str:
+    with ledger.held() as free:
+        return "" if free else "it is in the hands of another process"
+
+
+def _standing(found: Ledger, store: str, problem: str = "") -> Delivered:
+    ledger = Ledger.load(found.root, found.run) or found  # delivering may have settled things
+    refused = sum(ledger.position(store, line.key).refused for line in ledger.lines)
+    return Delivered(ledger.pending(store), refused, problem)
 
 
 def describe(error: Exception) -> str:
@@ -237,9 +267,14 @@ def describe(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, ZoocastError):
         return text
-    for known, words in KNOWN:
+    for known, words in PROBLEMS.items():
         if known in text:
             return words
+    match http_status(error):
+        case 401:
+            return f"the server does not take the name and password (401); {CREDENTIALS}"
+        case 403:
+            return "the server does not let you write there (403); ask for EDIT on the experiment and its models"
     return f"{type(error).__name__}: {text[:200]}"
 
 

@@ -54,13 +54,14 @@ class Line:
 
 @dataclasses.dataclass
 class Position:
-    """How far a journal has come in a store: `offset` bytes are delivered to the MLflow run `run_id`.
+    """How far a journal has come in a store: `offset` bytes are delivered to the MLflow run `run_id`, a child of `parent`.
 
     `said` is the status that the journal told last, `told` the one that MLflow knows.
     """
 
     journal: str = ""
     run_id: str = ""
+    parent: str = ""
     experiment_id: str = ""
     offset: int = 0
     time: int | None = None

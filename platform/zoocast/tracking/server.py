@@ -23,6 +23,7 @@ from zoocast.tracking.store import artifact_location, connect, exclusive
 __all__ = [
     "JOURNAL",
     "KEY",
+    "PARENT",
     "RUN",
     "STEP",
     "VALIDATION_ERROR",
@@ -30,6 +31,7 @@ __all__ = [
     "Refused",
     "Server",
     "children",
+    "http_status",
     "is_refusal",
     "view_key",
 ]
@@ -37,6 +39,7 @@ __all__ = [
 T = TypeVar("T")
 
 RUN, STEP, KEY, JOURNAL = "zoocast.run", "zoocast.step", "zoocast.key", "zoocast.journal"
+PARENT = "mlflow.parentRunId"
 VALIDATION_ERROR = "val/mse"  # by which the steps of a run are ordered
 MAX_METRICS, MAX_TAGS = 1000, 100  # per call, MLflow's limits
 MAX_NOTE = 7900  # characters of mlflow.note.content; MLflow would cut at 8000 without a word
@@ -61,12 +64,20 @@ def is_refusal(error: Exception) -> bool:
     """Whether this will never be taken, as opposed to a server that is slow, gone, full or locked."""
     if isinstance(error, Refused) or getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
         return True
-    return getattr(getattr(error, "response", None), "status_code", None) in (400, 413, 422)
+    return getattr(error, "response", None) is not None and http_status(error) in (400, 413, 422)
+
+
+def http_status(error: Exception) -> int | None:
+    """What a server answered, where an answer was the error."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return int(response.status_code)
+    return int(error.get_http_status_code()) if hasattr(error, "get_http_status_code") else None
 
 
 def children(run_id: str, metric: str) -> dict[str, Any]:
     """MLflow's search for the children of a run, the lowest `metric` first."""
-    return {"searchFilter": f"tags.mlflow.parentRunId = '{run_id}'", "orderByKey": f"metrics.`{metric}`", "orderByAsc": "true"}
+    return {"searchFilter": f"tags.{PARENT} = '{run_id}'", "orderByKey": f"metrics.`{metric}`", "orderByAsc": "true"}
 
 
 def view_key(run_id: str) -> str:
@@ -106,18 +117,24 @@ class Server:
     # ------------------------------------------------------------------------------------------------------------ runs
 
     def run(self, tags: Mapping[str, str], name: str, started: int | None) -> str:
-        """The id of the run with these `zoocast.run` and `zoocast.key` tags, made now when there is none.
+        """The id of the run with these tags of `zoocast`, made now when there is none.
 
-        One that tells of another journal (the step was done all over again) goes to MLflow's trash, where it can be restored.
+        One below the same parent that tells of another journal (the step was done all over again) is discarded. Without a parent
+        the journal decides: colleagues who run the same pipeline with the same settings have pages of their own.
         """
-        same = " and ".join(f"tags.`{k}` = '{tags[k]}'" for k in (RUN, KEY))
+        same = " and ".join(f"tags.`{k}` = '{tags[k]}'" for k in (RUN, KEY, PARENT if PARENT in tags else JOURNAL))
         for found in self.client.search_runs([self.experiment_id], filter_string=same, order_by=["attributes.start_time"]):
             if found.data.tags.get(JOURNAL) == tags[JOURNAL]:
                 return str(found.info.run_id)
-            self.client.delete_run(found.info.run_id)
+            self.discard(found.info.run_id)
         all_tags = {"mlflow.user": _user(), "mlflow.source.name": "zoocast", "mlflow.source.type": "JOB", **tags}
         made = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags, start_time=started)
         return str(made.info.run_id)
+
+    def discard(self, run_id: str) -> None:
+        """Move a run to MLflow's trash, where it can be restored; who may not do that leaves it where it is."""
+        with _ignoring("PERMISSION_DENIED"):
+            self.client.delete_run(run_id)
 
     def presence(self, run_id: str) -> Literal["active", "deleted", "missing"]:
         """Whether the run is there: a user may have moved it to the trash, or begun with an empty store."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from zoocast.errors import ConfigError, InfrastructureError
 
-__all__ = ["artifact_location", "connect", "exclusive", "locate", "sqlite_file", "store_name", "without_password"]
+__all__ = ["CREDENTIALS", "artifact_location", "connect", "exclusive", "locate", "sqlite_file", "store_name"]
 
 # A call that fails must fail soon, since the journal keeps everything and Delivery comes again: MLflow's own seven retries would
 # hold a call for 246 s. What the user has set stands.
@@ -32,22 +32,28 @@ ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
+# MLflow's client reads them there by itself.
+CREDENTIALS = "put them into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or into ~/.mlflow/credentials"
+
 
 def locate(root: Path, uri: str | None = None) -> str:
     """The tracking URI in force: `uri`, else MLFLOW_TRACKING_URI, else SQLite at ROOT/mlflow.db.
 
+    It holds no password: MLflow repeats it in messages, and other users of the machine see it in the list of processes.
+
     Raises:
-        ConfigError: it is neither ``http(s)://SERVER`` nor ``sqlite:///FILE``.
+        ConfigError: it is neither ``http(s)://SERVER`` nor ``sqlite:///FILE``, or holds a name or password.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(root).absolute() / 'mlflow.db'}"
-    parts = urllib.parse.urlsplit(chosen)
-    if parts.scheme in ("http", "https") and parts.hostname:
+    plain = re.sub("://.*@", "://", chosen)
+    is_server = chosen.lower().startswith(("http://", "https://"))
+    if is_server and plain != chosen:
+        raise ConfigError("tracking_uri", f"must hold no name or password, only {plain}; {CREDENTIALS}")
+    if is_server and urllib.parse.urlsplit(chosen).hostname:
         return chosen.rstrip("/")
     if chosen.startswith("sqlite:///") and len(chosen) > len("sqlite:///"):
         return f"sqlite:///{sqlite_file(chosen)}"
-    raise ConfigError(
-        "tracking_uri", f"must be http://SERVER, https://SERVER or sqlite:///FILE, but got {without_password(chosen)!r}"
-    )
+    raise ConfigError("tracking_uri", f"must be http://SERVER, https://SERVER or sqlite:///FILE, but got {plain!r}")
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -56,12 +62,11 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def store_name(root: Path, uri: str) -> str:
-    """A folder name for what was delivered to `uri`; never holds a password. ROOT's own store keeps its name when ROOT moves."""
+    """A folder name for what was delivered to `uri`, which `locate` gave. ROOT's own store keeps its name when ROOT moves."""
     if sqlite_file(uri) == Path(root).absolute() / "mlflow.db":
         return "local"
-    plain = without_password(uri)
-    label = re.sub(r"[^A-Za-z0-9.]+", "-", urllib.parse.urlsplit(plain).netloc or "sqlite").strip("-")
-    return f"{label}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
+    label = re.sub(r"[^A-Za-z0-9.]+", "-", urllib.parse.urlsplit(uri).netloc or "sqlite").strip("-")
+    return f"{label}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
@@ -105,9 +110,3 @@ def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
             yield True
     finally:
         os.close(descriptor)
-
-
-def without_password(uri: str) -> str:
-    """`uri` as it may be shown and stored."""
-    parts = urllib.parse.urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

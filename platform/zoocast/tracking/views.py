@@ -20,7 +20,7 @@ from zoocast.errors import InfrastructureError
 from zoocast.tracking.journal import read_journal
 from zoocast.tracking.ledger import PIPELINE, ledgers
 from zoocast.tracking.server import VALIDATION_ERROR, children, view_key
-from zoocast.tracking.store import ENVIRONMENT, connect, locate, sqlite_file, store_name, without_password
+from zoocast.tracking.store import ENVIRONMENT, connect, locate, sqlite_file, store_name
 
 __all__ = ["Page", "comparison", "comparison_link", "serve_ui", "study_links"]
 
@@ -113,8 +113,7 @@ def serve_ui(
     uri = locate(root, uri)
     file = sqlite_file(uri)
     if file is None:
-        url = without_password(uri)
-        yield Page(url, comparison(root, url, uri, run) or url)
+        yield Page(uri, comparison(root, uri, uri, run) or uri)
         return
     connect(uri)
     chosen = _free_port(host, port)

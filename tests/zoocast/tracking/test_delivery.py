@@ -195,7 +195,7 @@ def test_a_killed_driver_leaves_nothing_running_and_loses_nothing(root):
     assert process.stdout is not None
     assert process.stdout.readline() == b"delivered\n"
     assert seen(root).children[RUN, "source-one"].info.status == "RUNNING"
-    assert deliver_pending(root) == Delivered(0, 0, "")  # left to its driver, which is alive
+    assert deliver_pending(root).problem == "it is in the hands of another process"  # its driver is alive
     assert seen(root).children[RUN, "source-one"].info.status == "RUNNING"
     process.kill()
     process.wait()
@@ -303,6 +303,34 @@ def test_a_step_done_all_over_again_replaces_its_child(root):
     view = seen(root)
     assert points(view, view.children[RUN, "source-one"]) == [(0, 7.0)]
     assert view.client.get_run(former).info.lifecycle_stage == "deleted"
+
+
+def test_a_run_whose_folder_was_deleted_begins_a_new_page_with_all_its_steps(root):
+    directory = done_step(root)
+    former = []
+    for _ in range(2):
+        delivery = open_delivery(root)
+        delivery.finished("source-one", "aaa", directory)
+        assert delivery.close("finished").pending == 0
+        view = seen(root)  # it sees what is not in the trash
+        assert view.children.keys() == {(RUN, "source-one")}
+        assert len(points(view, view.children[RUN, "source-one"])) == 10
+        former.append(view.parents[RUN].info.run_id)
+        shutil.rmtree(root / "runs" / RUN)
+    assert former[0] != former[1]
+
+
+def test_colleagues_with_the_same_settings_have_a_page_each(root, tmp_path):
+    store = f"sqlite:///{root}/mlflow.db"
+    for number, place in enumerate((root, tmp_path / "theirs"), start=1):
+        (place / "steps").mkdir(parents=True, exist_ok=True)
+        delivery = open_delivery(place, uri=store)
+        delivery.finished("source-one", "aaa", done_step(place))
+        delivery.finished("data", "ddd", place / "steps" / "data-ddd")  # a step without a journal
+        assert delivery.close("finished") == Delivered(0, 0, "")
+        client = connect(store)
+        runs = client.search_runs([client.get_experiment_by_name("zoo-to-target").experiment_id])
+        assert sorted(run.info.run_name for run in runs) == sorted([RUN, "source-one", "data"] * number)
 
 
 def test_runs_move_to_another_store_and_an_emptied_one_is_filled_again(root, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zoocast.errors import ConfigError
-from zoocast.tracking.store import artifact_location, exclusive, locate, sqlite_file, store_name, without_password
+from zoocast.tracking.store import artifact_location, exclusive, locate, sqlite_file, store_name
 
 PLATFORM = Path(__file__).parents[3] / "platform"
 
@@ -42,14 +42,22 @@ def test_anything_else_is_refused_without_showing_a_password(tmp_path, uri):
     assert "secret" not in str(error.value)
 
 
-def test_store_names_are_folders_and_hold_no_password(tmp_path):
+@pytest.mark.parametrize(
+    "uri", ["https://me:secret@lab.example/mlflow", "http://secret@lab.example", "http://me:a/[secret@lab.example"]
+)
+def test_a_password_in_the_uri_is_refused_with_the_place_where_it_belongs(tmp_path, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConfigError, match=r"only https?://lab\.example.*; put them into MLFLOW_TRACKING_USERNAME") as error:
+        locate(tmp_path)
+    assert "secret" not in str(error.value)
+
+
+def test_store_names_are_folders(tmp_path):
     assert store_name(tmp_path, locate(tmp_path)) == "local"
-    name = store_name(tmp_path, "https://me:secret@lab.example:8080/mlflow")
+    name = store_name(tmp_path, "https://lab.example:8080/mlflow")
     assert name.startswith("lab.example-8080-")
-    assert "secret" not in name
-    assert name == store_name(tmp_path, "https://other:word@lab.example:8080/mlflow")  # the same server
+    assert "/" not in name
     assert name != store_name(tmp_path, "https://lab.example:8080/other")
-    assert without_password("https://me:secret@lab.example/x") == "https://lab.example/x"
 
 
 def test_artifacts_lie_beside_a_sqlite_store_and_where_a_server_says(tmp_path):
