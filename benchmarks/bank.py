@@ -1,6 +1,6 @@
 """How fast a memory bank is read and built, as ratios to what the machine can do, and that a reader's memory does not grow.
 
-    python benchmarks/bank.py [read] [build] [memory]
+    python benchmarks/bank.py [read] [build] [memory] [plan]
 
 What is compared is measured turn by turn in one run, so that other work on the machine hits both alike; figures are medians.
 """
@@ -168,6 +168,31 @@ def memory() -> None:
             print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
 
 
+def plan() -> None:
+    """What a bank of the papers' next size costs: bytes by its recipe, seconds by a measured forward pass in one thread."""
+    clips, sources, length = 10_000, 16, 20
+    config, frames = BankConfig(policy="free_run"), FrameShape(channels=1, height=64, width=64)
+    network = PredictorConfig(hidden_channels=(128,) * 4, kernel_size=5, patch_size=4)
+    taps = [Tap(layer, "c", (128, 16, 16)) for layer in range(4)]
+    columns = tuple(Column(layer=t.layer, memory=t.memory, reversed=False, shape=(length - 1, *t.shape)) for t in taps)
+    recipe = Recipe(
+        config=config,
+        observed=10,
+        clips_digest="",
+        sources=tuple(StoredSource(name=f"source-{i}", digest="", columns=columns) for i in range(sources)),
+        splits=(StoredSplit(name="train", clips=clips),),
+    )
+    predictor, batch = Predictor(network, frames), torch.rand(4, length, 1, 64, 64)
+    feed = fixed_feed(config, len(batch), 10, length)
+    times = [seconds(lambda: run_source(predictor, taps, batch, feed)) for _ in range(3)]
+    per_clip = statistics.median(times) / len(batch)
+    print(f"plan: a clip of one source: {human_bytes(recipe.row_bytes(0))}, {per_clip:.2f} s in one thread")
+    print(
+        f"plan: {clips} clips of {sources} sources: {human_bytes(recipe.payload_bytes)} in"
+        f" {sources * -(-clips // recipe.shard_rows(0))} files, {clips * sources * per_clip / 3600:.0f} thread-hours"
+    )
+
+
 def reader(folder: str, clips: str) -> None:
     """The process that `memory` measures."""
     bank, payload = open_random(Path(folder)), int(clips) * 19 * 64 * 16 * 16 * 2
@@ -182,7 +207,7 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["reader"]:
         reader(*arguments[1:])
         return
-    parts = {"read": read, "build": build, "memory": memory}
+    parts = {"read": read, "build": build, "memory": memory, "plan": plan}
     for name in arguments or parts:
         parts[name]()
 

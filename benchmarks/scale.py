@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [--nodes 4] [--steps 1 10 100 1000] [--sources 64]
 
-Each pipeline is run by the real command in a process of its own, with its record, its journal and an MLflow store. Overhead is
+Each pipeline is run by the real command in a process of its own, with its record, its journal and an MLflow server. Overhead is
 the run's seconds beyond the waiting itself, if every place of the cluster were always in use. The module is a pipeline as well:
 
     pipelines run benchmarks.scale -S num_steps=100
@@ -108,14 +108,16 @@ class Measured:
         )
 
 
-def measure(address: str, places: int, config: ScaleConfig, root: Path) -> Measured:
+def measure(address: str, tracking: str, places: int, config: ScaleConfig, root: Path) -> Measured:
     """Run the pipeline anew under `root`."""
     shutil.rmtree(root, ignore_errors=True)
     overrides = [f"{field.name}={getattr(config, field.name)}" for field in dataclasses.fields(config)]
-    command = [sys.executable, "-m", "pipelines", "run", "benchmarks.scale", "--address", address, "--root", str(root)]
+    command = [sys.executable, "-m", "pipelines", "run", "benchmarks.scale", "--address", address, "--tracking-uri", tracking]
     started = time.perf_counter()
     with (root.parent / f"{root.name}.log").open("w") as log:
-        driver = subprocess.Popen([*command, "-S", *overrides], cwd=REPOSITORY, env=environment(), stdout=log, stderr=log)
+        driver = subprocess.Popen(
+            [*command, "--root", str(root), "-S", *overrides], cwd=REPOSITORY, env=environment(), stdout=log, stderr=log
+        )
         _, status, usage = os.wait4(driver.pid, 0)
     wall = time.perf_counter() - started
     if status:
@@ -141,19 +143,21 @@ def main() -> None:
     os.environ.update(environment())  # Ray's processes read it when they start
     from ray.cluster_utils import Cluster
 
+    from zoocast.tracking.views import serve_ui
+
     places = asked.nodes * int(CPUS_PER_NODE / CPUS_PER_STEP)
     configs = [ScaleConfig(num_steps=n, seconds=asked.seconds) for n in asked.steps]
     configs += [ScaleConfig(num_sources=n, seconds=asked.seconds) for n in asked.sources]
-    with tempfile.TemporaryDirectory(prefix="scale") as folder:
+    with tempfile.TemporaryDirectory(prefix="scale") as folder, serve_ui(Path(folder), port=0) as page:
         cluster = Cluster()
         try:
             for _ in range(asked.nodes):
                 cluster.add_node(num_cpus=CPUS_PER_NODE, object_store_memory=100 * 2**20, include_dashboard=False)
-            measure(cluster.address, places, ScaleConfig(num_steps=places), Path(folder, "warm"))
+            measure(cluster.address, page.url, places, ScaleConfig(num_steps=places), Path(folder, "warm"))
             print(f"{asked.nodes} nodes, {places} places, every step waits {asked.seconds:g} s", flush=True)
             for config in configs:
                 what = f"{config.num_sources} sources:" if config.num_sources else "independent:"
-                print(f"{what:<13}{measure(cluster.address, places, config, Path(folder, 'runs'))}", flush=True)
+                print(f"{what:<13}{measure(cluster.address, page.url, places, config, Path(folder, 'runs'))}", flush=True)
         finally:
             cluster.shutdown()
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -21,31 +23,37 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
+from pipelines import cache
 from pipelines.catalogue import DEFAULT_PRESET, configure, load, summaries
 from pipelines.options import (
+    RUNS,
     Address,
     AsJson,
     Command,
     Force,
     From,
+    JobAddress,
+    JobId,
     Name,
     Only,
     OnlyRun,
     Overrides,
+    PipelineName,
     Preset,
     Root,
     RunName,
     TrackingUri,
     Until,
+    examples,
 )
-from zoocast.errors import ZoocastError
+from zoocast.errors import ConfigError, DataError, ZoocastError
+from zoocast.storage import keep_private
 
 if TYPE_CHECKING:
     from pipelines.driver import Request
+    from pipelines.jobs import Job, Jobs, Log
 
 __all__ = ["invoke", "main"]
-
-RUNS = Path("runs")
 
 app = typer.Typer(
     name="pipelines",
@@ -63,11 +71,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def examples(*lines: str) -> str:
-    """The end of a help text; typer takes a blank line for the end of a line."""
-    return "\n\n".join(("[bold]Examples[/bold]", *lines))
+app.add_typer(cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)
@@ -157,7 +161,7 @@ def report(
     from pipelines.views import print_json, print_result, read_result
 
     record = find(root, run)
-    path = record.report_path()
+    path = record.report_path(root)
     result = read_result(path.parent)
     if as_json:
         print_json({"run": record.run, "report": str(path), "result": result})
@@ -168,13 +172,25 @@ def report(
         typer.launch(path.as_uri())
 
 
-@app.command(cls=Command, epilog=examples("pipelines doctor", "pipelines doctor --root /data/runs --address auto --json"))
-def doctor(root: Root = RUNS, address: Address = None, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> int:
-    """Whether this machine, Ray and MLflow are fit for work. Exit code 4 if something is not."""
+@app.command(
+    cls=Command,
+    epilog=examples("pipelines doctor", "pipelines doctor zoo-to-target --root /data/runs --address HEAD:6379"),
+)
+def doctor(
+    name: PipelineName = None,
+    overrides: Overrides = None,
+    preset: Preset = DEFAULT_PRESET,
+    root: Root = RUNS,
+    address: Address = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> int:
+    """Whether this machine, Ray and MLflow are fit for work, or for that of one pipeline. Exit code 4 if something is not."""
     from pipelines.doctor import examine
     from pipelines.views import print_findings
 
-    findings = print_findings(examine(root, address, tracking_uri), as_json=as_json)
+    steps = configure(load(name), preset, overrides or ()).steps if name else ()
+    findings = print_findings(examine(root, address, tracking_uri, steps), as_json=as_json)
     return 4 if any(finding.state == "fail" for finding in findings) else 0
 
 
@@ -209,7 +225,8 @@ def run(
 
     request = _request(name, preset, overrides, root, address, tracking_uri, force, only, from_, until)
     record = execute(request)
-    print_json(run_data(record)) if as_json else print_end(record)
+    data = run_data(record)
+    print_json(data) if as_json else print_end(data)
     return record.exit_code or 0
 
 
@@ -231,6 +248,148 @@ def _request(
     return Request(configured, root, address, tracking_uri, tuple(force or ()), tuple(only or ()), from_, until)
 
 
+# ---------------------------------------------------------------------------------------------------------------- on a cluster
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "pipelines submit zoo-to-target --root /mnt/shared/zoocast --address http://HEAD:8265",
+        "pipelines submit zoo-to-target --preset smoke -S seeds=1 --root s3://lab/zoocast --detach",
+        "pipelines logs -f ID                                    come back to it; `jobs` lists the ids, `cancel ID` stops it",
+    ),
+)
+def submit(
+    name: Name,
+    overrides: Overrides = None,
+    preset: Preset = DEFAULT_PRESET,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            "--root",
+            metavar="PATH|URL",
+            envvar="ZOOCAST_ROOT",
+            help="where results are kept: a place that every node sees (/mnt/..., s3://...)",
+        ),
+    ] = None,
+    address: JobAddress = None,
+    tracking_uri: TrackingUri = None,
+    force: Force = None,
+    only: Only = None,
+    from_: From = None,
+    until: Until = None,
+    detach: Annotated[bool, typer.Option("--detach", "--no-wait", help="print the job's id and leave it to itself")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Run a pipeline as a job of a Ray cluster, with the code of the current folder. Ctrl-C leaves it running."""
+    from pipelines.driver import what_to_run
+    from pipelines.jobs import Jobs, Log, Submission
+    from pipelines.views import print_end, print_json
+
+    wanted = Submission(
+        run=_run_name(name, preset, overrides, only, from_, until),
+        what=tuple(what_to_run(name, preset, overrides or (), only or (), from_, until)),
+        root=root or "",
+        tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"),
+        force=tuple(force or ()),
+    )
+    jobs = Jobs.connect(address)
+    job = jobs.send(wanted, Path.cwd())
+    if detach:
+        print_json({"job": job.id}) if as_json else print(job.id)
+        return 0
+    log = Log(sys.stderr)
+    code = _follow(jobs, job, log)
+    if log.result is not None:
+        data = {**log.result, "job": job.id, "resume": job.command}
+        print_json(data) if as_json else print_end(data)
+    return code
+
+
+def _run_name(
+    name: str,
+    preset: str,
+    overrides: Sequence[str] | None,
+    only: Sequence[str] | None,
+    from_: str | None,
+    until: str | None,
+) -> str:
+    """The run's name, or one of our own where its data can only be seen on the cluster. A wrong setting is told here already."""
+    from pipelines.records import run_name
+
+    try:
+        return _request(name, preset, overrides, RUNS, only=only, from_=from_, until=until).run
+    except DataError as error:
+        print(f"{error}\nthis is left to the job, which may see what this machine does not", file=sys.stderr)
+        return run_name(name, json.dumps([preset, overrides, from_, until]), only or [])
+
+
+@app.command("jobs", cls=Command, epilog=examples("pipelines jobs --address http://HEAD:8265", "pipelines jobs --json"))
+def jobs_(address: JobAddress = None, as_json: AsJson = False) -> None:
+    """The jobs of a Ray cluster, the latest first."""
+    from pipelines.jobs import Jobs
+    from pipelines.views import print_jobs, print_json
+
+    known = Jobs.connect(address).all()
+    print_json([dataclasses.asdict(job) for job in known]) if as_json else print_jobs(known)
+
+
+@app.command(
+    cls=Command, epilog=examples("pipelines logs zoo-to-target-1f3a55c0-1", "pipelines logs -f zoo-to-target-1f3a55c0-1")
+)
+def logs(
+    job_id: JobId,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="until the job ends, with its exit code; Ctrl-C leaves it")
+    ] = False,
+    address: JobAddress = None,
+) -> int:
+    """What a job has said, and its table when it has come that far."""
+    from pipelines.jobs import Jobs, Log
+    from pipelines.views import print_end
+
+    jobs = Jobs.connect(address)
+    job, log, code = jobs.find(job_id), Log(sys.stdout), 0
+    if follow:
+        code = _follow(jobs, job, log)
+    else:
+        jobs.read(job, log)
+    if log.result is not None:
+        print_end({**log.result, "resume": job.command or log.result["resume"]})
+    return code
+
+
+@app.command(cls=Command, epilog=examples("pipelines cancel zoo-to-target-1f3a55c0-1 --address http://HEAD:8265"))
+def cancel(job_id: JobId, address: JobAddress = None) -> None:
+    """Stop a job as Ctrl-C stops a run, at its next checkpoint (in five minutes at most), and wait until it has ended."""
+    from pipelines.jobs import Jobs
+
+    jobs = Jobs.connect(address)
+    job = jobs.find(job_id)
+    if job.ended:
+        print(f"{job.id} has ended before: {job.state}", file=sys.stderr)
+        return
+    print(f"{job.id} stops at its next checkpoint", file=sys.stderr)
+    job = jobs.cancel(job)
+    print(f"{job.id} is {job.state}; finished steps and checkpoints are kept", file=sys.stderr)
+    if job.command:
+        print(f"resume  {job.command}", flush=True)
+
+
+def _follow(jobs: Jobs, job: Job, log: Log) -> int:
+    """Pass the log on; returns the job's exit code, 130 when the user has left it."""
+    try:
+        job = jobs.follow(job, log)
+    except KeyboardInterrupt:
+        print(f"\nleft {job.id} to itself; it goes on", file=sys.stderr)
+        print(f"rejoin  {jobs.hint('logs', '-f', job.id)}\nstop    {jobs.hint('cancel', job.id)}", file=sys.stderr)
+        return 130
+    return job.ending()
+
+
+# ---------------------------------------------------------------------------------------------------------------- showing
+
+
 @app.command(cls=Command, epilog=examples("pipelines ui", "pipelines ui toys.counting-d789a939 --port 5001"))
 def ui(
     run: RunName = None,
@@ -241,8 +400,6 @@ def ui(
     open_: Annotated[bool, typer.Option("--open", help="open the comparison in the browser")] = False,
 ) -> None:
     """MLflow's page on the runs under the root, with a link to the finished comparison. Ctrl-C ends it."""
-    import signal
-
     from pipelines.records import find
     from zoocast.tracking import deliver_pending
     from zoocast.tracking.views import serve_ui, study_links
@@ -261,8 +418,6 @@ def ui(
         sys.stdout.flush()
         if open_:
             typer.launch(page.link)
-        # A polite kill must end the server as well, which lives in a session of its own.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         page.wait()
 
 
@@ -327,6 +482,12 @@ def main() -> None:
     """The console script."""
     # A module of the user's own is looked for where the command is called, as `python -m` does.
     sys.path.insert(0, "") if "" not in sys.path else None
+    # A polite kill, as of a job that is cancelled, ends what Ctrl-C ends, and as cleanly.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        keep_private()
+    except ConfigError as error:
+        sys.exit(_fail(str(error), error.exit_code))
     sys.exit(invoke(sys.argv[1:]))
 
 
@@ -363,7 +524,8 @@ def _crash(args: Sequence[str]) -> Path:
     for folder in (root / "crashes", Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(traceback.format_exc(), encoding="utf-8")
+            with (folder / name).open("x", encoding="utf-8") as file:  # never into what somebody else has put there
+                file.write(traceback.format_exc())
         except OSError:
             continue
         return folder / name

@@ -5,54 +5,40 @@ Every check is a function that returns one finding: ok, warn or fail, what was s
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
+from pipelines.preflight import GIB, Finding, at_least, disk, on_cluster
+from zoocast.dag import Step
 from zoocast.errors import ZoocastError
 
-__all__ = ["Finding", "examine"]
+__all__ = ["examine"]
 
-GIB = 1024**3
 MINIMUM_PYTHON = (3, 11)
-# The laptop preset needs about 1 GiB of memory per training worker and under 1 GiB of disk; twice and five times that is comfort.
-MEMORY = (1 * GIB, 4 * GIB)
-DISK = (1 * GIB, 5 * GIB)
+MEMORY = (1 * GIB, 4 * GIB)  # the laptop preset needs about 1 GiB per training worker; four times that is comfort
 REPAIR = "in the repository: pip install -c constraints.txt -e ."
 SHOWN = ("torch", "ray", "mlflow", "pyarrow", "optuna")
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's report; `remedy` is empty when all is well."""
-
-    check: str
-    state: Literal["ok", "warn", "fail"]
-    seen: str
-    remedy: str = ""
-
-
-def examine(root: Path, address: str | None, tracking_uri: str | None) -> Iterator[Finding]:
+def examine(root: Path, address: str | None, tracking_uri: str | None, steps: Sequence[Step] = ()) -> Iterator[Finding]:
     """All findings, as they become known; a check that itself breaks is a failure of the thing it checks."""
-    checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("python", _python),
-        ("packages", _packages),
-        ("cpu", _cpu),
-        ("memory", _memory),
-        ("disk", lambda: _disk(root)),
-        ("ray", lambda: _ray(address)),
-        ("mlflow", lambda: _mlflow(root, tracking_uri)),
+    checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("python", lambda: [_python()]),
+        ("packages", lambda: [_packages()]),
+        ("cpu", lambda: [_cpu()]),
+        ("memory", lambda: [_memory()]),
+        ("disk", lambda: [disk(root, steps)]),
+        ("ray", lambda: _ray(root, address, tracking_uri, steps)),
+        ("mlflow", lambda: [_mlflow(root, tracking_uri)]),
     ]
     for name, check in checks:
         try:
-            yield check()
+            yield from check()
         except ZoocastError as error:  # says itself what to do
             yield Finding(name, "fail", str(error))
         except Exception as error:  # a diagnosis must go on to the next check whatever breaks in this one
@@ -112,39 +98,21 @@ def _memory() -> Finding:
 
     memory = psutil.virtual_memory()
     seen = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f}"
-    return _at_least("memory", memory.available, MEMORY, seen, "close other programs, or lower batch sizes and workers with -S")
+    return at_least("memory", memory.available, MEMORY, seen, "close other programs, or lower batch sizes and workers with -S")
 
 
-def _disk(root: Path) -> Finding:
-    place = root.absolute()
-    while not place.exists():
-        place = place.parent
-    if not os.access(place, os.W_OK | os.X_OK):
-        return Finding("disk", "fail", f"{root} cannot be written (looked at {place})", "give a folder of yours with --root")
-    free = shutil.disk_usage(place).free
-    return _at_least(
-        "disk", free, DISK, f"{free / GIB:.1f} GiB free under {root}", "free space there, or use --root on a larger disk"
-    )
-
-
-def _at_least(check: str, value: float, limits: tuple[int, int], seen: str, remedy: str) -> Finding:
-    fail, warn = limits
-    if value < fail:
-        return Finding(check, "fail", f"{seen}, at least {fail / GIB:.0f} GiB are needed", remedy)
-    if value < warn:
-        return Finding(check, "warn", seen, remedy)
-    return Finding(check, "ok", seen)
-
-
-def _ray(address: str | None) -> Finding:
+def _ray(root: Path, address: str | None, tracking_uri: str | None, steps: Sequence[Step]) -> Iterator[Finding]:
     from zoocast.cluster import connect
 
     began = time.monotonic()
     with connect(address) as cluster:
-        import ray
+        answered = ""
+        if cluster.is_ours:  # of another one every node is asked
+            import ray
 
-        where = ray.get(ray.remote(num_cpus=1)(_host).remote(), timeout=60)
-    return Finding("ray", "ok", f"{cluster}; started and answered from {where} in {time.monotonic() - began:.1f} s")
+            answered = f" and answered from {ray.get(ray.remote(num_cpus=1)(_host).remote(), timeout=60)}"
+        yield Finding("ray", "ok", f"{cluster}; connected{answered} in {time.monotonic() - began:.1f} s")
+        yield from on_cluster(cluster, root, tracking_uri, steps)
 
 
 def _host() -> str:

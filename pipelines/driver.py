@@ -11,17 +11,17 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipelines.board import Board, rows_of
 from pipelines.catalogue import DEFAULT_PRESET, Configured
 from pipelines.console import Display, display_for
+from pipelines.preflight import require_fit
 from pipelines.records import Record, run_name
 from pipelines.tracked import TrackedRun, is_delivered, tracked
-from zoocast.dag import Event, Plan, RunResult, StopSignal, plan, select
+from zoocast.dag import Event, Plan, RunResult, StopSignal, ordered, plan, select
 from zoocast.dag import run as run_steps
-from zoocast.dag.placement import require_room
 from zoocast.errors import ConfigError, Interrupted
 from zoocast.identity import dump
 from zoocast.tracking.store import locate
@@ -66,17 +66,9 @@ class Request:
 
     def command(self) -> str:
         """The command that does what is left of this run; `--force` is left out, or it would begin anew."""
-        preset = self.configured.preset if self.configured.preset != DEFAULT_PRESET else None
-        return shlex.join(
-            [
-                *(*program(), "run", self.configured.pipeline.name, *_option("--preset", preset)),
-                *(part for item in self.configured.overrides for part in ("-S", item)),
-                *self._where(),
-                *_option("--address", self.address),
-                *(part for pattern in self.only for part in ("--only", pattern)),
-                *(*_option("--from", self.from_), *_option("--until", self.until)),
-            ]
-        )
+        configured = self.configured
+        what = what_to_run(configured.pipeline.name, configured.preset, configured.overrides, self.only, self.from_, self.until)
+        return shlex.join([*program(), "run", *what, *self._where(), *_option("--address", self.address)])
 
     def ui_command(self) -> str:
         """The command that shows this run in MLflow."""
@@ -89,6 +81,18 @@ class Request:
     def _where(self) -> list[str]:
         root = str(self.root) if self.root != DEFAULT_ROOT else None
         return [*_option("--root", root), *_option("--tracking-uri", self.tracking_uri)]
+
+
+def what_to_run(
+    name: str, preset: str, overrides: Sequence[str], only: Sequence[str], from_: str | None, until: str | None
+) -> list[str]:
+    """The arguments of `run` that say what is computed, not where."""
+    return [
+        *(name, *_option("--preset", preset if preset != DEFAULT_PRESET else None)),
+        *(part for item in overrides for part in ("-S", item)),
+        *(part for pattern in only for part in ("--only", pattern)),
+        *(*_option("--from", from_), *_option("--until", until)),
+    ]
 
 
 def _option(name: str, value: str | None) -> list[str]:
@@ -130,6 +134,7 @@ def execute(request: Request) -> Record:
         resume=request.command(),
         ui=request.ui_command(),
         started=time.time(),
+        needs=[step.folder for step in ordered(planned.step for planned in the_plan.steps)],
     )
     log = _Log(board, record, the_plan.root)
     log.write()
@@ -200,10 +205,9 @@ def _cluster(request: Request, the_plan: Plan, board: Board) -> Iterator[None]:
     from zoocast.cluster import connect
 
     with connect(request.address) as cluster:
-        from zoocast.dag.tasks import Tasks  # imports ray, whose settings `connect` makes first
-
         print(cluster, file=sys.stderr)
-        require_room(Tasks().nodes(), (planned.step for planned in the_plan.work))  # MLflow need not hear of what cannot run
+        # MLflow need not hear of what cannot run.
+        require_fit(cluster, the_plan.root, request.tracking_uri, [planned.step for planned in the_plan.work])
         board.num_cpus = cluster.num_cpus
         yield
 

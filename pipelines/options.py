@@ -14,20 +14,33 @@ from zoocast.errors import Interrupted, ZoocastError
 from zoocast.identity import settings
 
 __all__ = [
+    "RUNS",
     "Address",
     "AsJson",
     "Command",
     "Force",
     "From",
+    "JobAddress",
+    "JobId",
     "Name",
     "Only",
     "Overrides",
+    "PipelineName",
     "Preset",
     "Root",
     "RunName",
     "TrackingUri",
     "Until",
+    "examples",
 ]
+
+
+RUNS = Path("runs")
+
+
+def examples(*lines: str) -> str:
+    """The end of a help text; typer takes a blank line for the end of a line."""
+    return "\n\n".join(("[bold]Examples[/bold]", *lines))
 
 
 class Command(TyperCommand):
@@ -116,6 +129,9 @@ Name = Annotated[
         metavar="NAME", help="a pipeline from `pipelines list`, or a module of your own (mylab.study)", autocompletion=_names
     ),
 ]
+PipelineName = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="a pipeline whose steps must have room", autocompletion=_names)
+]
 RunName = Annotated[
     str | None,
     typer.Argument(
@@ -145,6 +161,15 @@ Address = Annotated[
     str | None,
     typer.Option("--address", metavar="ADDRESS", help="a Ray cluster (auto, HOST:PORT); a local one is started when left out"),
 ]
+JobAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        help="the dashboard of the cluster's head (http://HEAD:8265); else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS",
+    ),
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="a job from `pipelines jobs`")]
 TrackingUri = Annotated[
     str | None,
     typer.Option("--tracking-uri", metavar="URI", help="an MLflow server; else MLFLOW_TRACKING_URI, else SQLite under the root"),

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,23 +18,26 @@ from typing import Any
 
 from pipelines.board import Board
 from pipelines.catalogue import did_you_mean
-from zoocast.errors import ConfigError, IntegrityError
+from zoocast.dag.lock import read_holder
+from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 from zoocast.identity import digest
-from zoocast.storage import write_atomically, writing
+from zoocast.storage import check_name, inside, write_atomically, writing
 
-__all__ = ["Record", "find", "read_all", "run_name"]
+__all__ = ["Record", "find", "forget", "read_all", "run_name"]
 
 SCHEMA = 1
 
 
 def run_name(pipeline: str, last_key: str, chosen: Sequence[str]) -> str:
     """``NAME-0123abcd`` of the last step's key and the steps that were chosen (empty: all)."""
-    return f"{pipeline}-{digest([last_key, sorted(chosen)])[:8]}"
+    name = f"{pipeline}-{digest([last_key, sorted(chosen)])[:8]}"
+    check_name("a run", name, field="NAME")  # a module of the user's own may be called anything
+    return name
 
 
 @dataclasses.dataclass
 class Record:
-    """One run: what was asked for, who is at it, and what became of each step."""
+    """One run: what was asked for, who is at it, and what became of each step. `needs` are the folders that it stands on."""
 
     run: str
     pipeline: str
@@ -52,6 +56,7 @@ class Record:
     pid_started: float = dataclasses.field(default_factory=lambda: _born(os.getpid()) or 0.0)
     steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     report: str | None = None
+    needs: list[str] = dataclasses.field(default_factory=list)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -66,11 +71,11 @@ class Record:
             return "unknown"
         return "running" if _born(self.pid) == self.pid_started else "died"
 
-    def report_path(self) -> Path:
-        """The report. Raises `ConfigError` when the run has not come that far."""
+    def report_path(self, root: Path) -> Path:
+        """The report. Raises `ConfigError` when the run has not come that far, `IntegrityError` when it is not under `root`."""
         if self.report is None:
             raise ConfigError("", f"{self.run} has no report yet (it is {self.state()}); finish it with: {self.resume}")
-        return Path(self.report)
+        return inside(root.absolute(), self.report)
 
     def write(self, root: Path) -> None:
         """Replace ROOT/runs/RUN/run.json. Raises `InfrastructureError` when it cannot be written."""
@@ -99,7 +104,7 @@ class Record:
 
 def _without_password(text: str) -> str:
     """`text` without the name and password of any URL in it: records are there for all to read."""
-    return re.sub(r"(://)[^/\s@]+@", r"\1", text)
+    return re.sub(r"(://)[^/\s]+@", r"\1", text)
 
 
 def path_of(root: Path, run: str) -> Path:
@@ -111,6 +116,8 @@ def read(path: Path) -> Record:
     """The record at `path`. Raises `IntegrityError` when it is not one."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        if data["run"] != path.parent.name:
+            raise ValueError(f"it is that of {data['run']!r}")
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}, but this zoocast reads {SCHEMA}")
         return Record(**data)
@@ -139,6 +146,24 @@ def find(root: Path, name: str | None) -> Record:
             return record
     runs = [record.run for record in records]
     raise ConfigError("", f"there is no run {name!r} under {root}; {did_you_mean(str(name), runs)}known: {', '.join(runs)}")
+
+
+def forget(root: Path, record: Record) -> None:
+    """Remove ROOT/runs/RUN, with all that the run itself left there; its steps are kept.
+
+    Raises:
+        ConfigError: the run is going on.
+        InfrastructureError: it cannot be removed.
+    """
+    locks = (read_holder(path) for path in root.glob("locks/*.lock"))  # of runs on other machines nothing else is known
+    if record.state() == "running" or any(holder.run == record.run and not holder.is_gone() for holder in locks if holder):
+        raise ConfigError("RUN", f"{record.run} is going on; stop it first, or let it end")
+    path = path_of(root, record.run)
+    try:
+        path.unlink(missing_ok=True)
+        shutil.rmtree(path.parent)
+    except OSError as error:
+        raise InfrastructureError(f"{path.parent} cannot be removed ({error.strerror or error}); remove it yourself") from None
 
 
 def _born(pid: int) -> float | None:

@@ -19,7 +19,8 @@ from zoocast.errors import IntegrityError
 from zoocast.identity import settings
 
 if TYPE_CHECKING:
-    from pipelines.doctor import Finding
+    from pipelines.jobs import Job
+    from pipelines.preflight import Finding
     from pipelines.records import Record
     from zoocast.dag import Plan
 
@@ -30,8 +31,9 @@ SEED = re.compile(r"\.seed\d+$")
 
 def print_json(data: Any) -> None:
     """One JSON document on stdout."""
-    json.dump(data, sys.stdout, indent=1, ensure_ascii=False)
-    print(flush=True)
+    # At once: in the log of a job, other processes' lines must not come between.
+    sys.stdout.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 # ---------------------------------------------------------------------------------------------------------------- show
@@ -158,7 +160,8 @@ def record_data(record: Record) -> dict[str, Any]:
 def print_runs(records: Sequence[Record]) -> None:
     """One line per run, the latest first."""
     rows = [
-        [r.run, r.state(), _steps_done(r), _when(r.started), duration(_took(r)), r.message.partition("\n")[0]] for r in records
+        [r.run, r.state(), _steps_done(r.steps), _when(r.started), duration(_took(r)), r.message.partition("\n")[0]]
+        for r in records
     ]
     print_table(["run", "state", "steps", "started", "took", "message"], rows)
 
@@ -192,8 +195,8 @@ def print_run(record: Record) -> None:
     print_table(["step", "state", "", "took", "message"], rows)
 
 
-def _steps_done(record: Record) -> str:
-    return f"{sum(step['state'] in ('done', 'cached') for step in record.steps)}/{len(record.steps)}"
+def _steps_done(steps: Sequence[Mapping[str, Any]]) -> str:
+    return f"{sum(step['state'] in ('done', 'cached') for step in steps)}/{len(steps)}"
 
 
 def _took(record: Record) -> float | None:
@@ -204,6 +207,22 @@ def _took(record: Record) -> float | None:
 
 def _step_took(step: Mapping[str, Any]) -> float | None:
     return step["finished"] - step["started"] if step["finished"] and step["started"] else None
+
+
+def print_jobs(jobs: Sequence[Job]) -> None:
+    """One line per job, the latest first. One that is not of ours shows its command instead of a root."""
+    rows = [
+        [
+            job.id,
+            job.state,
+            job.exit_code,
+            _when(job.started) if job.started else "",
+            duration(job.took()),
+            job.root or job.entrypoint,
+        ]
+        for job in jobs
+    ]
+    print_table(["job", "state", "exit", "started", "took", "root"], rows)
 
 
 def _when(seconds: float) -> str:
@@ -241,19 +260,22 @@ def run_data(record: Record) -> dict[str, Any]:
     return {**record_data(record), "result": read_result(Path(report).parent) if report else None}
 
 
-def print_end(record: Record) -> None:
-    """The last lines of a run: errors on stderr; the table, where things are, and how to go on, on stdout."""
-    for step in record.steps:
+def print_end(data: Mapping[str, Any]) -> None:
+    """The last lines of a run: errors on stderr; the table, where things are, and how to go on, on stdout.
+
+    Args:
+        data: as `run_data` gives it.
+    """
+    for step in data["steps"]:
         if step["state"] == "failed":
             print(f"error: {step['name']}: {step['message']}", file=sys.stderr)
-    if record.exit_code == 130:
+    if data["exit_code"] == 130:
         print("stopped; finished steps and checkpoints are kept", file=sys.stderr)
-    if record.report:
-        print_result(read_result(Path(record.report).parent))
-        print(f"\nreport  {record.report}", flush=True)
+    if data["result"]:
+        print_result(data["result"])
+        print(f"\nreport  {data['report']}", flush=True)
     else:
-        done = _steps_done(record)
-        print(f"{done} steps of {record.run} are done", flush=True)
-    print(f"runs    {record.ui}", flush=True)
-    if record.exit_code:
-        print(f"resume  {record.resume}", flush=True)
+        print(f"{_steps_done(data['steps'])} steps of {data['run']} are done", flush=True)
+    print(f"runs    {data['ui']}", flush=True)
+    if data["exit_code"]:
+        print(f"resume  {data['resume']}", flush=True)

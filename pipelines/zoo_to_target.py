@@ -214,7 +214,8 @@ def check_horizon(observed: int, data: DataConfig) -> None:
 
 def clips_of(name: str, data: DataConfig, known: dict[str, Step]) -> Step:
     """The step that builds `data`; equal data, from equal files, are built once."""
-    step = Step(f"data.{name}", build_clips, BuildClipsConfig(data=data), salt=data.source_digest())
+    build = BuildClipsConfig(data=data)
+    step = Step(f"data.{name}", build_clips, build, salt=data.source_digest(), estimated_bytes=data.estimated_bytes())
     return known.setdefault(step.key, step)
 
 

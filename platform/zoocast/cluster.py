@@ -8,8 +8,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import json
 import os
+import secrets
+import signal
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,11 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from zoocast.errors import InfrastructureError
+from zoocast.storage import UMASK
 
-__all__ = ["ClusterSummary", "connect", "resources", "source_roots"]
+__all__ = ["ClusterSummary", "connect", "environment", "resources", "source_roots"]
 
 LOCAL = "local"
 ANSWER_SECONDS = 5.0
+CONNECT_ATTEMPTS = "1"  # the port has answered by then; Ray would make twenty, and write of each on the terminal
+TOKEN_FILE = Path(".ray", "auth_token")  # under the home, where Ray looks for it
 OBJECT_STORE_BYTES = 200 * 2**20  # steps exchange paths, not tensors
 LONGEST_TEMPORARY_DIRECTORY = 40  # a socket's path may have 107 bytes, of which Ray's own names take up to 66
 
@@ -54,6 +61,11 @@ class ClusterSummary:
     num_cpus: float
     num_gpus: float
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether `connect` started it, so that this machine is all of it."""
+        return self.address == LOCAL
+
     def __str__(self) -> str:
         gpus = f", {self.num_gpus:g} GPUs" if self.num_gpus else ""
         return f"Ray at {self.address}: {self.num_nodes} node{'s' if self.num_nodes > 1 else ''}, {self.num_cpus:g} CPUs{gpus}"
@@ -69,17 +81,24 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         num_cpus: how many CPUs a local Ray may use; None for all.
 
     Raises:
-        InfrastructureError: there is no Ray at the address, or it cannot be started.
+        InfrastructureError: there is no Ray at the address, it wants another token, or it cannot be started.
     """
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
-    if address not in (LOCAL, "auto"):
-        _require_answer(address)
-    with _environment(ENVIRONMENT | DRIVER | {"PYTHONPATH": _python_path()}):
+    settings = ENVIRONMENT | DRIVER | {"PYTHONPATH": _python_path()}
+    if address == LOCAL:
+        _make_token()
+    else:
+        settings["RAY_gcs_server_port_wait_time_s"] = CONNECT_ATTEMPTS
+        if address != "auto":
+            _require_answer(address)
+    with environment(settings):
         import ray
 
         try:
-            with _no_dashboard() if address == LOCAL else contextlib.nullcontext():
+            with _sigterm_kept(), _no_dashboard() if address == LOCAL else contextlib.nullcontext():
                 ray.init(**_arguments(address, num_cpus))
+        except ray.exceptions.AuthenticationError:
+            raise _other_token(address) from None
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _no_ray(address, error) from None
         try:
@@ -95,12 +114,31 @@ def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
             "num_cpus": num_cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_temp_dir": _short_temporary_directory(),
+            "_temp_dir": _private_directory(),
         }
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        return common  # the job has brought its own runtime environment, and Ray refuses a second one
-    # Machines of a cluster have the code installed, or see it at the same path.
-    return common | {"runtime_env": {"env_vars": ENVIRONMENT | {"PYTHONPATH": _python_path()}}}
+    return common | {"runtime_env": {"env_vars": _for_workers()}}
+
+
+def _for_workers() -> dict[str, str]:
+    """The environment of a cluster's workers, less what the job that we are in has brought: Ray refuses to be told twice."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
+    # A job's folder has a path of its own on each node, where workers begin in it. Else all nodes have the code at the same path.
+    python_path = _python_path(Path.cwd() if "working_dir" in job else None)
+    given = job.get("env_vars", {})
+    wanted = ENVIRONMENT | ({"PYTHONPATH": python_path} if python_path else {})
+    wanted |= {name: os.environ[name] for name in (UMASK,) if name in os.environ}
+    return {name: value for name, value in wanted.items() if name not in given}
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put our handler of SIGTERM back, if there is one: Ray replaces it, in the main thread, by one that ends the process."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(ours) and signal.getsignal(signal.SIGTERM) is not ours:
+            signal.signal(signal.SIGTERM, ours)
 
 
 @contextlib.contextmanager
@@ -131,19 +169,64 @@ def _require_answer(address: str) -> None:
         raise _no_ray(address, error) from None
 
 
+def _make_token() -> None:
+    """Make Ray's token for this user, whom a Ray of our own will ask for it. Ray would, too, but readable by everyone."""
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
+    path = Path.home() / TOKEN_FILE
+    if path.exists():
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # another process was quicker, and its Ray may use its token already
+            os.link(temporary, path)
+        temporary.unlink()
+    except OSError as error:
+        raise InfrastructureError(
+            f"cannot write Ray's token to {path} ({error.strerror}); set RAY_AUTH_TOKEN_PATH to a file that holds one"
+        ) from None
+
+
 def _no_ray(address: str, error: Exception) -> InfrastructureError:
+    if "InvalidAuthToken" in str(error.__cause__):
+        return _other_token(address)
     first = str(error).strip().splitlines()
     reason = first[0] if first else type(error).__name__
     if address == LOCAL:
-        logs = _short_temporary_directory() or tempfile.gettempdir()
-        return InfrastructureError(f"Ray did not start on this machine: {reason}; see its logs under {logs}")
+        return InfrastructureError(f"Ray did not start on this machine: {reason}; see its logs under {_private_directory()}")
     remedy = f"start it, correct --address or RAY_ADDRESS, or use --address {LOCAL}"
     return InfrastructureError(f"no Ray answers at {address} ({reason}); {remedy}")
 
 
-def _short_temporary_directory() -> str | None:
-    default = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())
-    return None if len(default) <= LONGEST_TEMPORARY_DIRECTORY else f"/tmp/ray-{os.getuid()}"
+def _private_directory() -> str:
+    """A folder of this user's alone in which Ray keeps its sessions; by itself Ray lets everyone on the machine write there.
+
+    Raises:
+        InfrastructureError: what bears its name belongs to somebody else, or is open to others.
+    """
+    name = f"zoocast-{os.getuid()}"
+    folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), name)
+    if len(str(folder / "ray")) > LONGEST_TEMPORARY_DIRECTORY:
+        folder = Path("/tmp", name)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise InfrastructureError(
+            f"{folder}, where Ray is to keep its sockets and logs, is not a folder of yours alone;"
+            " remove it, or set RAY_TMPDIR to a short path of yours"
+        )
+    return str(folder / "ray")
+
+
+def _other_token(address: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"Ray at {address} asks for a token and did not get the right one; set RAY_AUTH_MODE=token, and put the cluster's token"
+        " into ~/.ray/auth_token, or into a file named by RAY_AUTH_TOKEN_PATH"
+    )
 
 
 def source_roots() -> list[str]:
@@ -156,13 +239,18 @@ def source_roots() -> list[str]:
     return list(roots)
 
 
-def _python_path() -> str:
+def _python_path(folder: Path | None = None) -> str:
+    """Where this process imports from; with `folder`, what of it is inside, relative to it."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join(dict.fromkeys([*source_roots(), *(p for p in given if p)]))
+    paths = list(dict.fromkeys(Path(p).absolute() for p in [*source_roots(), *(p for p in given if p)]))
+    if folder is not None:
+        paths = [path.relative_to(folder) for path in paths if path.is_relative_to(folder)]
+    return os.pathsep.join(map(str, paths))
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Have `values` in the environment inside the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

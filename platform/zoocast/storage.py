@@ -1,7 +1,7 @@
 """Files that are whole or not there: atomic writes, durable publishing of directories, checksums, and free space.
 
 Everything is written beside its target and renamed last, so that a crash, a kill or a full disk leaves nothing that a later run
-would take for finished work.
+would take for finished work. What is written is its owner's alone, and no name leads out of the folder that it is meant for.
 """
 
 from __future__ import annotations
@@ -10,15 +10,23 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from zoocast.errors import InfrastructureError
+from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 
 __all__ = [
+    "FileInfo",
+    "check_name",
     "human_bytes",
+    "inside",
+    "is_temporary",
+    "keep_private",
+    "list_files",
     "own_file",
     "publish",
     "require_free_space",
@@ -27,6 +35,47 @@ __all__ = [
     "write_atomically",
     "writing",
 ]
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+UMASK = "ZOOCAST_UMASK"
+
+
+def keep_private() -> None:
+    """From now on only their owner can read the files that this process makes.
+
+    The environment's ZOOCAST_UMASK says otherwise, in octal: 007 lets the group of a shared root in as well.
+    """
+    text = os.environ.get(UMASK, "077")
+    if not re.fullmatch("0*[0-7]{1,3}", text):
+        raise ConfigError(UMASK, f"must be an octal number such as 077 or 007, but got {text!r}")
+    os.umask(int(text, 8))
+
+
+def check_name(whose: str, name: str, field: str = "name") -> None:
+    """Raise `ConfigError` unless `name` can become a file's name in whatever folder, and no path out of it."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            field,
+            f"{whose}'s name is made of a-z, 0-9, '.', '_' and '-', begins with a letter or digit and has at most 64 characters,"
+            f" but got {name!r}",
+        )
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of what a manifest or journal in `folder` calls `name`.
+
+    Raises:
+        IntegrityError: it leads out of `folder`: absolute, by ``..``, or over a link.
+    """
+    try:
+        if (folder / name).resolve().is_relative_to(folder.resolve()):
+            return folder / name
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, links that go round in circles
+        pass
+    raise IntegrityError(
+        f"{folder} names a file outside of itself, {name!r}; what named it was not written by zoocast: remove it"
+    )
 
 
 @contextlib.contextmanager
@@ -67,6 +116,11 @@ def _write_atomically(path: Path, data: bytes | str, durable: bool) -> None:
         raise
     if durable:
         _sync(path.parent)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `path` is named as what an atomic write leaves when it is killed: ``.NAME.`` and 32 hexadecimal digits."""
+    return TEMPORARY.fullmatch(path.name) is not None
 
 
 def _sync(path: Path) -> None:
@@ -119,6 +173,29 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits, in constant memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class FileInfo(NamedTuple):
+    """A file's size and the SHA-256 of its content; in JSON a pair."""
+
+    bytes: int
+    sha256: str
+
+
+def list_files(directory: Path, skip: Container[str] = ()) -> dict[str, FileInfo]:
+    """Every file under `directory` by its path relative to it (with ``/``), in order; temporary files are none.
+
+    Args:
+        skip: relative paths that are left out.
+    """
+    found = {}
+    for folder, folders, names in os.walk(directory):
+        folders[:] = [name for name in folders if not is_temporary(Path(name))]
+        for path in (Path(folder, name) for name in names if not is_temporary(Path(name))):
+            relative = path.relative_to(directory).as_posix()
+            if relative not in skip:
+                found[relative] = FileInfo(path.stat().st_size, sha256_file(path))
+    return dict(sorted(found.items()))
 
 
 def require_free_space(path: Path, needed_bytes: int, what: str) -> None:

@@ -107,7 +107,9 @@ def test_a_damaged_file_is_found(kept: tuple[Path, Callable[[Path], object]], da
         if damage is Path.unlink and file.name == "state.json":
             continue  # without it, the last word of a checkpoint, there is none, and training begins anew
         damage(file)
-        with pytest.raises(IntegrityError, match="symbolic link" if damage is link else rf"{file.name}|{file.parent.name}"):
+        with pytest.raises(
+            IntegrityError, match="symbolic link|outside of itself" if damage is link else rf"{file.name}|{file.parent.name}"
+        ):
             read(folder)
         file.unlink(missing_ok=True)
         shutil.copy2(whole / file.relative_to(folder), file)

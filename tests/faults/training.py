@@ -61,7 +61,9 @@ def attempt(root: Path, step: Step) -> ZoocastError | None:
             report = execute(step.fn, context)
             if report.error is not None:
                 return report.error
-            record = Record.of(step, report.result, started=report.started, finished=report.finished, host="", run="run")
+            record = Record.of(
+                step, report.result, started=report.started, finished=report.finished, host="", run="run", files=report.files
+            )
             publish_step(root, step, record)
     except ZoocastError as error:
         return error

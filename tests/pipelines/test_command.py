@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from pipelines.catalogue import load, summaries
-from pipelines.command import invoke
 from pipelines.driver import Request
 from pipelines.options import spread
 from pipelines.views import causes
@@ -20,22 +19,6 @@ from pipelines.views import causes
 GOLDENS = Path(__file__).parents[1] / "goldens"
 TOY = "toys.counting"
 HEAVY = re.compile(r"\| +(ray|torch|mlflow|pandas|matplotlib|pyarrow|numpy)$", re.MULTILINE)
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, shell):
-    """The command in this process, in the shell's folder: arguments -> (exit code, stdout, stderr)."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.chdir(shell.folder)
-    for name in ("ZOOCAST_ROOT", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*args):
-        code = invoke(args)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def wait_for(process, text):
@@ -68,7 +51,7 @@ def test_help_is_instant_and_imports_nothing_heavy(shell):
 def test_every_command_teaches_with_an_example(command):
     _, overview, _ = command("--help")
     names = re.findall(r"^│ (\w+) ", overview, re.MULTILINE)
-    assert {"list", "show", "plan", "run", "status", "report", "sync", "ui", "doctor", "import"} <= set(names)
+    assert {"list", "show", "plan", "run", "status", "report", "sync", "ui", "doctor", "import", "cache"} <= set(names)
     for name in names:
         code, text, _ = command(name, "--help")
         assert code == 0
@@ -119,6 +102,12 @@ def test_bad_usage_is_one_line_and_exit_code_2(command, shell, args, message):
     assert err.count("\n") == 1
     assert message in err
     assert not (shell.folder / "empty").exists()
+
+
+def test_a_umask_that_is_none_is_told(shell):
+    done = type(shell)(shell.folder, {"ZOOCAST_UMASK": "rwx"}).run("list")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: ZOOCAST_UMASK: must be an octal number such as 077 or 007, but got 'rwx'\n"
 
 
 def test_a_root_that_cannot_be_written_is_infrastructure(command, tmp_path):
@@ -363,8 +352,8 @@ def test_the_command_that_resumes_can_be_typed_again(monkeypatch, tmp_path):
     configured = configure(load(TOY), "smoke", ["powers.square.fault=a b"])
     request = Request(configured, tmp_path, "ray:1", "http://x", ("report",), ("sq*",), None, "report")
     assert request.command().endswith(
-        f"run {TOY} --preset smoke -S 'powers.square.fault=a b' --root {tmp_path} --tracking-uri http://x"
-        " --address ray:1 --only 'sq*' --until report"
+        f"run {TOY} --preset smoke -S 'powers.square.fault=a b' --only 'sq*' --until report --root {tmp_path}"
+        " --tracking-uri http://x --address ray:1"
     )
     # Another selection is another run; the same one is the same.
     whole = Request(configured, tmp_path)
@@ -443,9 +432,8 @@ def test_doctor_finds_all_well(shell):
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout
     states = {line.split()[1]: line.split()[0] for line in lines if not line.startswith(" ")}
-    assert {name: states[name] for name in ("python", "disk", "ray", "mlflow")} == dict.fromkeys(
-        ("python", "disk", "ray", "mlflow"), "ok"
-    )
+    well = ("python", "disk", "ray", "storage", "tracking", "access", "mlflow")
+    assert {name: states[name] for name in well} == dict.fromkeys(well, "ok")
 
 
 @pytest.mark.usefixtures("finished")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,12 @@ from zoocast.nn.predictor import load_predictor
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 SMOKE = PRESETS["smoke"]()
+CANARY = "canary-5b1f"
+SECRETS = {
+    name: f"{CANARY}-of-{name}"
+    for name in ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "LAB_TOKEN")
+}
+"""What a user's shell may hold and nobody else may learn."""
 ARMS = ("scratch", "finetune.digits-1", "finetune.digits-2", "l2-sp", "tmu")
 
 
@@ -252,8 +259,14 @@ def arguments(imported, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(shell, arguments):
-    return shell.run(*arguments, timeout=280)
+def ray_folder():
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        yield Path(short)
+
+
+@pytest.fixture(scope="module")
+def finished(shell, arguments, ray_folder):
+    return type(shell)(shell.folder, SECRETS | {"RAY_TMPDIR": str(ray_folder)}).run(*arguments, timeout=280)
 
 
 @pytest.fixture
@@ -366,3 +379,46 @@ def test_another_network_or_a_damaged_one_is_noticed(imported, tmp_path):
         with pytest.raises(IntegrityError, match=message):
             steps(changed(f"sources.lab.model={moved}", config=here))
         (moved / name).write_bytes(whole)
+
+
+# --------------------------------------------------------------------------------------------------------- what others may see
+
+
+def files_below(*folders):
+    return [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+
+
+def test_what_a_run_leaves_is_its_owners_alone(finished, arguments, ray_folder):
+    assert finished.returncode == 0
+    root = Path(arguments[-1])
+    found = [root / "mlflow.db", *(root / "runs").rglob("*"), *(root / "steps").rglob("*"), *root.rglob("*")]
+    assert len(found) > 200
+    assert [path for path in found if not path.is_symlink() and path.stat().st_mode & 0o077] == []
+    # Ray lets everyone write into its own folders, so they lie in one that only their owner can enter.
+    (private,) = ray_folder.iterdir()
+    assert private.stat().st_mode & 0o077 == 0
+    assert (private / "ray" / "session_latest" / "logs").is_dir()
+
+
+def test_no_secret_of_the_environment_is_written_anywhere(finished, arguments, ray_folder):
+    assert CANARY not in finished.stdout + finished.stderr
+    written = files_below(Path(arguments[-1]), ray_folder)
+    names = {path.name for path in written}
+    assert {"run.json", "done.json", "mlflow.db", "raylet.out", "gcs_server.out", "journal.jsonl", "report.html"} <= names
+    assert [path for path in written if CANARY.encode() in path.read_bytes()] == []
+
+
+def test_no_password_of_a_server_is_written_anywhere(finished, shell, arguments, ray_folder):
+    assert finished.returncode == 0
+    refused = shell.run(*arguments, "--tracking-uri", f"http://me:{CANARY}@127.0.0.1:9")
+    assert refused.returncode == 2
+    # A server that is not there, so that there is much to say about it.
+    user = {"MLFLOW_TRACKING_USERNAME": "me", "RAY_TMPDIR": str(ray_folder)}
+    done = type(shell)(shell.folder, SECRETS | user).run(*arguments, "--tracking-uri", "http://127.0.0.1:9")
+    assert done.returncode == 0
+    assert "MLflow does not know all of it yet" in done.stderr
+    status = shell.run("status", "zoo-to-target", "--json", *arguments[-2:])
+    assert "http://127.0.0.1:9" in status.stdout
+    for said in (refused, done, status):
+        assert CANARY not in said.stdout + said.stderr
+    assert [path for path in files_below(Path(arguments[-1]), ray_folder) if CANARY.encode() in path.read_bytes()] == []

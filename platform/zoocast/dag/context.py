@@ -22,6 +22,7 @@ from zoocast.storage import write_atomically
 __all__ = ["Fenced", "StepContext"]
 
 ATTEMPT, STOP, PROGRESS, ERROR = "attempt.json", "stop", "progress.json", "error.txt"
+TALK = (ATTEMPT, STOP, PROGRESS, ERROR)
 PROGRESS_INTERVAL = 0.2
 STOP_INTERVAL = 0.5
 
@@ -107,7 +108,7 @@ def begin_attempt(directory: Path, run_id: str, host: str = "") -> str:
     """Take over `directory`: remove what an earlier attempt left for its driver, and return the new attempt's token."""
     token = uuid.uuid4().hex
     write_atomically(directory / ATTEMPT, json.dumps({"token": token, "run": run_id, "host": host, "started": time.time()}))
-    for name in (STOP, PROGRESS, ERROR):
+    for name in TALK[1:]:
         (directory / name).unlink(missing_ok=True)
     return token
 

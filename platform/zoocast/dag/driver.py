@@ -217,6 +217,12 @@ class _Driver:
 
     def _start(self, step: Step) -> None:
         assert self.tasks is not None
+        for parent in step.inputs.values():
+            if not final_path(self.root, parent).exists():
+                raise InfrastructureError(
+                    f"step {step.name}: {final_path(self.root, parent)}, which it needs, was removed since this run began;"
+                    " run again to make it anew"
+                )
         partial = partial_path(self.root, step)
         partial.mkdir(exist_ok=True)
         token = begin_attempt(partial, self.locks.me.run, self.locks.me.host)
@@ -285,7 +291,13 @@ class _Driver:
         try:
             context.check_fence()
             record = Record.of(
-                step, report.result, started=report.started, finished=report.finished, host=report.host, run=self.locks.me.run
+                step,
+                report.result,
+                started=report.started,
+                finished=report.finished,
+                host=report.host,
+                run=self.locks.me.run,
+                files=report.files,
             )
             publish_step(self.root, step, record)
         except ZoocastError as error:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import importlib.metadata
 import json
 import platform
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, STOP, read_json
+from zoocast.dag.context import TALK, read_json
 from zoocast.dag.step import KEY_DIGITS, Step
 from zoocast.errors import IntegrityError
-from zoocast.storage import publish, write_atomically
+from zoocast.storage import FileInfo, publish, write_atomically
 
 __all__ = ["Record", "discard", "final_path", "lock_path", "partial_path", "publish_step", "read_record", "records_of", "results"]
 
@@ -31,7 +32,10 @@ FOLDER = re.compile(rf"(.+)-[0-9a-f]{{{KEY_DIGITS}}}")
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What is known of a finished step. Times are seconds since the epoch; `inputs` maps to (name, key)."""
+    """What is known of a finished step. Times are seconds since the epoch; `inputs` maps to (name, key).
+
+    `files` are all that it left, by path relative to its folder, as they were when it returned.
+    """
 
     name: str
     key: str
@@ -48,10 +52,21 @@ class Record:
     run: str
     resources: dict[str, Any]
     versions: dict[str, str]
+    files: dict[str, FileInfo]
 
     @classmethod
-    def of(cls, step: Step, result: dict[str, Any], *, started: float, finished: float, host: str, run: str) -> Record:
-        """The record of `step`, which has just returned `result`."""
+    def of(
+        cls,
+        step: Step,
+        result: dict[str, Any],
+        *,
+        started: float,
+        finished: float,
+        host: str,
+        run: str,
+        files: Mapping[str, FileInfo],
+    ) -> Record:
+        """The record of `step`, which has just returned `result` and left `files`."""
         return cls(
             name=step.name,
             key=step.key,
@@ -71,7 +86,27 @@ class Record:
                 "launches": [dataclasses.asdict(r) for r in step.launches],
             },
             versions=dict(_versions()),
+            files=dict(files),
         )
+
+    @property
+    def folder(self) -> str:
+        """``NAME-KEY``, the name of the step's folder."""
+        return f"{self.name}-{self.key}"
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``done.json`` holds: the record and a digest of it."""
+        data = dataclasses.asdict(self)
+        return {**data, "digest": _digest(data)}
+
+    def write(self, directory: Path) -> None:
+        """Make `directory` a result."""
+        write_atomically(directory / DONE, json.dumps(self.to_json(), indent=1))
+
+
+def _digest(data: dict[str, Any]) -> str:
+    """SHA-256 of a record's JSON, however its lines are broken."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 @functools.cache
@@ -107,8 +142,10 @@ def read_record(directory: Path) -> Record:
     try:
         if data is None:
             raise TypeError("missing or not JSON")
-        record = Record(**data)
-        return dataclasses.replace(record, inputs={k: (str(v[0]), str(v[1])) for k, v in record.inputs.items()})
+        if data.pop("digest") != _digest(data):
+            raise TypeError("it does not match its own digest")
+        inputs = {k: (str(v[0]), str(v[1])) for k, v in data["inputs"].items()}
+        return Record(**{**data, "inputs": inputs, "files": {k: FileInfo(*v) for k, v in data["files"].items()}})
     except (TypeError, AttributeError, IndexError, KeyError) as error:
         raise IntegrityError(
             f"{directory / DONE} cannot be read ({error}), so the step's result cannot be trusted;"
@@ -146,8 +183,8 @@ def publish_step(root: Path, step: Step, record: Record | None) -> None:
     """
     partial, final = partial_path(root, step), final_path(root, step)
     if record is not None:
-        write_atomically(partial / DONE, json.dumps(dataclasses.asdict(record), indent=1))
-    for name in (ATTEMPT, STOP, PROGRESS, ERROR):
+        record.write(partial)
+    for name in TALK:
         (partial / name).unlink(missing_ok=True)
     replaced = final.with_name(f"{final.name}.replaced")
     discard(replaced)

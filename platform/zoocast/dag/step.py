@@ -9,20 +9,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zoocast.errors import ConfigError
 from zoocast.identity import canonical
+from zoocast.storage import check_name
 
 if TYPE_CHECKING:
     from zoocast.dag.context import StepContext
 
 __all__ = ["Resources", "Step", "ordered"]
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 KEY_DIGITS = 12
 
 
@@ -54,7 +53,7 @@ class Step:
     """One cached piece of work.
 
     Args:
-        name: unique in its pipeline; part of the folder's name, so ``[a-z0-9][a-z0-9._-]*``.
+        name: unique in its pipeline; part of the folder's name, see `check_name`.
         fn: a module-level function that writes into `StepContext.directory` and returns a JSON-able dict.
         config: what `fn` computes, as a config, plain values, or None.
         inputs: the steps whose folders `fn` reads, by the name under which it knows them.
@@ -62,6 +61,7 @@ class Step:
         resources: what the step's own process holds while it runs.
         launches: what each worker holds that the step itself starts (Ray Train, actors). Such a step has ``num_cpus=0``.
         salt: further identity, such as the digest of a data file.
+        estimated_bytes: what it writes at most, where that is known before it begins; else 0. Never part of the key.
     """
 
     name: str
@@ -72,10 +72,10 @@ class Step:
     resources: Resources = Resources()
     launches: tuple[Resources, ...] = ()
     salt: str = ""
+    estimated_bytes: int = 0
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise ConfigError("name", f"a step's name is made of a-z, 0-9, '.', '_' and '-', but got {self.name!r}")
+        check_name("a step", self.name)
         if "<" in self.function:
             raise ConfigError(self.name, f"a step's function must be at module level, but got {self.function}")
 

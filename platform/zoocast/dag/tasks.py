@@ -28,6 +28,8 @@ class Tasks:
     """The Ray tasks of one run, by the names of their steps."""
 
     def __init__(self) -> None:
+        if not ray.is_initialized():  # there was nothing to do when the caller looked
+            raise InfrastructureError("results that this run counts on were removed in this moment; run again to make them anew")
         # No runtime environment: Ray then uses worker processes again, and torch is imported once per process, not once per step.
         self._execute = ray.remote(max_retries=MAX_RETRIES)(execute)
         self._running: dict[Any, Step] = {}

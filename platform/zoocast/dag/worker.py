@@ -13,10 +13,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, StepContext, read_json, stop_requested
+from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, TALK, StepContext, read_json, stop_requested
 from zoocast.dag.inputs import require_unchanged, stamps
 from zoocast.errors import InfrastructureError, Interrupted, StepFailed, ZoocastError
-from zoocast.storage import sync_tree, write_atomically
+from zoocast.storage import FileInfo, keep_private, list_files, sync_tree, write_atomically
 
 __all__ = ["Report", "execute"]
 
@@ -29,6 +29,7 @@ class Report:
     """What came of calling a step's function; `error` is None when `result` holds. Times are seconds since the epoch."""
 
     result: dict[str, Any]
+    files: dict[str, FileInfo]
     error: ZoocastError | None
     started: float
     finished: float
@@ -36,12 +37,17 @@ class Report:
 
 
 def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -> Report:
-    """Run `fn`, flush what it wrote to the disk, and see that its inputs are as they were. Never raises for what `fn` raises."""
+    """Run `fn`, flush what it wrote, take its checksums, and see that its inputs are as they were.
+
+    Never raises for what `fn` raises.
+    """
     started = time.time()
     result: dict[str, Any] = {}
+    files: dict[str, FileInfo] = {}
     error: ZoocastError | None = None
     try:
         inputs = stamps(context.inputs)
+        keep_private()
         if stop_requested(context.directory, context.token):
             raise Interrupted("stopped before it began")
         limit_threads(context.resources.threads)
@@ -49,11 +55,12 @@ def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -
         write_atomically(context.directory / PROGRESS, json.dumps(note), durable=False)
         result = _checked(context.name, fn(context))
         sync_tree(context.directory)
+        files = list_files(context.directory, skip=TALK)
         require_unchanged(context.name, context.inputs, inputs)
     except (Exception, SystemExit) as raised:
         error = readable(context, raised)
         _note_error(context, error, raised)
-    return Report(result, error, started, time.time(), socket.gethostname())
+    return Report(result, files, error, started, time.time(), socket.gethostname())
 
 
 def limit_threads(count: int) -> None:

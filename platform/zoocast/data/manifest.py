@@ -16,7 +16,7 @@ from typing import Any, Literal
 from zoocast.data.splits import Split
 from zoocast.errors import IntegrityError
 from zoocast.frames import FrameShape
-from zoocast.storage import own_file, sha256_file, write_atomically
+from zoocast.storage import inside, own_file, sha256_file, write_atomically
 
 __all__ = [
     "MANIFEST",
@@ -93,14 +93,10 @@ def read_manifest(folder: Path) -> Manifest:
     if data.get("digest") != _digest(data):
         raise IntegrityError(f"{file} was changed: its digest does not match its contents; {REMEDY}")
     # The digest matches, so the fields are those that `write_manifest` wrote.
-    return Manifest(
-        **{
-            **data,
-            "shape": FrameShape(**data["shape"]),
-            "value_range": tuple(data["value_range"]),
-            "splits": {k: tuple(Shard(**s) for s in v) for k, v in data["splits"].items()},
-        }
-    )
+    splits = {k: tuple(Shard(**s) for s in v) for k, v in data["splits"].items()}
+    for shard in (shard for shards in splits.values() for shard in shards):
+        inside(folder, shard.file)
+    return Manifest(**{**data, "shape": FrameShape(**data["shape"]), "value_range": tuple(data["value_range"]), "splits": splits})
 
 
 def check_size(file: Path, shard: Shard) -> None:

@@ -35,7 +35,7 @@ from zoocast.memory.shards import (
 )
 from zoocast.memory.taps import BankConfig, Tap
 from zoocast.nn.predictor import Predictor, PredictorConfig
-from zoocast.storage import human_bytes, require_free_space, sha256_file, write_atomically
+from zoocast.storage import human_bytes, keep_private, require_free_space, sha256_file, write_atomically
 
 __all__ = ["build_bank", "make_recipe"]
 
@@ -99,6 +99,7 @@ class _Builder:
         threads: int,
         device: str,
     ) -> None:
+        keep_private()
         torch.set_num_threads(threads)
         self.recipe, self.directory, self.device = recipe, directory, torch.device(device)
         self.store = ClipStore.open(clips)
@@ -312,6 +313,7 @@ def _run(
     waiting: dict[Any, tuple[Any, _Job | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
     todo = list(reversed(jobs))
     done: dict[_Job, Shard] = {}
+    rows, total = 0, sum(job.rows for job in jobs)
     try:
         while len(done) < len(jobs):
             if should_stop():
@@ -321,7 +323,8 @@ def _run(
                 result = ray.get(reference)
                 if job is not None:
                     done[job] = result
-                    progress(sum(j.rows for j in done) / sum(j.rows for j in jobs), f"{len(done)}/{len(jobs)} files")
+                    rows += job.rows
+                    progress(rows / total, f"{len(done)}/{len(jobs)} files")
                 if todo:
                     job = todo.pop()
                     waiting[actor.build.remote(job)] = actor, job

@@ -26,7 +26,7 @@ from zoocast.data.splits import Split
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.identity import digest, dump, load
 from zoocast.memory.taps import BankConfig
-from zoocast.storage import own_file, sha256_file, write_atomically
+from zoocast.storage import inside, own_file, sha256_file, write_atomically
 
 __all__ = [
     "MANIFEST",
@@ -176,6 +176,8 @@ def read_manifest(directory: Path) -> Manifest:
         manifest = load(Manifest, record["manifest"])
         if manifest.digest != record["sha256"]:
             raise IntegrityError(f"{path} was changed: it does not match its own checksum; {REMEDY}")
+        for shard in manifest.shards:
+            inside(directory, shard.file)
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing, so this is no finished bank; {REMEDY}") from None
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from zoocast.nn.predictor import (
     save_predictor,
     warm_start,
 )
+from zoocast.storage import check_name
 from zoocast.tracking import Journal
 from zoocast.training import (
     MODEL_FOLDER,
@@ -59,7 +59,6 @@ __all__ = [
 ]
 
 
-SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 TAKEN = ("bank", "data", "rank", "target")
 """Names that the steps of a target have for their other inputs."""
 
@@ -81,8 +80,7 @@ class SourceConfig:
     workers: WorkerConfig = setting(WorkerConfig(), "where it is pretrained", identity=False)
 
     def __post_init__(self) -> None:
-        if not SOURCE_NAME.fullmatch(self.name):
-            raise ConfigError("name", f"a source's name is made of a-z, 0-9, '.', '_' and '-', but got {self.name!r}")
+        check_name("a source", self.name)
         if self.name in TAKEN:
             raise ConfigError("name", f"{', '.join(TAKEN)} mean something else beside the sources, but got {self.name!r}")
         if self.model:

@@ -183,7 +183,7 @@ class Courier:
         for entry in parcel.files:
             self._try(f"{entry['kind']} {entry.get('file') or entry.get('name', '')}", self._say, entry)
         for entry in parcel.parts:
-            self.ledger.adopt(self.line, entry)
+            self._try(f"part {entry['name']}", self._adopt, entry)
         self.position.offset = parcel.end
         self.position.said = parcel.said or self.position.said
         self.position.time = parcel.time or self.position.time
@@ -224,6 +224,12 @@ class Courier:
             case "model":
                 self.server.model(run_id, entry, self._file(entry), self.line.key, self.ledger.started)
 
+    def _adopt(self, entry: Mapping[str, Any]) -> None:
+        try:
+            self.ledger.adopt(self.line, entry)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+
     def _file(self, entry: Mapping[str, Any]) -> Path:
         journal = self.ledger.journal(self.line)
         if journal is None:
@@ -231,6 +237,11 @@ class Courier:
         path = journal.parent / entry["file"]
         if not path.exists() and self.ledger.journal(self.line) == journal:
             raise Refused(f"{path} is gone")
+        places = [self.ledger.root.resolve(), journal.parent.resolve()]
+        linked = (p for p in path.rglob("*") if p.is_symlink()) if path.is_dir() else ()
+        for found in (path, *linked):
+            if not any(found.resolve().is_relative_to(place) for place in places):
+                raise Refused(f"{found} lies outside of {self.ledger.root}, and what lies there is not told to MLflow")
         return path
 
     def _tell(self) -> int:

@@ -49,7 +49,7 @@ class Journal:
         self.path = Path(path).absolute()
         self._known: set[str] = set()
         try:
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise InfrastructureError(f"cannot open the journal {self.path}: {error.strerror}") from error
         self._begin()

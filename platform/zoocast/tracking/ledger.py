@@ -16,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -31,7 +33,7 @@ __all__ = ["JOURNAL_FILE", "PIPELINE", "Ledger", "Line", "Position", "ledgers"]
 
 PIPELINE = "pipeline"  # the key of a pipeline run's own journal
 JOURNAL_FILE = "journal.jsonl"
-IDENTIFIER = re.compile(r"[A-Za-z0-9][\w.\-/]*")
+IDENTIFIER = re.compile(r"(?!.{201})[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)*", re.ASCII)
 
 
 @dataclasses.dataclass
@@ -128,9 +130,15 @@ class Ledger:
             self.save()
 
     def adopt(self, owner: Line, entry: Mapping[str, Any]) -> None:
-        """Add the part that a ``child`` entry of the owner's journal names, unless it is known."""
+        """Add the part that a ``child`` entry of the owner's journal names, unless it is known.
+
+        Raises:
+            ValueError: its name is none, or its directory is not inside the owner's.
+        """
         with self._turn:
             key = f"{owner.key}/{entry['name']}"
+            if os.path.isabs(entry["file"]) or os.path.normpath(entry["file"]).startswith(".."):
+                raise ValueError(f"a part lies in the folder of its step, but got {entry['file']!r}")
             if self.line(key) is None:
                 self.put(Line(entry["name"], key, entry["file"], owner.tags, owner=owner.key))
 
@@ -165,10 +173,18 @@ class Ledger:
                 return
             for entry, _ in read_journal(journal):
                 if entry.get("kind") == "child":
-                    self.adopt(line, entry)
+                    with contextlib.suppress(ValueError):  # the delivery tells of it
+                        self.adopt(line, entry)
             if status != "finished":
                 line.until = journal.stat().st_size
                 self.put(line)
+
+    def forget(self) -> None:
+        """Remove all that is remembered of this run's delivery."""
+        for name in (f"{_file(self.run)}.json", f"{_file(self.run)}.lock"):
+            (_folder(self.root) / name).unlink(missing_ok=True)
+        for book in _folder(self.root).glob(f"*/{_file(self.run)}"):
+            shutil.rmtree(book)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:

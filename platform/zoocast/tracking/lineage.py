@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import TypedDict
 
-__all__ = ["GitState", "git_state"]
+__all__ = ["SENT_COMMIT", "GitState", "git_state"]
+
+SENT_COMMIT = "ZOOCAST_COMMIT"  # the environment's word for code that was sent without its repository; with "+" when dirty
 
 
 class GitState(TypedDict):
@@ -27,7 +29,8 @@ def git_state(path: Path | None = None) -> GitState:
     folder = folder if folder.is_dir() else folder.parent
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None or not _git(folder, "ls-files", "--", "."):
-        return {"commit": _version(), "dirty": False}
+        sent = os.environ.get(SENT_COMMIT) or _version()
+        return {"commit": sent.removesuffix("+"), "dirty": sent.endswith("+")}
     return {"commit": commit, "dirty": _git(folder, "status", "--porcelain", "--", ":/") != ""}
 
 

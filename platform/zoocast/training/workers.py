@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from zoocast.dag import Fenced, StepContext
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed
-from zoocast.storage import write_atomically
+from zoocast.storage import keep_private, write_atomically
 from zoocast.training.config import Worker, WorkerConfig, use_threads
 
 __all__ = ["in_train_workers"]
@@ -82,6 +82,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     context, where, outcome = config["context"], config["where"], Path(config["outcome"])
     if (remaining := _read_outcome(outcome)) is not None and "error" in remaining:
         return
+    keep_private()
     use_threads(where.cpus_per_worker)
     ray_context = ray_train.get_context()
     device = str(ray_train.torch.get_device()) if where.gpus_per_worker else "cpu"

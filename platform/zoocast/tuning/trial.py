@@ -16,7 +16,7 @@ from zoocast.dag.context import begin_attempt
 from zoocast.dag.worker import limit_threads
 from zoocast.errors import InfrastructureError, IntegrityError, Interrupted, StepFailed, ZoocastError
 from zoocast.identity import override
-from zoocast.storage import sync_tree, write_atomically
+from zoocast.storage import keep_private, sync_tree, write_atomically
 from zoocast.tracking import Journal
 from zoocast.tuning.study import ERROR, OUTCOME, conclude, read_trial
 
@@ -85,6 +85,7 @@ def run_trial(
     """
     if (directory / OUTCOME).exists():  # its process died after its last word
         return
+    keep_private()
     known = read_trial(directory)
     limit_threads(resources.threads)
     token = begin_attempt(directory, step.run_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,11 +93,11 @@ class Steps:
         record = Record(
             name=name, key="0" * 12, function="toy", version=1, config=None, salt="", inputs={n: (n, "0" * 12) for n in inputs},
             started=started, finished=started + seconds, seconds=seconds, result=result, host="laptop", run="toy",
-            resources={}, versions={"python": "3.11.7", "torch": "2.13.0"},
+            resources={}, versions={"python": "3.11.7", "torch": "2.13.0"}, files={},
         )  # fmt: skip
         directory = self.root / f"{name}-{record.key}"
         directory.mkdir(parents=True)
-        (directory / "done.json").write_text(json.dumps(dataclasses.asdict(record)))
+        record.write(directory)
         return directory
 
 

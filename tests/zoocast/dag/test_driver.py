@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -16,9 +17,11 @@ import pytest
 
 from zoocast.cluster import connect
 from zoocast.dag import Event, Finished, Progress, Resources, RunResult, Started, Step, StepContext, StopSignal, Waiting, run
+from zoocast.dag.care import damage, remove, rubbish, survey
 from zoocast.dag.context import begin_attempt
 from zoocast.dag.records import final_path, lock_path, partial_path, read_record
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted
+from zoocast.storage import list_files
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,8 +30,10 @@ def _ray() -> Iterator[None]:
 
     # Workers cannot import a test module under the name that pytest gave it.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    before = os.umask(0o022)  # as on a cluster's nodes
     with connect(num_cpus=2):
         yield
+    os.umask(before)
 
 
 def go(root: Path, *steps: Step, events: list[Event] | None = None, **options: Any) -> RunResult:
@@ -73,6 +78,47 @@ def test_a_pipeline_runs_once_and_is_cached_then(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "steps").iterdir()) == sorted([data.folder, report.folder])
 
 
+def test_an_input_that_vanishes_under_a_run_is_told_and_made_anew(tmp_path: Path) -> None:
+    data = Step("data", work, {"n": 1})
+    report = Step("report", work, {"n": 2}, inputs={"data": data})
+    go(tmp_path, data)
+
+    def remove(event: Event) -> None:
+        if isinstance(event, Finished) and event.state == "cached":
+            shutil.rmtree(final_path(tmp_path, data))
+
+    result = run([report], tmp_path, run_id="test", on_event=remove)
+    assert states(result) == {"data": "cached", "report": "failed"}
+    assert result.exit_code == 4
+    assert f"{final_path(tmp_path, data)}, which it needs, was removed since this run began; run again" in (
+        result.outcomes["report"].error
+    )
+    assert states(go(tmp_path, report)) == {"data": "done", "report": "done"}
+
+
+def test_removal_beside_a_run_takes_nothing_from_it(tmp_path: Path) -> None:
+    data, other = Step("data", work, {"n": 1}), Step("other", work, {"n": 3})
+    report = Step("report", work, {"n": 2, "seconds": 0.5}, inputs={"data": data})
+    go(tmp_path, other)
+    runs = {"test": [data.folder, report.folder]}
+    ended = threading.Event()
+
+    def remove_all_the_time() -> None:
+        while not ended.is_set():
+            remove(tmp_path, rubbish(survey(tmp_path, runs)), lambda: runs, say=lambda _text: None)
+
+    thread = threading.Thread(target=remove_all_the_time)
+    thread.start()
+    try:
+        result = go(tmp_path, report)
+    finally:
+        ended.set()
+        thread.join()
+    assert states(result) == {"data": "done", "report": "done"}
+    assert sorted(path.name for path in (tmp_path / "steps").iterdir()) == [data.folder, report.folder]
+    assert [damage(final_path(tmp_path, step)) for step in (data, report)] == [[], []]
+
+
 def test_the_record_says_what_was_done_where_and_with_what(tmp_path: Path) -> None:
     step = Step("data", work, {"n": 1}, salt="abc", resources=Resources(num_cpus=0.5))
     before = time.time()
@@ -81,6 +127,9 @@ def test_the_record_says_what_was_done_where_and_with_what(tmp_path: Path) -> No
     assert (record.name, record.key, record.config, record.salt, record.run) == ("data", step.key, {"n": 1}, "abc", "test")
     assert before < record.started <= record.finished < time.time()
     assert record.resources == {"num_cpus": 0.5, "num_gpus": 0, "launches": []}
+    assert record.files == list_files(final_path(tmp_path, step), skip=("done.json",))
+    assert list(record.files) == ["calls"]
+    assert (final_path(tmp_path, step) / "calls").stat().st_mode & 0o077 == 0
     assert set(record.versions) >= {"python", "ray", "torch"}
 
 

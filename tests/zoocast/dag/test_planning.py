@@ -34,7 +34,7 @@ def finish(root: Path, step: Step, finished: float | None = None) -> None:
     """Make `step` done, as a run would."""
     partial_path(root, step).mkdir(parents=True)
     finished = finished or time.time()
-    publish_step(root, step, Record.of(step, {}, started=finished - 2, finished=finished, host="h", run="r"))
+    publish_step(root, step, Record.of(step, {}, started=finished - 2, finished=finished, host="h", run="r", files={}))
 
 
 def states(steps: list[Step], root: Path, **options: Any) -> dict[str, str]:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import multiprocessing
 import pickle
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoocast.data.manifest import MANIFEST
+from zoocast.data.manifest import MANIFEST, write_manifest
 from zoocast.data.splits import SPLITS
 from zoocast.data.store import ClipStore, write_store
 from zoocast.errors import DataError, InfrastructureError, IntegrityError
@@ -173,6 +174,17 @@ def test_missing_and_truncated_files_are_found_on_opening(tmp_path, damage, mess
     damage(tmp_path / "validation-00000.arrow")
     with pytest.raises(IntegrityError, match=rf"validation-00000\.arrow.*{message}.*--force"):
         ClipStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["../x.arrow", "/etc/hostname", "a/../../x.arrow"])
+def test_a_manifest_is_not_followed_out_of_its_folder(tmp_path, place):
+    manifest = write(tmp_path / "store").manifest
+    (shard,) = manifest.splits["test"]
+    moved = dataclasses.replace(shard, file=place)
+    # With a digest that fits, as only somebody who means it would write.
+    write_manifest(tmp_path / "store", dataclasses.replace(manifest, splits={**manifest.splits, "test": (moved,)}))
+    with pytest.raises(IntegrityError, match="names a file outside of itself"):
+        ClipStore.open(tmp_path / "store")
 
 
 def test_a_folder_without_a_manifest_is_no_store(tmp_path):

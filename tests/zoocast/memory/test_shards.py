@@ -148,6 +148,15 @@ def test_missing_files(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["../x.arrow", "/etc/hostname", "source-0/../../x.arrow"])
+def test_a_manifest_is_not_followed_out_of_its_folder(tmp_path: Path, place: str) -> None:
+    # With a digest that fits, as only somebody who means it would write.
+    shard = Shard(file=place, source=0, split="train", start=0, rows=1, bytes=1, sha256="0" * 64)
+    write_manifest(tmp_path, Manifest(schema_version=SCHEMA_VERSION, recipe=make_recipe(), shards=(shard,)))
+    with pytest.raises(IntegrityError, match="names a file outside of itself"):
+        read_manifest(tmp_path)
+
+
 def test_a_bank_of_another_version(tmp_path: Path) -> None:
     write_manifest(tmp_path, Manifest(schema_version=SCHEMA_VERSION + 1, recipe=make_recipe(), shards=()))
     with pytest.raises(IntegrityError, match=f"schema version {SCHEMA_VERSION + 1}, but this zoocast reads {SCHEMA_VERSION}"):

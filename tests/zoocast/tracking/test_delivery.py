@@ -373,6 +373,31 @@ def test_what_mlflow_will_never_take_is_noted_and_keeps_nothing_else(root, png):
     assert view.children[RUN, "source-one"].data.params == {"learning_rate": "0.001"}
 
 
+def test_nothing_outside_of_the_root_is_told_to_mlflow(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("home")
+    (elsewhere / "id_rsa").write_text("secret")
+    directory, journal = step(root, "source-one", "aaa")
+    (directory / "figures").mkdir()
+    (directory / "figures" / "a.txt").write_text("a")
+    (directory / "linked").mkdir()
+    (directory / "linked" / "key").symlink_to(elsewhere / "id_rsa")
+    up = os.path.relpath(elsewhere, directory)
+    for place in (elsewhere / "id_rsa", elsewhere, f"{up}/id_rsa", "linked", "linked/key", "figures"):
+        journal.artifact(place)
+    journal.child("one", elsewhere)
+    delivery = open_delivery(root)
+    delivery.finished("source-one", "aaa", directory)
+    state = delivery.close("finished")
+    assert (state.pending, state.refused, state.problem) == (0, 6, "")
+    (notes,) = (root / "delivery" / "local").rglob("*.refused")
+    assert notes.read_text().count("lies outside of ") == 5
+    assert "a part lies in the folder of its step" in notes.read_text()
+    view = seen(root)
+    assert set(view.children) == {(RUN, "source-one")}
+    assert files(view, view.children[RUN, "source-one"]) == ["figures"]
+    assert not any(b"secret" in path.read_bytes() for path in (root / "mlartifacts").rglob("*") if path.is_file())
+
+
 def test_a_journal_that_cannot_be_delivered_keeps_no_other(root):
     stuck, journal = step(root, "source-one", "aaa")
     delivery = open_delivery(root)

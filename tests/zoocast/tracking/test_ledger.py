@@ -1,8 +1,12 @@
 """What is to be delivered, on disk: places that survive a rename and a move, and damage that costs nothing but time."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zoocast.tracking import Journal
 from zoocast.tracking.ledger import PIPELINE, Ledger, Line, Position, ledgers
@@ -78,7 +82,7 @@ def test_pending_counts_what_has_not_been_told(ledger, tmp_path):
     assert ledger.pending("local") == 1  # the status
 
 
-@pytest.mark.parametrize("word", ["", "-a", "it's", "a b", "../x"])
+@pytest.mark.parametrize("word", ["", "-a", "it's", "a b", "../x", "a/../x", "a//b", "a/", "a" * 201, "é"])
 def test_names_that_would_break_a_search_or_a_path_are_refused(tmp_path, ledger, word):
     with pytest.raises(ValueError, match="named with letters"):
         Ledger(tmp_path, word, "zoo", "local")
@@ -98,3 +102,38 @@ def test_a_step_that_had_been_done_before_brings_its_parts(ledger, tmp_path):
     assert ledger.unsettled() == []
     assert ledger.status(part, Position(said="finished")) == "finished"
     assert ledger.status(part, Position(said="running")) == "killed"  # its step has left it behind
+
+
+PARTS = st.sampled_from(["..", ".", "/", "//", "a", "a.b", " ", "~", "é", "\n", "a" * 250])
+
+
+@given(st.lists(PARTS, max_size=6).map("".join), st.lists(PARTS, max_size=6).map("".join))
+def test_a_part_that_a_journal_names_is_refused_or_lies_in_its_steps_folder(name: str, place: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "root")
+        ledger, step = Ledger(root, "run", "zoo", "local"), root / "steps" / "search-aaa"
+        step.mkdir(parents=True)
+        Journal(step / "journal.jsonl").close()
+        owner = Line("search", "aaa", "steps/search-aaa", settled="finished")
+        try:
+            ledger.adopt(owner, {"kind": "child", "name": name, "file": place})
+        except ValueError:
+            assert ledger.lines == []
+            return
+        (part,) = ledger.lines
+        assert Path(os.path.normpath(step / part.directory)).is_relative_to(step)
+        ledger.keep("local", part.key, Position())
+        assert [path.name for path in Path(folder).iterdir()] == ["root"]
+        assert len(list((root / "delivery" / "local" / "run").iterdir())) == 1
+
+
+def test_a_run_is_forgotten_with_all_its_books(ledger, tmp_path):
+    other = Ledger(tmp_path, "other", "zoo", "local")
+    for one in (ledger, other):
+        one.put(Line("source", "aaa", "steps/source-aaa"))
+        one.keep("local", "aaa", Position())
+        one.mark("far", complete=True)
+    ledger.forget()
+    assert ledgers(tmp_path) == [other]
+    assert [path for path in tmp_path.rglob("*") if ledger.run in path.name] == []
+    assert other.is_complete("far")

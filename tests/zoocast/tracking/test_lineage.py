@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from zoocast.tracking import git_state
+from zoocast.tracking.lineage import SENT_COMMIT
 
 
 @pytest.fixture
@@ -46,6 +47,13 @@ def test_a_repository_that_only_surrounds_the_code_says_nothing_about_it(reposit
 def test_outside_of_a_repository_it_is_the_version(tmp_path):
     state = git_state(tmp_path)
     assert state["commit"].startswith("zoocast ") or state["commit"] == "unknown"
+
+
+def test_code_that_was_sent_without_its_repository_is_what_its_sender_says(tmp_path, monkeypatch):
+    monkeypatch.setenv(SENT_COMMIT, "0123abcd+")
+    assert git_state(tmp_path) == {"commit": "0123abcd", "dirty": True}
+    monkeypatch.setenv(SENT_COMMIT, "0123abcd")
+    assert git_state(tmp_path) == {"commit": "0123abcd", "dirty": False}
 
 
 def test_without_git_it_is_the_version(tmp_path, monkeypatch):
