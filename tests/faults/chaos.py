@@ -2,8 +2,8 @@
 
     python -m tests.faults.chaos --rounds 20 --seed 1
 
-Two Ray nodes on this machine: a head, and a node that is killed and replaced. Each round begins with an empty root, gives the
-same command again until it ends well, and compares what is there with an undisturbed run.
+Two Ray nodes on this machine, a head and a node that is killed and replaced, and an MLflow server. Each round begins with an empty
+root, gives the same command again until it ends well, and compares what is there with an undisturbed run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from pipelines.command import invoke
 from tests.faults.cluster import NODE, cluster
 from zoocast.storage import sha256_file
 from zoocast.tracking.server import RUN, STEP
@@ -44,8 +47,6 @@ MOST_KILLS = 5
 ROUND_SECONDS = 600.0
 # Times and speeds differ between any two runs.
 VOLATILE = re.compile(r"seconds|clips_per_second|host|run|started|finished|versions")
-# What a kill can leave of a file, or of a checkpoint, that was being written.
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,17 +68,16 @@ class Round:
 class Chaos:
     """A cluster, the results of an undisturbed run, and rounds. Made by `chaos`."""
 
-    def __init__(self, ray: Cluster, folder: Path, mark: str) -> None:
-        self.ray, self.folder, self.mark = ray, folder, mark
+    def __init__(self, ray: Cluster, tracking: str, folder: Path, mark: str) -> None:
+        self.ray, self.tracking, self.folder, self.mark = ray, tracking, folder, mark
         self.node = ray.add_node(**NODE)
-        self.store = folder / "mlflow.db"
-        connect(f"sqlite:///{self.store}")  # making one takes seconds
         root = self._root("undisturbed")
         with self._driver(root) as driver:
             _, err = driver.communicate()
         if driver.returncode != 0:
             raise RuntimeError(f"the undisturbed run failed: {err}")
         self.expected = digests(root)
+        told(root, tracking)
 
     def round(self, seed: int, most_kills: int = MOST_KILLS) -> Round:
         """One pipeline under random kills, two at least; each costs its repair, so the tests ask for few."""
@@ -109,18 +109,17 @@ class Chaos:
     def _root(self, name: str) -> Path:
         root = self.folder / name
         root.mkdir()
-        shutil.copyfile(self.store, root / "mlflow.db")
         return root
 
     @contextlib.contextmanager
     def _driver(self, root: Path) -> Iterator[subprocess.Popen[str]]:
         path = os.pathsep.join((str(REPOSITORY / "platform"), str(REPOSITORY)))
-        environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "ZOOCAST_ROOT")}
         command = [sys.executable, "-m", "pipelines", "run", PIPELINE, "--root", str(root), "--address", self.ray.address]
+        command += ["--tracking-uri", self.tracking]
         with subprocess.Popen(
             command,
             cwd=self.folder,
-            env=environment | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": path},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -166,7 +165,7 @@ class Chaos:
             for name in sorted(self.expected.keys() | got.keys())
             if self.expected.get(name) != got.get(name)
         ]
-        found += untidy(root) + told(root)
+        found += untidy(root) + told(root, self.tracking)
         if (busy := self._still_busy()) is not None:
             found.append(f"a worker still runs: {busy}")
         return found
@@ -214,23 +213,52 @@ def steady(data: Any) -> Any:
 
 
 def untidy(root: Path) -> list[str]:
-    """What should not be there once a pipeline has ended, after what a kill may leave of a half-written file is removed."""
-    for path in list(root.rglob(".*")):
-        if TEMPORARY.fullmatch(path.name):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """What should not be there once a pipeline has ended and `pipelines cache gc` has removed what kills left."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        code = invoke(["cache", "gc", "--yes", "--root", str(root)])
+    if code != 0:
+        return [f"`pipelines cache gc` ended with exit code {code}"]
     unknown = [p for p in root.rglob("*") if p.name.startswith(".") or p.suffix in (".partial", ".replaced")]
     return [f"{p.relative_to(root)} was left" for p in (*unknown, *root.glob("locks/*.lock"))]
 
 
-def told(root: Path) -> list[str]:
-    """What is wrong with the runs in MLflow: there should be one of every step, finished."""
-    client = connect(f"sqlite:///{root}/mlflow.db")
+def told(root: Path, tracking: str) -> list[str]:
+    """What is wrong with the runs in MLflow: one of every step, finished, is right. Deletes them, for the next round."""
+    client = connect(tracking)
     (experiment,) = (e for e in client.search_experiments() if e.name == PIPELINE)
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     steps = collections.Counter(run.data.tags.get(STEP, "") for run in runs if RUN in run.data.tags)
     wanted = {folder.name.rpartition("-")[0] for folder in (root / "steps").iterdir()}
     found = [f"MLflow has {steps[name]} runs of {name}" for name in wanted if steps[name] != 1]
+    for run in runs:
+        client.delete_run(run.info.run_id)
     return found + [f"MLflow says {r.info.status} of {r.info.run_name}" for r in runs if r.info.status != "FINISHED"]
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """An MLflow server, by its address; a cluster of several nodes needs one."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=folder, env=os.environ | quiet, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                    break
+            except OSError as error:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((folder / "log").read_text()) from error
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 @contextlib.contextmanager
@@ -240,8 +268,8 @@ def chaos() -> Iterator[Chaos]:
     os.environ[MARK] = mark
     try:
         with tempfile.TemporaryDirectory(prefix="chaos") as folder:
-            with cluster(head_cpus=1) as ray:
-                it = Chaos(ray, Path(folder), mark)
+            with mlflow_server(Path(folder)) as tracking, cluster(head_cpus=1) as ray:
+                it = Chaos(ray, tracking, Path(folder), mark)
                 yield it
             _, alive = psutil.wait_procs(list(it._processes()), timeout=30)
             if alive:
