@@ -2,7 +2,7 @@
 
     python -m tests.faults.chaos --rounds 20 --seed 1
 
-Two Ray nodes on this machine, a head and a node that is killed and replaced, and an MLflow server. Each round begins with an empty
+Two Ray nodes on this machine, a head and a node that is killed and replaced, and an MLflow server. Each round begins in an empty
 root, gives the same command again until it ends well, and compares what is there with an undisturbed run.
 """
 
