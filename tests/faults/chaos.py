@@ -203,7 +203,9 @@ def digests(root: Path) -> dict[str, str]:
             if path.suffix in (".arrow", ".safetensors") or path.name in ("manifest.json", "predictor.json", "scores.json"):
                 found[str(path.relative_to(root))] = sha256_file(path)
         if (folder / "done.json").exists():
-            found[str(folder.relative_to(root))] = json.dumps(steady(json.loads((folder / "done.json").read_text())))
+            record = json.loads((folder / "done.json").read_text())
+            del record["files"], record["digest"]  # journals are among the files
+            found[str(folder.relative_to(root))] = json.dumps(steady(record))
     return {name: value for name, value in found.items() if "/checkpoints/" not in name}
 
 
