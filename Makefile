@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test check format wheel clean
+.PHONY: run test chaos check format wheel clean
 
 run: $(STAMP)  ## the main job on real handwritten digits: zoo -> banks -> target, table and pictures
 	$(BIN)/pipelines run zoo-to-target
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest -q $(PYTEST)
+
+chaos: $(STAMP)  ## twenty pipelines whose driver, workers and node are killed at random
+	PYTHONPATH=platform:. $(BIN)/python -m tests.faults.chaos --rounds $(or $(CHAOS_ROUNDS),20)
 
 check: $(STAMP)  ## format, lint, types, import contracts and tests
 	$(BIN)/ruff format --check .

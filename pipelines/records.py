@@ -22,7 +22,7 @@ from zoocast.dag.lock import read_holder
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 from zoocast.identity import digest
 from zoocast.remote import address, is_url, local, mirror_of
-from zoocast.storage import check_name, inside, write_atomically
+from zoocast.storage import check_name, inside, write_atomically, writing
 
 __all__ = ["Record", "find", "forget", "read_all", "run_name"]
 
@@ -81,17 +81,13 @@ class Record:
     def write(self, root: Path) -> None:
         """Replace ROOT/runs/RUN/run.json. Raises `InfrastructureError` when it cannot be written."""
         path = path_of(root, self.run)
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Steps keep their own durable records; this one may be lost to a power cut.
-            text = json.dumps(vars(self))
-            write_atomically(path, text, durable=False)
-            if (mirror := mirror_of(root)) is not None:
-                mirror.write(mirror.name(path), text)
-        except OSError as error:
-            raise InfrastructureError(
-                f"{path} cannot be written ({error.strerror}); free some space, or use another --root"
-            ) from None
+        # Steps keep their own durable records; this one may be lost to a power cut.
+        text = json.dumps(vars(self))
+        write_atomically(path, text, durable=False)
+        if (mirror := mirror_of(root)) is not None:
+            mirror.write(mirror.name(path), text)
 
     def note_steps(self, board: Board, root: Path) -> None:
         """Take over what the board shows."""

@@ -48,6 +48,8 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+# Read by the driver alone: without a head Ray ends it after a minute, perhaps before it has told MLflow what happened.
+DRIVER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "120"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,7 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         InfrastructureError: there is no Ray at the address, it wants another token, or it cannot be started.
     """
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
-    settings = ENVIRONMENT | {"PYTHONPATH": _python_path()}
+    settings = ENVIRONMENT | DRIVER | {"PYTHONPATH": _python_path()}
     if address == LOCAL:
         _make_token()
     else:

@@ -6,12 +6,14 @@ would take for finished work. What is written is its owner's alone, and no name 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +27,13 @@ __all__ = [
     "is_temporary",
     "keep_private",
     "list_files",
+    "own_file",
     "publish",
     "require_free_space",
     "sha256_file",
     "sync_tree",
     "write_atomically",
+    "writing",
 ]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -74,11 +78,30 @@ def inside(folder: Path, name: str) -> Path:
     )
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Let an `OSError` raised inside, such as that of a full disk, end as an `InfrastructureError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise InfrastructureError(
+            f"cannot write {path} ({error.strerror or error}); free some space and run again, or use another --root"
+        ) from error
+
+
 def write_atomically(path: Path, data: bytes | str, *, durable: bool = True) -> None:
     """Write `data` to `path` so that readers see the old file or the new one, never a part.
 
     `durable=False` leaves out the flush to the disk: for notes such as progress, which no one needs after a power cut.
+
+    Raises:
+        InfrastructureError: it cannot be written; the old file is as it was.
     """
+    with writing(path):
+        _write_atomically(path, data, durable)
+
+
+def _write_atomically(path: Path, data: bytes | str, durable: bool) -> None:
     payload = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -109,20 +132,41 @@ def _sync(path: Path) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """Flush every file and folder under `directory` to the disk, files before the folders that hold them."""
-    for folder, _, files in os.walk(directory, topdown=False):
-        for name in files:
-            path = Path(folder, name)
-            if path.is_file() and not path.is_symlink():
-                _sync(path)
-        _sync(Path(folder))
+    """Flush every file and folder under `directory` to the disk, files before the folders that hold them.
+
+    Raises:
+        InfrastructureError: the disk does not take it.
+    """
+    with writing(directory):
+        for folder, _, files in os.walk(directory, topdown=False):
+            for name in files:
+                path = Path(folder, name)
+                if path.is_file() and not path.is_symlink():
+                    _sync(path)
+            _sync(Path(folder))
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Make the finished directory `partial` appear as `final`, which must not exist yet (an empty directory may)."""
+    """Make the finished directory `partial` appear as `final`, which must not exist yet (an empty directory may).
+
+    Raises:
+        InfrastructureError: it cannot; it has appeared whole or not at all.
+    """
     sync_tree(partial)
-    os.rename(partial, final)
-    _sync(final.parent)
+    with writing(final):
+        os.rename(partial, final)
+        _sync(final.parent)
+
+
+def own_file(path: Path) -> Path:
+    """`path`, of which a checksum is to be believed: no symbolic link, for what that points to may change at any time.
+
+    Raises:
+        OSError: it is one.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link, not the file that was written")
+    return path
 
 
 def sha256_file(path: Path) -> str:

@@ -49,7 +49,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_litter(tmp_path: Path) 
     path = tmp_path / "note"
     path.mkdir()  # a file cannot replace a directory
     (path / "inside").touch()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(InfrastructureError, match=rf"cannot write {path} \(.*directory.*--root"):
         write_atomically(path, "new")
     assert os.listdir(tmp_path) == ["note"]
 
@@ -67,7 +67,7 @@ def test_publish_never_replaces_a_result(tmp_path: Path) -> None:
     for name in ("x.partial", "x"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    with pytest.raises(OSError, match="not empty"):
+    with pytest.raises(InfrastructureError, match="not empty"):
         publish(tmp_path / "x.partial", tmp_path / "x")
     assert (tmp_path / "x" / "file").read_text() == "x"
 

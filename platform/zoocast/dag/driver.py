@@ -137,7 +137,7 @@ class _Driver:
         try:
             while True:
                 self._settle_what_needs_no_work()
-                if self.stop.level == 0:
+                if self._head_answers() and self.stop.level == 0:
                     self._start_what_fits()
                 if not self.running and (self.stop.level or len(self.outcomes) == len(self.plan.steps)):
                     break
@@ -164,6 +164,14 @@ class _Driver:
                 self._settle_cached(step, planned.record)
             elif lost:
                 self._settle(step, "skipped", error=f"needs {lost[0]}, which is not there")
+
+    def _head_answers(self) -> bool:
+        """Whether the cluster can be spoken with; now and then what it has is asked anew."""
+        if self.tasks and time.monotonic() >= self.nodes_until:
+            if not self.tasks.head_answers():
+                return False
+            self.nodes, self.nodes_until = self.tasks.nodes(), time.monotonic() + NODES_SECONDS
+        return True
 
     def _start_what_fits(self) -> None:
         if self.tasks and time.monotonic() >= self.nodes_until:

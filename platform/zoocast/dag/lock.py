@@ -121,8 +121,12 @@ class Locks:
                 if holder is not None:
                     return holder
                 continue
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(dataclasses.asdict(dataclasses.replace(self.me, since=time.time())), file)
+            try:
+                with os.fdopen(descriptor, "w") as file:
+                    json.dump(dataclasses.asdict(dataclasses.replace(self.me, since=time.time())), file)
+            except OSError:
+                path.unlink(missing_ok=True)  # a lock that says nobody's name would have to be waited out
+                raise
             self._held.add(path)
             return None
 

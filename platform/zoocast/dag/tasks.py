@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -19,6 +20,8 @@ __all__ = ["Tasks"]
 # Ray starts a task again when its process or node dies; the step then goes on from its last checkpoint.
 MAX_RETRIES = 2
 KILL_SECONDS = 15.0
+HEAD_SECONDS = 20.0
+ANSWER_SECONDS = 2.0
 
 
 class Tasks:
@@ -30,10 +33,31 @@ class Tasks:
         # No runtime environment: Ray then uses worker processes again, and torch is imported once per process, not once per step.
         self._execute = ray.remote(max_retries=MAX_RETRIES)(execute)
         self._running: dict[Any, Step] = {}
+        self._head = ray.get_runtime_context().gcs_address
+        self._head_seen = time.monotonic()
 
     def nodes(self) -> list[Resources]:
         """What each living node of the cluster has in all."""
         return nodes_of(ray.nodes())
+
+    def head_answers(self) -> bool:
+        """Whether the head of the cluster takes connections. Ask before anything that speaks with it, for Ray waits for minutes.
+
+        Raises:
+            InfrastructureError: it has not for `HEAD_SECONDS`.
+        """
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+        except OSError as error:
+            if time.monotonic() - self._head_seen > HEAD_SECONDS:
+                raise InfrastructureError(
+                    f"Ray's head at {self._head} has not answered for {HEAD_SECONDS:g} s ({error.strerror or error}); start the"
+                    " cluster again, then run the same command to go on from the last checkpoints"
+                ) from None
+            return False
+        self._head_seen = time.monotonic()
+        return True
 
     def submit(self, step: Step, context: StepContext) -> None:
         options = {"num_cpus": step.resources.num_cpus, "num_gpus": step.resources.num_gpus, "name": step.name}

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, TALK, StepContext, as_json, read_note, stop_requested, write_note
+from zoocast.dag.inputs import require_unchanged, stamps
 from zoocast.errors import InfrastructureError, Interrupted, StepFailed, ZoocastError
 from zoocast.storage import FileInfo, keep_private, list_files, sync_tree, write_atomically
 
 __all__ = ["Report", "execute"]
 
 TRACEBACK_LINES = 40
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,10 @@ class Report:
 
 
 def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -> Report:
-    """Run `fn`, flush what it wrote to the disk or an object store, and take its checksums. Never raises for what `fn` raises."""
+    """Run `fn`, flush what it wrote to the disk or an object store, take its checksums, and see that its inputs are as they were.
+
+    Never raises for what `fn` raises.
+    """
     started = time.time()
     result: dict[str, Any] = {}
     files: dict[str, FileInfo] = {}
@@ -47,12 +52,16 @@ def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -
             raise Interrupted("stopped before it began")
         limit_threads(context.resources.threads)
         context = context.here()
+        watched = context.inputs if context.remote is None else {}
+        inputs = stamps(watched)
         (context.directory / ERROR).unlink(missing_ok=True)
         note = {"token": context.token, "fraction": 0.0, "message": "", "started": started}
         write_note(context.directory / PROGRESS, json.dumps(note))
         result = _checked(context.name, fn(context))
         sync_tree(context.directory)
-        files = list_files(context.directory, skip=TALK) if context.remote is None else {}  # the store's index lists them
+        # An object store lists checksums itself, and what came from one was checked against them.
+        files = list_files(context.directory, skip=TALK) if context.remote is None else {}
+        require_unchanged(context.name, watched, inputs)
         context.push()
     except (Exception, SystemExit) as raised:
         error = readable(context, raised)
@@ -86,8 +95,11 @@ def readable(context: StepContext, raised: BaseException) -> ZoocastError:
         if isinstance(cause, ZoocastError) and not hasattr(cause, "cause"):
             return cause
     # Libraries that meet a full disk often stumble over it with an error of their own that does not mention it.
-    if any(isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT) for c in _chain(raised, implicit=True)):
-        return InfrastructureError(f"step {context.name}: the disk is full at {context.directory}; free some space and run again")
+    for cause in _chain(raised, implicit=True):
+        if isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
+            return InfrastructureError(
+                f"step {context.name}: cannot write to {context.directory} ({cause.strerror}); free some space and run again"
+            )
     text = str(raised).strip().splitlines()
     summary = f"{type(raised).__name__}: {text[0] if text else ''}"
     return StepFailed(f"step {context.name}: {summary}; the traceback is in {context.directory / ERROR}")
@@ -114,7 +126,7 @@ def _note_error(context: StepContext, error: ZoocastError, raised: BaseException
     lines = "".join(traceback.format_exception(raised)).splitlines()[-TRACEBACK_LINES:]
     try:
         write_atomically(context.directory / ERROR, "\n".join([str(error), "", *lines, ""]), durable=False)
-    except OSError:
+    except InfrastructureError:
         return  # the message itself still reaches the driver
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from zoocast.data.splits import Split
 from zoocast.errors import IntegrityError
 from zoocast.frames import FrameShape
-from zoocast.storage import inside, sha256_file, write_atomically
+from zoocast.storage import inside, own_file, sha256_file, write_atomically
 
 __all__ = [
     "MANIFEST",
@@ -82,7 +82,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest in `folder`. Raises `IntegrityError` if it is missing, altered, or of another version of the format."""
     file = folder / MANIFEST
     try:
-        data = json.loads(file.read_bytes())
+        data = json.loads(own_file(file).read_bytes())
     except FileNotFoundError:
         raise IntegrityError(f"{file} is missing, so this is no finished clip store; {REMEDY}") from None
     except (OSError, ValueError) as error:
@@ -102,7 +102,7 @@ def read_manifest(folder: Path) -> Manifest:
 def check_size(file: Path, shard: Shard) -> None:
     """Raise `IntegrityError` if `file` is missing or truncated."""
     try:
-        size = file.stat().st_size
+        size = own_file(file).stat().st_size
     except OSError as error:
         raise IntegrityError(f"{file} cannot be read ({error.strerror}); {REMEDY}") from None
     if size != shard.bytes:
@@ -115,7 +115,7 @@ _verified: set[tuple[str, int, int, str]] = set()
 def check_bytes(file: Path, shard: Shard) -> None:
     """Raise `IntegrityError` if `file` does not match its checksum; reads it once per process."""
     try:
-        status = file.stat()
+        status = own_file(file).stat()
         key = (str(file), status.st_ino, status.st_mtime_ns, shard.sha256)
         if key in _verified:
             return

@@ -26,7 +26,7 @@ from zoocast.data.splits import Split
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.identity import digest, dump, load
 from zoocast.memory.taps import BankConfig
-from zoocast.storage import inside, sha256_file, write_atomically
+from zoocast.storage import inside, own_file, sha256_file, write_atomically
 
 __all__ = [
     "MANIFEST",
@@ -169,7 +169,7 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(own_file(path).read_bytes())
         version = record["manifest"]["schema_version"]
         if version != SCHEMA_VERSION:
             raise IntegrityError(f"{path} has schema version {version!r}, but this zoocast reads {SCHEMA_VERSION}; {REMEDY}")
@@ -274,7 +274,7 @@ class SplitReader:
 def _map(path: Path, shard: Shard) -> pa.Buffer:
     """The file as it lies in the page cache, after its bytes were checked. Holds no file descriptor."""
     try:
-        size = path.stat().st_size
+        size = own_file(path).stat().st_size
         if size != shard.bytes:
             raise IntegrityError(f"bank file {path} has {size} bytes, but its manifest says {shard.bytes}; {REMEDY}")
         with pa.memory_map(str(path)) as file:

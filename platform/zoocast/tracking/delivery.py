@@ -31,6 +31,7 @@ PROBLEMS = {
     "Connection refused": "no server answers there",
     "Failed to resolve": "no server is known by that name",
     "timed out": "the server does not answer in time",
+    "error responses": "the server answers with errors such as 500; see its log",
     "Invalid Host header": "the server does not answer to that name; start it with --allowed-hosts",
 }
 

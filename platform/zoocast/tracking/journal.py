@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from zoocast.errors import InfrastructureError, Interrupted
-from zoocast.storage import write_atomically
+from zoocast.storage import write_atomically, writing
 
 __all__ = ["Journal", "Status", "curves", "read_journal"]
 
@@ -77,9 +77,9 @@ class Journal:
         """A picture (PNG bytes, or a PNG file) of a series `key` at a step; MLflow shows the series with a slider."""
         self._check((key,))
         if isinstance(image, bytes):
-            folder = self.path.parent / "images"
-            folder.mkdir(exist_ok=True)
-            file = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', key)}-{int(step):08d}.png"
+            file = self.path.parent / "images" / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', key)}-{int(step):08d}.png"
+            with writing(file):
+                file.parent.mkdir(exist_ok=True)
             write_atomically(file, image, durable=False)
         else:
             file = image

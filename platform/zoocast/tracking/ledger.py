@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from zoocast.storage import write_atomically
+from zoocast.storage import write_atomically, writing
 from zoocast.tracking.journal import Status, read_journal
 from zoocast.tracking.store import exclusive
 
@@ -253,7 +253,8 @@ class Ledger:
         return _folder(self.root) / store / _file(self.run)
 
     def _write(self, path: Path, data: dict[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(data), durable=False)
 
 

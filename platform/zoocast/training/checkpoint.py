@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zoocast.errors import InfrastructureError, IntegrityError
-from zoocast.storage import publish, sha256_file, write_atomically
+from zoocast.identity import digest
+from zoocast.storage import own_file, publish, sha256_file, write_atomically
 from zoocast.training.updater import Updater
 
 __all__ = ["State", "read_checked"]
@@ -42,11 +43,15 @@ class State:
             self.best_error, self.best_iteration = error, self.iteration
             self.best = {k: v.detach().cpu().clone() for k, v in self.objective.state_dict().items()}
 
+    def is_finite(self) -> bool:
+        """Whether training can go on from here: no weight and no moment is NaN or infinite."""
+        held = [*self.objective.state_dict().values(), *self.updater.state().values()]
+        return all(bool(tensor.isfinite().all()) for tensor in held)
+
     def save(self) -> None:
         """Publish ``checkpoints/ITERATION`` whole or not at all, then drop older ones."""
         final = self.folder / f"{self.iteration:08d}"
         partial = self.folder / f".{final.name}.{uuid.uuid4().hex}"
-        partial.mkdir(parents=True)
         tensors = {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         tensors |= {f"updater.{k}": v for k, v in self.updater.state().items()}
@@ -54,6 +59,8 @@ class State:
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state()
         try:
+            self.folder.mkdir(exist_ok=True)  # never its parents: a step that was published meanwhile must not come back
+            partial.mkdir()
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial / "state.safetensors")
             record = {
                 "iteration": self.iteration,
@@ -63,7 +70,7 @@ class State:
                 "identity": self.identity,
                 "sha256": sha256_file(partial / "state.safetensors"),
             }
-            write_atomically(partial / "state.json", json.dumps(record, indent=1))
+            write_atomically(partial / "state.json", json.dumps({**record, "digest": digest(record)}, indent=1))
             if not final.exists():
                 publish(partial, final)
         except (OSError, SafetensorError) as error:
@@ -110,15 +117,15 @@ class State:
 
 
 def read_checked(path: Path) -> dict[str, Any]:
-    """What `State.save` wrote down beside the tensors of checkpoint `path`, after their checksum was compared.
+    """What `State.save` wrote down beside the tensors of checkpoint `path`, after all checksums were compared.
 
     Raises:
         IntegrityError: the checkpoint is damaged.
     """
     try:
-        record: dict[str, Any] = json.loads((path / "state.json").read_text())
-        whole = sha256_file(path / "state.safetensors") == record["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record: dict[str, Any] = json.loads(own_file(path / "state.json").read_text())
+        whole = record.pop("digest") == digest(record) and sha256_file(own_file(path / "state.safetensors")) == record["sha256"]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise IntegrityError(f"checkpoint {path} cannot be read ({error}); delete that folder to start this step anew") from None
     if not whole:
         raise IntegrityError(f"checkpoint {path} does not match its checksum; delete that folder to start this step anew")

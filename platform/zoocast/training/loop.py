@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ def fit(
 
     Raises:
         Interrupted: the user asked to stop; a checkpoint was written.
-        StepFailed: the loss is not finite.
+        StepFailed: the loss, or what an update made of the weights, is not finite; the last checkpoint is from before.
         IntegrityError: a checkpoint is damaged.
     """
     torch.manual_seed(config.seed)
@@ -76,6 +76,8 @@ def fit(
         context.progress(state.iteration / config.iterations, f"goes on from {state.iteration}/{config.iterations}")
     run = _Run(context, config, state, train, validation, observed, worker, journal, on_validation, curriculum_offset)
     run.loop()
+    if not state.best:
+        raise StepFailed(f"{context.name} never predicted finite frames of the validation split; lower {state.updater.step_size}")
     if worker.rank == 0:
         objective.load_state_dict(state.best)
         context.check_fence()
@@ -91,6 +93,21 @@ def fit(
         "num_workers": worker.world,
         "threads": torch.get_num_threads(),
     }
+
+
+class _Seen:
+    """A loss on its way from the device; whether it is finite is asked an iteration later, so that no GPU is waited for."""
+
+    def __init__(self, loss: Tensor) -> None:
+        self._finite = loss.isfinite().to("cpu", non_blocking=True)
+        self._copied = torch.cuda.Event() if loss.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._copied is not None:
+            self._copied.record()
+
+    def is_finite(self) -> bool:
+        if self._copied is not None:
+            self._copied.synchronize()
+        return bool(self._finite)
 
 
 class _Run:
@@ -113,6 +130,8 @@ class _Run:
         self.train, self.validation, self.observed = train, validation, observed
         self.on_validation, self.curriculum_offset = on_validation, curriculum_offset
         self.window: list[dict[str, Tensor]] = []
+        self.previous: _Seen | None = None
+        self.latest: _Seen | None = None
         self.drawn = state.iteration * config.num_strips // config.iterations
 
     def loop(self) -> None:
@@ -122,6 +141,7 @@ class _Run:
         told = 0.0
         while state.iteration < config.iterations:
             self._iterate(order.batch(state.iteration, config.batch_size, self.worker))
+            self._require_finite(self.previous, state.iteration)
             state.iteration += 1
             last = state.iteration == config.iterations
             if last or state.iteration % config.validate_every == 0:
@@ -141,28 +161,44 @@ class _Run:
         clips = self.train.clips(indices).to(self.worker.device, non_blocking=True)
         mask = feed(config, self.state.iteration, self.observed, clips.shape[1], self.worker, self.curriculum_offset)
         batch = Batch(indices, clips, mask.to(self.worker.device), False)
-        self._update(batch)
+        loss = self._update(batch)
         if config.reverse_input:
-            self._update(batch.flipped())
+            loss = loss + self._update(batch.flipped())
+        if self.worker.world > 1:
+            # Workers must leave at the same iteration, or the others wait for ever in the next all-reduce.
+            loss = loss.clone()
+            torch.distributed.all_reduce(loss)
+        self.previous, self.latest = self.latest, _Seen(loss)
 
-    def _update(self, batch: Batch) -> None:
+    def _update(self, batch: Batch) -> Tensor:
         terms = self.state.updater.update(batch, self.state.iteration)
-        self.window.append({"loss": torch.stack(list(terms.values())).sum(), **terms})
+        loss = torch.stack(list(terms.values())).sum()
+        self.window.append({"loss": loss, **terms})
+        return loss
+
+    def _require_finite(self, seen: _Seen | None, iteration: int) -> None:
+        if seen is not None and not seen.is_finite():
+            if self.worker.rank == 0:
+                self.journal.metrics({"train/loss": math.nan}, step=iteration)  # MLflow's run then says where it ended
+            self._diverged("loss", iteration)
+
+    def _diverged(self, what: str, iteration: int) -> NoReturn:
+        raise StepFailed(
+            f"the {what} of {self.context.name} is not finite at iteration {iteration};"
+            f" lower {self.state.updater.step_size} or set training.gradient_clip"
+        )
 
     def _validate(self) -> None:
+        self._require_finite(self.latest, self.state.iteration)
         means = {k: float(torch.stack([w[k] for w in self.window]).mean()) for k in self.window[0]}
         self.window.clear()
-        if not all(map(math.isfinite, means.values())):
-            raise StepFailed(
-                f"the loss of {self.context.name} is not finite at iteration {self.state.iteration} ({means});"
-                f" lower {self.state.updater.step_size} or set training.gradient_clip"
-            )
         # Every worker reads the whole split: they then agree on the best weights without a message.
         predictor, horizon = self.state.objective.predictor, self.validation.length - self.observed
         predict = functools.partial(predictor.predict, horizon=horizon)
         error = validation_error(predict, self.validation, observed=self.observed, horizon=horizon)
         self.state.keep_if_best(error)
         if self.worker.rank == 0:
+            self.context.check_fence()
             values = {f"train/{k}": v for k, v in means.items()}
             self.journal.metrics({**values, "val/mse": error, **self.state.updater.tell()}, step=self.state.iteration)
             self._draw()
@@ -182,6 +218,9 @@ class _Run:
         self.journal.image("val/strip", picture, step=self.state.iteration)
 
     def _checkpoint(self) -> None:
+        self._require_finite(self.latest, self.state.iteration)
+        if not self.state.is_finite():  # the loss was, but not what the update made of the weights
+            self._diverged("state", self.state.iteration)
         if self.worker.rank == 0:
             self.context.check_fence()
             self.state.save()

@@ -9,14 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from zoocast.dag import StepContext
+from zoocast.dag import Fenced, StepContext
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed
 from zoocast.storage import keep_private, write_atomically
 from zoocast.training.config import Worker, WorkerConfig, use_threads
 
 __all__ = ["in_train_workers"]
-
-OUTCOME = "outcome.json"
 
 
 def in_train_workers(
@@ -38,8 +36,9 @@ def in_train_workers(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    outcome = context.directory / OUTCOME
-    outcome.unlink(missing_ok=True)
+    outcome = _outcome(context)
+    for old in context.directory.glob("outcome-*.json"):
+        old.unlink()
     context.push()
     per_worker = {"CPU": float(where.cpus_per_worker)}
     if where.gpus_per_worker:
@@ -69,11 +68,13 @@ def in_train_workers(
         shutil.rmtree(context.directory / "ray", ignore_errors=True)
     context.pull()
     _raise_outcome(outcome)
-    return cast(dict[str, Any], json.loads(outcome.read_text())["result"])
+    result = json.loads(outcome.read_text())["result"]
+    outcome.unlink()
+    return cast(dict[str, Any], result)
 
 
 _RAISED: dict[str, type[Exception]] = {
-    e.__name__: e for e in (ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed)
+    e.__name__: e for e in (ConfigError, Fenced, InfrastructureError, IntegrityError, Interrupted, StepFailed)
 }
 
 
@@ -82,7 +83,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     from ray import train as ray_train
 
     context, where = config["context"].here(), config["where"]
-    outcome = context.directory / OUTCOME
+    outcome = _outcome(context)
     if (remaining := _read_outcome(outcome)) is not None and "error" in remaining:
         return
     keep_private()
@@ -102,6 +103,11 @@ def _train_worker(config: dict[str, Any]) -> None:
         context.push()
     # Every worker has to report, for Ray Train waits for all of them.
     ray_train.report({k: v for k, v in result.items() if isinstance(v, int | float)})
+
+
+def _outcome(context: StepContext) -> Path:
+    """Of this attempt alone: the workers of an earlier one may live on for a while, and have a last word."""
+    return context.directory / f"outcome-{context.token[:8]}.json"
 
 
 def _read_outcome(path: Path) -> dict[str, Any] | None:

@@ -229,7 +229,7 @@ def test_a_failure_stops_only_what_depends_on_it(tmp_path: Path) -> None:
         ("config", 2, "target.rate: must be positive, but got -1"),
         ("damage", 5, "shard 3 is damaged"),
         ("missing", 4, "no server"),
-        ("full", 4, "the disk is full at "),
+        ("full", 4, "(No space left on device); free some space and run again"),
         ("exit", 1, "SystemExit: 3"),
     ],
 )
@@ -365,6 +365,20 @@ def test_the_work_of_a_fenced_attempt_is_never_published(tmp_path: Path) -> None
     result = go(tmp_path, Step("x", overtaken_once))
     assert states(result) == {"x": "done"}
     assert result.outcomes["x"].result == {"calls": 4}  # two attempts that each count twice
+
+
+def spoils_its_input(context: StepContext) -> dict[str, Any]:
+    (context.inputs["data"] / "calls").write_text("x")  # what was there already
+    return {}
+
+
+def test_a_result_from_changed_inputs_is_not_published(tmp_path: Path) -> None:
+    data = Step("data", work, {})
+    result = go(tmp_path, Step("x", spoils_its_input, inputs={"data": data}))
+    assert states(result) == {"data": "done", "x": "failed"}
+    assert result.exit_code == 5
+    assert "data" in result.outcomes["x"].error
+    assert not final_path(tmp_path, Step("x", spoils_its_input, inputs={"data": data})).exists()
 
 
 def test_a_second_run_on_the_same_storage_waits_and_takes_the_result(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def stumbles(context: StepContext) -> dict[str, Any]:
 def test_a_full_disk_is_recognised_behind_what_stumbles_over_it(tmp_path: Path) -> None:
     report = execute(stumbles, StepContext.standalone(tmp_path, OSError(errno.ENOSPC, "No space left on device")))
     assert isinstance(report.error, InfrastructureError)
-    assert str(report.error) == f"step standalone: the disk is full at {tmp_path}; free some space and run again"
+    assert str(report.error) == (
+        f"step standalone: cannot write to {tmp_path} (No space left on device); free some space and run again"
+    )
 
 
 def test_an_error_that_was_merely_being_handled_is_not_the_reason(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """MLflow as a team has it: one server on PostgreSQL behind basic auth, artifacts through the server, many who write at once."""
 
+import contextlib
+import http.server
 import json
 import multiprocessing
 import os
@@ -9,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -338,6 +341,28 @@ def sync(root: Path, uri: str) -> None:
     sys.exit(invoke(["sync", "--root", str(root), "--tracking-uri", uri]))
 
 
+@contextlib.contextmanager
+def broken_server(port: int):
+    """Answers everything with 500, as a server does whose database is gone."""
+
+    class Broken(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_error(500)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Broken) as broken:
+        thread = threading.Thread(target=broken.serve_forever)
+        thread.start()
+        yield
+        broken.shutdown()
+        thread.join()
+
+
 def test_a_server_that_dies_in_a_delivery_gets_everything_once_by_sync(root, server, query, rows, pages, png, capsys):
     run, many = f"{EXPERIMENT}-50000001", 10_000
     everything = "select * from metrics order by run_uuid, key, step", "select * from runs order by run_uuid"
@@ -355,6 +380,9 @@ def test_a_server_that_dies_in_a_delivery_gets_everything_once_by_sync(root, ser
     assert (state.pending > 502, state.problem) == (True, NO_ANSWER)
     assert invoke(["sync", "--root", str(root), "--tracking-uri", server.uri]) == 4
     assert f"entries wait ({NO_ANSWER})" in capsys.readouterr().err
+    with broken_server(int(server.uri.rpartition(":")[2])):
+        assert invoke(["sync", "--root", str(root), "--tracking-uri", server.uri]) == 4
+    assert f"{state.pending} entries wait (the server answers with errors such as 500" in capsys.readouterr().err
 
     server.start()
     codes = at_once(sync, [(root, server.uri)] * 2)
