@@ -267,7 +267,7 @@ class _Exchange:
 @contextlib.contextmanager
 def _exchange(root: Path) -> Iterator[_Exchange]:
     """Names that no one has asked for before: a network file system may remember for a while that a file was not there."""
-    folder, word, problem = root / f".preflight-{secrets.token_hex(8)}", secrets.token_hex(16), ""
+    folder, word, problem = root / f".preflight.{secrets.token_hex(16)}", secrets.token_hex(16), ""
     existed = root.exists()
     try:
         folder.mkdir(parents=True)

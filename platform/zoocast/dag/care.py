@@ -87,7 +87,8 @@ def survey(root: Path, runs: Runs) -> Cache:
     root = root.absolute()
     try:
         found = [folder for path in _entries(root / "steps") if (folder := _folder(path)) is not None]
-        temporary = tuple(path for place in ("runs", "delivery") for path in _temporary(root / place))
+        preflights = (path for path in _entries(root) if is_temporary(path))
+        temporary = (*preflights, *(path for place in ("runs", "delivery") for path in _temporary(root / place)))
         locks = tuple(path for path in _entries(root / "locks") if path.suffix == ".lock")
     except PermissionError as error:
         raise InfrastructureError(f"cannot read {root} ({error}); choose another --root") from None
