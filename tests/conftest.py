@@ -29,6 +29,15 @@ ENVIRONMENT = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_of_a_user():
+    """Whoever runs the tests may work on a cluster of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "MLFLOW_TRACKING_URI"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def s3_port():
     """The port of a loopback S3 with the bucket ``lab-PORT``."""

@@ -19,7 +19,7 @@ REPOSITORY = HERE.parents[1]
 
 def environment() -> dict[str, str]:
     """What a shell would hold that finds the toys and the sources."""
-    users = ("ZOOCAST_ROOT", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE")
+    users = ("ZOOCAST_ROOT", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
     kept = {k: v for k, v in os.environ.items() if k not in users}
     return kept | {"PYTHONPATH": os.pathsep.join(map(str, (HERE, REPOSITORY / "platform", REPOSITORY)))}
 

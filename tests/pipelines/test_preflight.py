@@ -231,8 +231,11 @@ def test_a_dead_tracking_server_is_a_warning_and_the_work_is_done(cluster, shell
 
 
 def test_a_node_with_other_sources_is_refused(cluster, shell, tmp_path, monkeypatch):
-    # In a job every node imports what it has; else the driver says from where.
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {}, "metadata": {}}))
+    # In a job that brings a folder without zoocast every node imports what it has; else the driver says from where.
+    (tmp_path / "sent").mkdir()
+    (tmp_path / "sent" / "study.py").touch()
+    sent = {"runtime_env": {"working_dir": str(tmp_path / "sent")}, "metadata": {}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(sent))
     code = doctor(shell, cluster, "--root", str(tmp_path))["code"]
     assert code["state"] == "fail"
     assert code["seen"].startswith("zoocast's source files differ: ")
