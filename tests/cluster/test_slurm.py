@@ -66,6 +66,7 @@ class Job:
             "SLURMD_NODENAME": "localhost",
             "SLURM_JOB_ID": str(JOB),
             "SLURM_CPUS_PER_TASK": "1",
+            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",  # nobody: what it should know waits
         }
 
     def start(self, nodes, log):

@@ -5,6 +5,7 @@ import pytest
 from tests.faults.chaos import chaos
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(900)
 def test_random_kills_change_nothing() -> None:
     with chaos() as it:

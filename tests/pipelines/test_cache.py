@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from zoocast.identity import digest
+
 TOY = "toys.counting"
 
 
@@ -84,7 +86,8 @@ def test_verify_reads_the_checkpoints_of_unfinished_steps(cache, root):
     checkpoint = root / "steps" / f"lost-{'0' * 12}.partial" / "checkpoints" / "00000005"
     checkpoint.mkdir(parents=True)
     (checkpoint / "state.safetensors").write_bytes(b"weights")
-    (checkpoint / "state.json").write_text('{"sha256": "0"}')
+    record = {"sha256": "0"}
+    (checkpoint / "state.json").write_text(json.dumps({**record, "digest": digest(record)}))
     code, found, _ = cache("verify", "lost")
     assert code == 5
     assert "does not match its checksum" in found["damaged"][0]["problems"][0]
