@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 run: $(STAMP)  ## the main job on real handwritten digits: zoo -> banks -> target, table and pictures
 	$(BIN)/pipelines run zoo-to-target
 
-test: $(STAMP)  ## all tests but the rounds of chaos
+test: $(STAMP)  ## all tests but those that lose nodes or kill at random, which CI runs after them
 	$(BIN)/python -m pytest -q -m 'not chaos' $(PYTEST)
 
 chaos: $(STAMP)  ## twenty pipelines whose driver, workers and node are killed at random

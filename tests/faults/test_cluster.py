@@ -22,6 +22,7 @@ from zoocast.dag.records import final_path
 HERE = Path(__file__)
 REPOSITORY = HERE.parents[2]
 ITERATIONS = 200
+pytestmark = pytest.mark.chaos
 CLIPS, MODEL = pipeline(ITERATIONS, every=5)
 
 

@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipelines import zoo_to_seemore, zoo_to_target
 from pipelines.ablation import ALL, PRESETS, steps
 from zoocast.dag import read_record
 from zoocast.errors import ConfigError
 from zoocast.identity import override, parse_overrides
-from zoocast.nn.predictor import load_predictor
+from zoocast.nn.predictor import Predictor, load_predictor, save_predictor
 from zoocast.tracking import curves
 
 SMOKE = PRESETS["smoke"]()
@@ -78,9 +79,14 @@ def test_what_cannot_work_is_said_before_any_work_starts(items, message):
 
 @pytest.fixture(scope="module")
 def folders(shell, tmp_path_factory):
-    """Folders of the finished steps, by name."""
-    root = tmp_path_factory.mktemp("runs")
-    chosen = ("zoo.seeds=1", "arms=base,tmu-bdn-lma")
+    """Folders of the finished steps, by name. The sources are there already: `test_zoo_to_target` trains some."""
+    root, zoo = tmp_path_factory.mktemp("runs"), SMOKE.zoo
+    chosen = ["zoo.seeds=1", "arms=base,tmu-bdn-lma"]
+    for number, source in enumerate(zoo.sources):
+        torch.manual_seed(number)
+        folder = tmp_path_factory.mktemp(source.name)
+        save_predictor(Predictor(source.predictor, source.data.frame_shape()), folder)
+        chosen.append(f"zoo.sources.{number}.model={folder}")
     done = shell.run("run", "zoo-to-seemore", "--preset", "smoke", "-S", *chosen, "--root", str(root), timeout=280)
     assert done.returncode == 0, done.stderr
     return {read_record(path).name: path for path in (Path(root) / "steps").iterdir()}

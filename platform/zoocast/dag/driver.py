@@ -174,8 +174,6 @@ class _Driver:
         return True
 
     def _start_what_fits(self) -> None:
-        if self.tasks and time.monotonic() >= self.nodes_until:
-            self.nodes, self.nodes_until = self.tasks.nodes(), time.monotonic() + NODES_SECONDS
         no_room: set[tuple[Resources, ...]] = set()  # of a thousand steps that wait most ask for the same
         for planned in self.order:
             step = planned.step
