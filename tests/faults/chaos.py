@@ -153,8 +153,12 @@ class Chaos:
                     yield process
 
     def _workers(self) -> list[psutil.Process]:
-        """Processes that are at work on a step: not those that Ray keeps for the next one, or for itself."""
-        return [p for p in self._processes() if re.match(r"ray::(?!IDLE|_Autoscaling)", _title(p))]
+        """Processes that are at work on a step: not those that Ray keeps for the next one, or for itself.
+
+        Ray Train's PlacementGroupCleaner asks the dashboard whether its controller lives. Without one, as here, it never hears
+        that the controller was killed, and stays, on no CPU, until the cluster ends.
+        """
+        return [p for p in self._processes() if re.match(r"ray::(?!IDLE|_Autoscaling|PlacementGroupCleaner)", _title(p))]
 
     # ------------------------------------------------------------------------------------------------------------ what must hold
 
