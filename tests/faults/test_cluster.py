@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.faults.cluster import NODE, cluster
-from tests.faults.training import attempt, contents, pipeline
+from tests.faults.training import contents, made, pipeline
 from zoocast.dag.records import final_path
 
 HERE = Path(__file__)
@@ -68,10 +68,7 @@ def driver(root: Path, address: str) -> Iterator[Driver]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with the clips and the model, made without any fault."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    assert attempt(root, CLIPS) is None
-    assert attempt(root, MODEL) is None
-    return root
+    return made(tmp_path_factory.mktemp("undisturbed"), CLIPS, MODEL)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pipelines.records import Record as RunRecord
 from pipelines.records import path_of
 from pipelines.records import read as read_run
 from tests.faults.disk import disk
-from tests.faults.training import attempt, contents, pipeline
+from tests.faults.training import attempt, contents, made, pipeline
 from tests.zoocast.memory.test_shards import make_recipe, reader, write_bank
 from zoocast.dag import Step
 from zoocast.dag.records import final_path, read_record
@@ -28,10 +28,7 @@ CLIPS, MODEL = pipeline(iterations=1, every=1)
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with clips and a model, made without any fault."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    assert attempt(root, CLIPS) is None
-    assert attempt(root, MODEL) is None
-    return root
+    return made(tmp_path_factory.mktemp("undisturbed"), CLIPS, MODEL)
 
 
 def fresh(root: Path, undisturbed: Path, step: Step) -> Path:

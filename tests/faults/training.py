@@ -73,3 +73,10 @@ def attempt(root: Path, step: Step) -> ZoocastError | None:
 def contents(folder: Path) -> dict[str, str]:
     """The SHA-256 of every file below `folder` that is a result: clips, memories, weights."""
     return {str(p.relative_to(folder)): sha256_file(p) for pattern in RESULTS for p in sorted(folder.rglob(pattern))}
+
+
+def made(root: Path, *steps: Step) -> Path:
+    """`root`, with the results of `steps` made there without any fault."""
+    for step in steps:
+        assert attempt(root, step) is None
+    return root
