@@ -19,14 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zoocast.cluster import connect
-from zoocast.data.splits import Split
-from zoocast.data.store import ClipStore, write_store
-from zoocast.frames import FrameShape
-from zoocast.memory.bank import StoredBank
-from zoocast.memory.build import build_bank
-from zoocast.memory.frozen import fixed_feed, load_sources, run_source
-from zoocast.memory.shards import (
+from zoocast.bank.build import build_bank
+from zoocast.bank.config import BankConfig, MemoryRef
+from zoocast.bank.frozen import fixed_feed, load_sources, run_source
+from zoocast.bank.read import StoredBank
+from zoocast.bank.shards import (
     SCHEMA_VERSION,
     Column,
     Manifest,
@@ -38,12 +35,15 @@ from zoocast.memory.shards import (
     write_manifest,
     write_shard,
 )
-from zoocast.memory.taps import BankConfig, Tap
+from zoocast.cluster.connect import connect
+from zoocast.data.splits import Split
+from zoocast.data.store import ClipStore, write_store
+from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
-from zoocast.storage import human_bytes
+from zoocast.store.files import human_bytes
 
 BATCH = 16
-TAP = Tap(0, "c", (0, 0, 0))
+TAP = MemoryRef(0, "c", (0, 0, 0))
 
 
 def random_bank(directory: Path, shape: tuple[int, int, int, int], clips: int) -> StoredBank:
@@ -132,7 +132,7 @@ def build() -> None:
             for source, start in zip(loaded, (128, 0), strict=True):
                 for first in range(start, clips, config.batch_size):
                     batch = train.clips(range(first, first + config.batch_size))
-                    run_source(source.predictor, source.taps.values(), batch, fixed_feed(config, len(batch), observed, length))
+                    run_source(source.predictor, source.refs.values(), batch, fixed_feed(config, len(batch), observed, length))
 
         def bank(number: int, told: list[float]) -> None:
             build_bank(
@@ -173,8 +173,8 @@ def plan() -> None:
     clips, sources, length = 10_000, 16, 20
     config, frames = BankConfig(policy="free_run"), FrameShape(channels=1, height=64, width=64)
     network = PredictorConfig(hidden_channels=(128,) * 4, kernel_size=5, patch_size=4)
-    taps = [Tap(layer, "c", (128, 16, 16)) for layer in range(4)]
-    columns = tuple(Column(layer=t.layer, memory=t.memory, reversed=False, shape=(length - 1, *t.shape)) for t in taps)
+    refs = [MemoryRef(layer, "c", (128, 16, 16)) for layer in range(4)]
+    columns = tuple(Column(layer=t.layer, memory=t.memory, reversed=False, shape=(length - 1, *t.shape)) for t in refs)
     recipe = Recipe(
         config=config,
         observed=10,
@@ -184,7 +184,7 @@ def plan() -> None:
     )
     predictor, batch = Predictor(network, frames), torch.rand(4, length, 1, 64, 64)
     feed = fixed_feed(config, len(batch), 10, length)
-    times = [seconds(lambda: run_source(predictor, taps, batch, feed)) for _ in range(3)]
+    times = [seconds(lambda: run_source(predictor, refs, batch, feed)) for _ in range(3)]
     per_clip = statistics.median(times) / len(batch)
     print(f"plan: a clip of one source: {human_bytes(recipe.row_bytes(0))}, {per_clip:.2f} s in one thread")
     print(

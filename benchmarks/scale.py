@@ -23,9 +23,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoocast.cluster import ENVIRONMENT
+from zoocast.cluster.connect import ENVIRONMENT
+from zoocast.config import setting
 from zoocast.dag import Resources, Step
-from zoocast.identity import setting
 
 if TYPE_CHECKING:
     from zoocast.dag import StepContext
@@ -143,7 +143,7 @@ def main() -> None:
     os.environ.update(environment())  # Ray's processes read it when they start
     from ray.cluster_utils import Cluster
 
-    from zoocast.tracking.views import serve_ui
+    from zoocast.tracking.ui import serve_ui
 
     places = asked.nodes * int(CPUS_PER_NODE / CPUS_PER_STEP)
     configs = [ScaleConfig(num_steps=n, seconds=asked.seconds) for n in asked.steps]

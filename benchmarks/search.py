@@ -18,9 +18,9 @@ from typing import Any
 
 from optuna.distributions import FloatDistribution
 
-from zoocast.cluster import connect
+from zoocast.cluster.connect import connect
 from zoocast.dag import StepContext
-from zoocast.tuning import SearchConfig, SearchSpace, Trial, search
+from zoocast.search import SearchConfig, SearchSpace, Trial, search
 
 REPORTS = 8
 SPACE = SearchSpace(fields={"learning_rate": FloatDistribution(1e-4, 1e-1, log=True)}, points=({"learning_rate": 1e-3},))

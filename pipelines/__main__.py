@@ -8,7 +8,7 @@ LIBRARY = Path(__file__).absolute().parent.parent / "platform"
 if (LIBRARY / "zoocast").is_dir() and str(LIBRARY) not in sys.path:
     sys.path.insert(0, str(LIBRARY))
 
-from pipelines.command import main  # noqa: E402
+from zoocast.cli.app import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

@@ -10,19 +10,19 @@ import dataclasses
 import itertools
 from typing import Literal
 
-from pipelines.report import Contest
-from pipelines.stages import EvaluateConfig, ReportConfig, make_report
 from pipelines.zoo_to_target import PRESETS as ZOO_PRESETS
 from pipelines.zoo_to_target import Zoo, ZooToTarget, evaluation_step, training_step
+from zoocast.config import setting
 from zoocast.dag import Step, ordered
 from zoocast.errors import ConfigError, within
-from zoocast.identity import setting
+from zoocast.experiment.stages import EvaluateConfig, ReportConfig, make_report
 from zoocast.nn.sampling import ScheduledSampling
+from zoocast.report import Comparison
 from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, train_bidirectional
 from zoocast.training import TrainingConfig
-from zoocast.transfer import Finetune, Method, TrainTargetConfig, train_target
+from zoocast.transfer.methods import Finetune, Method, TrainTargetConfig, train_target
 
 __all__ = ["ALL", "PRESETS", "SUMMARY", "Ablation", "steps"]
 
@@ -122,7 +122,7 @@ def _report(config: Ablation, evaluations: dict[str, Step]) -> Step:
         pipeline=config,
         observed=config.zoo.observed,
         arms=tuple(evaluations),
-        contest=Contest(
+        comparison=Comparison(
             ours=best, rival=BASE, ours_words=best.upper().replace("-", " + "), rival_words="finetuning with plain Adam"
         ),
         notes=(

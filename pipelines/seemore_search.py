@@ -11,29 +11,28 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-import searchspaces
-from pipelines.adapting import AdaptFoundConfig, SearchAdapterConfig, adapt_found, search_adapter
-from pipelines.report import Contest
-from pipelines.stages import EvaluateConfig, ReportConfig, make_report
 from pipelines.zoo_to_target import check_horizon, clips_of, evaluation_step, training_step
+from zoocast.config import setting
 from zoocast.dag import Resources, Step, ordered
 from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
-from zoocast.identity import setting
+from zoocast.experiment.adapting import AdaptFoundConfig, SearchAdapterConfig, adapt_found, search_adapter
+from zoocast.experiment.stages import EvaluateConfig, ReportConfig, make_report
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.sampling import ReverseScheduledSampling, ScheduledSampling
+from zoocast.report import Comparison
+from zoocast.search import SearchConfig, load_space
 from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, train_bidirectional
 from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer import Scratch, TargetConfig, TrainTargetConfig
-from zoocast.tuning import SearchConfig
+from zoocast.transfer.methods import Scratch, TargetConfig, TrainTargetConfig
 
 __all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "steps"]
 
 SUMMARY = "SeeMore: two directions that distil each other, and a search of the meta-adapter's settings"
 
-CONTEST = Contest(ours="searched", rival="adam", ours_words="the searched meta-adapter", rival_words="the best plain Adam")
+COMPARISON = Comparison(ours="searched", rival="adam", ours_words="the searched meta-adapter", rival_words="the best plain Adam")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +94,7 @@ class SeemoreSearch:
             self.target.check()
         check_horizon(self.observed, self.target.data)
         with within("space"):
-            searchspaces.load(self.space, self.adapt("search", 0, self.adapter))
+            load_space(self.space, self.adapt("search", 0, self.adapter))
 
     def adapt(self, arm: str, seed: int, adapter: AdapterConfig | None) -> AdaptConfig:
         """The second stage of an arm."""
@@ -136,7 +135,7 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
         started,
         resources=Resources(0),
         launches=(config.search.resources,),
-        salt=searchspaces.load(config.space, base).digest,
+        salt=load_space(config.space, base).digest,
     )
     found = {**started, "search": search}
 
@@ -180,7 +179,7 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
         pipeline=config,
         observed=config.observed,
         arms=tuple(evaluations),
-        contest=CONTEST,
+        comparison=COMPARISON,
         notes=(
             "All arms of stage 2 start from one stage 1 and train for as many iterations; seeds vary stage 2 alone. An iteration"
             " of the meta-adapter that moves learning rates moves no weight. adam.found-rate is plain Adam at the initial rate of"

@@ -12,7 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.stages import (
+from zoocast.bank.config import BankConfig, check_bank
+from zoocast.config import setting
+from zoocast.dag import Resources, Step, StepContext, ordered
+from zoocast.data import DataConfig, DigitsConfig, MovingMnistConfig
+from zoocast.errors import ConfigError, within
+from zoocast.evaluation import check_evaluation
+from zoocast.experiment.stages import (
     BuildBankConfig,
     BuildClipsConfig,
     EvaluateConfig,
@@ -22,27 +28,10 @@ from pipelines.stages import (
     evaluate_arm,
     make_report,
 )
-from zoocast.dag import Resources, Step, StepContext, ordered
-from zoocast.data import DataConfig, DigitsConfig, MovingMnistConfig
-from zoocast.errors import ConfigError, within
-from zoocast.evaluation import check_evaluation
-from zoocast.identity import setting
-from zoocast.memory.taps import BankConfig, check_bank
-from zoocast.memory.zoo import (
-    AdoptConfig,
-    PretrainConfig,
-    RankConfig,
-    SourceConfig,
-    adopt,
-    can_start,
-    check_observed,
-    pretrain,
-    rank_sources,
-)
 from zoocast.nn.predictor import PredictorConfig, check_predictor, read_description
 from zoocast.nn.sampling import ScheduledSampling
 from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer import (
+from zoocast.transfer.methods import (
     L2SP,
     Finetune,
     Method,
@@ -52,6 +41,17 @@ from zoocast.transfer import (
     Transfer,
     tmu_predictor,
     train_target,
+)
+from zoocast.zoo import (
+    AdoptConfig,
+    PretrainConfig,
+    RankConfig,
+    SourceConfig,
+    adopt,
+    can_start,
+    check_observed,
+    pretrain,
+    rank_sources,
 )
 
 __all__ = ["PRESETS", "SUMMARY", "ZooToTarget", "steps"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from zoocast.tuning import SearchSpace, When
+from zoocast.search import SearchSpace, When
 
 __all__ = ["space"]
 

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.shell import command, finished, shell, shell_in  # noqa: F401
+
 # moto's S3 in a process of its own, so that Ray's workers and the test do not wait for each other.
 SERVER = """
 import logging, sys

@@ -14,7 +14,8 @@ A message names the thing, the value that was got, and what to do about it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 
 __all__ = [
     "ConfigError",
@@ -24,6 +25,7 @@ __all__ = [
     "Interrupted",
     "StepFailed",
     "ZoocastError",
+    "did_you_mean",
     "within",
 ]
 
@@ -68,6 +70,12 @@ def within(field: str) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise error.under(field) from None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``did you mean X? `` with the nearest known names, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 class DataError(ZoocastError):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.identity import setting
 
 if TYPE_CHECKING:
     from torch import Tensor

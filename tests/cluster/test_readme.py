@@ -9,7 +9,7 @@ import pytest
 from ray.scripts.scripts import cli as ray_cli
 from typer.main import get_command
 
-from pipelines.command import app
+from zoocast.cli.app import app
 
 SECTIONS = ("By hand", "Machines reached by ssh", "AWS", "Kubernetes", "Slurm", "The MLflow server")
 

@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from pipelines.command import invoke
 from tests.faults.cluster import NODE, cluster
-from zoocast.storage import sha256_file
+from zoocast.cli.app import invoke
+from zoocast.store.files import sha256_file
+from zoocast.tracking.backend import connect
 from zoocast.tracking.server import RUN, STEP
-from zoocast.tracking.store import connect
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.faults.training import pipeline
-from zoocast.cluster import connect
+from zoocast.cluster.connect import connect
 from zoocast.dag import run
 from zoocast.errors import ZoocastError
 

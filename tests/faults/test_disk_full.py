@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from pipelines.records import Record as RunRecord
-from pipelines.records import path_of
-from pipelines.records import read as read_run
 from tests.faults.disk import disk
 from tests.faults.training import attempt, contents, made, pipeline
-from tests.zoocast.memory.test_shards import make_recipe, reader, write_bank
+from tests.zoocast.bank.test_shards import make_recipe, reader, write_bank
+from zoocast.cli.runs import Record as RunRecord
+from zoocast.cli.runs import path_of
+from zoocast.cli.runs import read as read_run
 from zoocast.dag import Step
 from zoocast.dag.records import final_path, read_record
 from zoocast.errors import InfrastructureError, IntegrityError
-from zoocast.tracking.ledger import Ledger, Line
+from zoocast.tracking.outbox import Ledger, Line
 
 CLIPS, MODEL = pipeline(iterations=1, every=1)
 

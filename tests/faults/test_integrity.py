@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.zoocast.memory.test_shards import make_recipe, reader, write_bank
+from tests.zoocast.bank.test_shards import make_recipe, reader, write_bank
 from zoocast.data.store import ClipStore, write_store
 from zoocast.errors import IntegrityError
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.training import AdamUpdater, PredictionObjective, TrainingConfig, Worker
-from zoocast.training.checkpoint import State
+from zoocast.training.checkpoint import TrainState
 
 FRAMES = FrameShape(channels=1, height=8, width=8)
 FLIPS = 200
 
 
-def state(folder: Path) -> State:
+def state(folder: Path) -> TrainState:
     objective = PredictionObjective(Predictor(PredictorConfig(hidden_channels=(2,), patch_size=4), FRAMES), 0.0)
-    return State(AdamUpdater(objective, TrainingConfig(), Worker()), folder, "identity")
+    return TrainState(AdamUpdater(objective, TrainingConfig(), Worker()), folder, "identity")
 
 
 def write_clips(folder: Path) -> None:

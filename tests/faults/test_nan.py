@@ -13,19 +13,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.zoocast.memory.conftest import FRAMES, OBSERVED, save_source, write_clips
+from tests.zoocast.bank.conftest import FRAMES, OBSERVED, save_source, write_clips
+from zoocast.bank.distill import DistillationLoss
+from zoocast.bank.read import BankConfig, open_bank
 from zoocast.dag import StepContext
 from zoocast.data.store import ClipStore
 from zoocast.errors import StepFailed
-from zoocast.memory.bank import BankConfig, open_bank
-from zoocast.memory.bridge import Bridge
 from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.nn.tmu import TmuConfig
 from zoocast.seemore.adapter import AdapterConfig, MetaAdapter
 from zoocast.seemore.bidirectional import BidirectionalConfig, BidirectionalObjective
 from zoocast.tracking import curves
 from zoocast.training import AdamUpdater, Batch, Objective, PredictionObjective, TrainingConfig, Worker, fit
-from zoocast.transfer import TransferObjective
+from zoocast.transfer.methods import TransferObjective
 
 PLAIN = PredictorConfig(hidden_channels=(4,), kernel_size=3)
 TRAINING = TrainingConfig(iterations=9, batch_size=2, validate_every=9, checkpoint_every=3, num_strips=1, reverse_input=False)
@@ -52,7 +52,7 @@ def transfer(clips: Path) -> Callable[[], Objective]:
 
     def build() -> Objective:
         predictor = Predictor(target, FRAMES)
-        return TransferObjective(predictor, 0.0, bank, Bridge(predictor, bank), 1.0)
+        return TransferObjective(predictor, 0.0, bank, DistillationLoss(predictor, bank), 1.0)
 
     return build
 

@@ -18,8 +18,8 @@ import pytest
 from tests.faults.training import attempt, contents, pipeline
 from zoocast.dag import Fenced, StepContext
 from zoocast.dag.context import begin_attempt
-from zoocast.dag.inputs import stamps
 from zoocast.dag.records import final_path, partial_path
+from zoocast.dag.unchanged import stamps
 from zoocast.dag.worker import Report, execute
 from zoocast.errors import InfrastructureError
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipelines.stages import BuildClipsConfig, build_clips
 from zoocast.dag import Step, StepContext
 from zoocast.dag.context import begin_attempt
 from zoocast.dag.lock import Locks
@@ -14,8 +13,9 @@ from zoocast.dag.worker import execute
 from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
 from zoocast.errors import ZoocastError
+from zoocast.experiment.stages import BuildClipsConfig, build_clips
 from zoocast.nn.predictor import Predictor, PredictorConfig
-from zoocast.storage import sha256_file, writing
+from zoocast.store.files import sha256_file, writing
 from zoocast.training import PredictionObjective, TrainingConfig, Worker, fit
 
 RESULTS = ("*.arrow", "manifest.json", "predictor.*")

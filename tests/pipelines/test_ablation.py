@@ -8,9 +8,9 @@ import torch
 
 from pipelines import zoo_to_seemore, zoo_to_target
 from pipelines.ablation import ALL, PRESETS, steps
+from zoocast.config import override, parse_overrides
 from zoocast.dag import read_record
 from zoocast.errors import ConfigError
-from zoocast.identity import override, parse_overrides
 from zoocast.nn.predictor import Predictor, load_predictor, save_predictor
 from zoocast.tracking import curves
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.seemore_search import PRESETS, steps
+from zoocast.config import override, parse_overrides
 from zoocast.dag import Resources, read_record
 from zoocast.errors import ConfigError, StepFailed
-from zoocast.identity import override, parse_overrides
 from zoocast.nn.predictor import load_predictor
+from zoocast.search import read_study
 from zoocast.tracking.journal import read_journal
-from zoocast.tuning import read_study
 
 SMOKE = PRESETS["smoke"]()
 
@@ -149,7 +149,7 @@ def test_a_second_run_does_nothing(finished, shell, arguments):
 
 
 def test_mlflow_holds_one_run_per_trial_below_the_search(folders, arguments, monkeypatch):
-    from zoocast.tracking.store import connect, locate
+    from zoocast.tracking.backend import connect, locate
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client = connect(locate(Path(arguments[-1])))
@@ -186,8 +186,8 @@ def test_the_report_says_what_the_search_gained(folders):
 
 
 def test_a_study_without_enough_good_trials_says_so(folders, tmp_path):
-    from pipelines.adapting import AdaptFoundConfig, adapt_found
     from zoocast.dag import StepContext
+    from zoocast.experiment.adapting import AdaptFoundConfig, adapt_found
 
     config = AdaptFoundConfig(adapt=SMOKE.adapt("searched.9", 0, SMOKE.adapter), place=8)
     context = StepContext.standalone(tmp_path / "step", config, {"search": folders["search"]})

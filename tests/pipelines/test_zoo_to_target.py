@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.imports import import_checkpoint
-from pipelines.report.files import read_gates
 from pipelines.zoo_to_target import PRESETS, ZooToTarget, steps
+from zoocast.bank.shards import read_manifest
+from zoocast.cli.imports import import_checkpoint
+from zoocast.config import override, parse_overrides
 from zoocast.dag import Resources, read_record
 from zoocast.errors import ConfigError, DataError, IntegrityError
-from zoocast.identity import override, parse_overrides
-from zoocast.memory.shards import read_manifest
-from zoocast.memory.zoo import AdoptConfig
 from zoocast.nn.predictor import load_predictor
+from zoocast.report.files import read_gates
+from zoocast.zoo import AdoptConfig
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 SMOKE = PRESETS["smoke"]()
@@ -326,7 +326,7 @@ def test_no_process_used_more_threads_than_it_was_given(folders):
 
 
 def test_mlflow_holds_the_run_its_steps_and_their_models(folders, arguments, monkeypatch):
-    from zoocast.tracking.store import connect, locate
+    from zoocast.tracking.backend import connect, locate
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client = connect(locate(Path(arguments[-1])))

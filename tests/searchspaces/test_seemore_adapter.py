@@ -8,9 +8,9 @@ from typing import Literal
 import optuna
 import pytest
 
-from searchspaces import load
+from zoocast.config import override
 from zoocast.errors import ConfigError
-from zoocast.identity import override
+from zoocast.search import load_space as load
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def test_a_space_of_ones_own_is_found_by_its_module_and_an_unknown_one_is_named(
 ) -> None:
     (tmp_path / "mylab").mkdir()
     (tmp_path / "mylab" / "rates.py").write_text(
-        "from optuna.distributions import FloatDistribution\nfrom zoocast.tuning import SearchSpace\n"
+        "from optuna.distributions import FloatDistribution\nfrom zoocast.search import SearchSpace\n"
         "def space(base): return SearchSpace(fields={'adapter.rate': FloatDistribution(0.1, 0.2)})\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

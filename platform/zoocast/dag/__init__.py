@@ -8,12 +8,13 @@ from zoocast.dag.driver import run
 from zoocast.dag.events import Event, Finished, Outcome, Planned, Progress, RunResult, Started, StopSignal, Waiting
 from zoocast.dag.planning import Plan, PlannedStep, plan, select
 from zoocast.dag.records import Record, read_record
-from zoocast.dag.step import Resources, Step, ordered
+from zoocast.dag.step import Kind, Resources, Step, group, ordered, step_kind
 
 __all__ = [
     "Event",
     "Fenced",
     "Finished",
+    "Kind",
     "Outcome",
     "Plan",
     "Planned",
@@ -27,9 +28,11 @@ __all__ = [
     "StepContext",
     "StopSignal",
     "Waiting",
+    "group",
     "ordered",
     "plan",
     "read_record",
     "run",
     "select",
+    "step_kind",
 ]

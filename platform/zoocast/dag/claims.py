@@ -18,7 +18,7 @@ from pathlib import Path
 from zoocast.dag.context import as_json
 from zoocast.dag.lock import Holder, Locks
 from zoocast.errors import InfrastructureError
-from zoocast.remote import Mirror
+from zoocast.store.bucket import Mirror
 
 __all__ = ["Claims", "holders"]
 

@@ -14,14 +14,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from zoocast.dag.step import Resources
+from zoocast.config import load
+from zoocast.dag.step import GROUP, Resources
 from zoocast.errors import InfrastructureError
-from zoocast.remote import DONE, FOLDER, Mirror, everything, mirror_of, open_mirror
-from zoocast.storage import write_atomically
+from zoocast.store.bucket import DONE, FOLDER, Mirror, everything, mirror_of, open_mirror
+from zoocast.store.files import write_atomically
 
 __all__ = ["Fenced", "StepContext"]
+
+T = TypeVar("T")
 
 ATTEMPT, STOP, PROGRESS, ERROR = "attempt.json", "stop", "progress.json", "error.txt"
 TALK = (ATTEMPT, STOP, PROGRESS, ERROR)
@@ -36,7 +39,7 @@ class Fenced(InfrastructureError):
 
 @dataclasses.dataclass
 class StepContext:
-    """A running step, seen by its function. Travels to Ray tasks and Ray Train workers, which begin with `here`.
+    """A running step, seen by its function. Travels to Ray tasks and Ray Train workers, which begin with `localize`.
 
     `remote` is the mirror in which its paths lie, under a root in an object store; None where all machines see one folder.
     """
@@ -78,7 +81,7 @@ class StepContext:
         """Where the step's metrics are written."""
         return self.directory / "journal.jsonl"
 
-    def here(self, wanted: Callable[[str], bool] = everything) -> StepContext:
+    def localize(self, wanted: Callable[[str], bool] = everything) -> StepContext:
         """The context on the machine that asks: with all that was handed over of the step, and its inputs, in its own mirror.
 
         Of the steps that the inputs rest on it brings what reports read: records, journals and studies.
@@ -116,6 +119,15 @@ class StepContext:
         """Take what other processes have pushed of the step; see `here`."""
         if self.remote is not None:
             self.remote.pull(self.remote.step_of(self.directory), wanted)
+
+    def group(self, name: str) -> dict[str, Path]:
+        """The folders of the inputs in a `group`, by their names in it; none when there is no such group."""
+        prefix = f"{name}{GROUP}"
+        return {key.removeprefix(prefix): path for key, path in self.inputs.items() if key.startswith(prefix)}
+
+    def result(self, name: str, cls: type[T]) -> T:
+        """What the step behind the input `name` returned, a dataclass of type `cls`."""
+        return load(cls, self.results[name])
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Say how far the work is, 0 to 1. Cheap: at most five times a second something is written."""

@@ -33,7 +33,7 @@ from zoocast.dag.records import Record, discard, final_path, lock_path, partial_
 from zoocast.dag.step import Resources, Step
 from zoocast.dag.worker import Report
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, ZoocastError
-from zoocast.remote import DONE, mirror_of
+from zoocast.store.bucket import DONE, mirror_of
 
 if TYPE_CHECKING:
     from zoocast.dag.tasks import Tasks
@@ -247,7 +247,7 @@ class _Driver:
         results = {name: self._result_of(parent) for name, parent in step.inputs.items()}
         run = self.locks.me.run
         context = StepContext(
-            step.name, step.key, partial, step.config, inputs, results, step.resources, run, token, step.version, self.mirror
+            step.name, step.key, partial, step.config, inputs, results, step.resources, run, token, step.kind.version, self.mirror
         )
         self.tasks.submit(step, context)
         self.running[step.name] = _Running(context)

@@ -14,14 +14,14 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from zoocast.config import diff
 from zoocast.dag.claims import holders
 from zoocast.dag.context import ERROR, PROGRESS, read_json
 from zoocast.dag.lock import Holder, read_holder
 from zoocast.dag.records import Record, final_path, lock_path, partial_path, read_record, records_of, results
 from zoocast.dag.step import Step, ordered
 from zoocast.errors import ConfigError, InfrastructureError
-from zoocast.identity import diff
-from zoocast.remote import DONE, mirror_of
+from zoocast.store.bucket import DONE, mirror_of
 
 __all__ = ["Plan", "PlannedStep", "State", "plan", "select"]
 
@@ -198,10 +198,10 @@ class _Reasons:
 
     def changes(self, step: Step, record: Record) -> tuple[str, ...]:
         out = []
-        if record.function != step.function:
-            out.append(f"function: {record.function} -> {step.function}")
-        if record.version != step.version:
-            out.append(f"version: {record.version} -> {step.version}")
+        if record.kind != step.kind.name:
+            out.append(f"kind: {record.kind} -> {step.kind.name}")
+        if record.version != step.kind.version:
+            out.append(f"version: {record.version} -> {step.kind.version}")
         out += [str(c) for c in diff(record.config, step.canonical_config)]
         if record.salt != step.salt:
             out.append(f"data: {record.salt[:12] or 'none'} -> {step.salt[:12] or 'none'}")

@@ -21,8 +21,8 @@ from typing import Any
 from zoocast.dag.context import TALK, read_json
 from zoocast.dag.step import Step
 from zoocast.errors import IntegrityError
-from zoocast.remote import DONE, FOLDER, mirror_of
-from zoocast.storage import FileInfo, publish, write_atomically
+from zoocast.store.bucket import DONE, FOLDER, mirror_of
+from zoocast.store.files import FileInfo, publish, write_atomically
 
 __all__ = ["Record", "discard", "final_path", "lock_path", "partial_path", "publish_step", "read_record", "records_of", "results"]
 
@@ -36,7 +36,7 @@ class Record:
 
     name: str
     key: str
-    function: str
+    kind: str
     version: int
     config: Any
     salt: str
@@ -67,8 +67,8 @@ class Record:
         return cls(
             name=step.name,
             key=step.key,
-            function=step.function,
-            version=step.version,
+            kind=step.kind.name,
+            version=step.kind.version,
             config=step.canonical_config,
             salt=step.salt,
             inputs={name: (parent.name, parent.key) for name, parent in step.inputs.items()},

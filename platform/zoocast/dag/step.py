@@ -1,7 +1,8 @@
 """A step as inert data, its key, and the order of a pipeline's steps.
 
-The key hashes *what* is computed: the function's name and version, the config, and the keys of the inputs. Where and how it runs
-(resources, storage root, cluster) is never part of it, so the same work is found again on any machine.
+The key hashes *what* is computed: the kind of the work and its version, the config, and the keys of the inputs. Where and how it
+runs (resources, storage root, cluster) is never part of it, nor where its function stands in the code or what the step is called:
+the same work is found again on any machine, after any rearrangement.
 """
 
 from __future__ import annotations
@@ -11,18 +12,49 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from zoocast.config import canonical
 from zoocast.errors import ConfigError
-from zoocast.identity import canonical
-from zoocast.storage import check_name
+from zoocast.store.files import check_name
 
 if TYPE_CHECKING:
     from zoocast.dag.context import StepContext
 
-__all__ = ["Resources", "Step", "ordered"]
+__all__ = ["GROUP", "Kind", "Resources", "Step", "group", "ordered", "step_kind"]
 
 KEY_DIGITS = 12
+GROUP = "/"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Kind(NamedTuple):
+    """What a step's function does, under a name that outlives its place in the code. Another version gives other results."""
+
+    name: str
+    version: int
+
+
+def step_kind(name: str, *, version: int = 1) -> Callable[[F], F]:
+    """Mark a step's function: ``@step_kind("train-target")``. Raise `version` when the same config gives other results.
+
+    A function without this is known by its ``module:qualified_name``, so that moving it repeats its work.
+    """
+
+    def mark(fn: F) -> F:
+        fn.step_kind = Kind(name, version)  # type: ignore[attr-defined]
+        return fn
+
+    return mark
+
+
+def group(name: str, steps: Mapping[str, Step]) -> dict[str, Step]:
+    """Inputs that belong together, as part of a step's `inputs`; read by `StepContext.group` with the same name.
+
+    >>> Step("rank", rank_sources, inputs={"data": clips, **group("sources", zoo)})  # doctest: +SKIP
+    """
+    return {f"{name}{GROUP}{member}": step for member, step in steps.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +86,10 @@ class Step:
 
     Args:
         name: unique in its pipeline; part of the folder's name, see `check_name`.
-        fn: a module-level function that writes into `StepContext.directory` and returns a JSON-able dict.
+        fn: a module-level function, marked by `step_kind`, that writes into `StepContext.directory` and returns what is to be
+            known of the result: a dataclass of plain values, or a dict that JSON can hold.
         config: what `fn` computes, as a config, plain values, or None.
-        inputs: the steps whose folders `fn` reads, by the name under which it knows them.
-        version: raise it when `fn` computes something else from the same config.
+        inputs: the steps whose folders `fn` reads, by the name under which it knows them; several of a sort as a `group`.
         resources: what the step's own process holds while it runs.
         launches: what each worker holds that the step itself starts (Ray Train, actors). Such a step has ``num_cpus=0``.
         salt: further identity, such as the digest of a data file.
@@ -65,10 +97,9 @@ class Step:
     """
 
     name: str
-    fn: Callable[[StepContext], dict[str, Any]]
+    fn: Callable[[StepContext], Any]
     config: Any = None
     inputs: Mapping[str, Step] = dataclasses.field(default_factory=dict)
-    version: int = 1
     resources: Resources = Resources()
     launches: tuple[Resources, ...] = ()
     salt: str = ""
@@ -76,13 +107,16 @@ class Step:
 
     def __post_init__(self) -> None:
         check_name("a step", self.name)
-        if "<" in self.function:
-            raise ConfigError(self.name, f"a step's function must be at module level, but got {self.function}")
+        if "<" in self.fn.__qualname__:
+            function = f"{self.fn.__module__}:{self.fn.__qualname__}"
+            raise ConfigError(self.name, f"a step's function must be at module level, but got {function}")
 
     @property
-    def function(self) -> str:
-        """``module:qualified_name`` of `fn`."""
-        return f"{self.fn.__module__}:{self.fn.__qualname__}"
+    def kind(self) -> Kind:
+        """What `fn` does; see `step_kind`."""
+        unmarked = Kind(f"{self.fn.__module__}:{self.fn.__qualname__}", 1)
+        kind: Kind = getattr(self.fn, "step_kind", unmarked)
+        return kind
 
     @cached_property
     def canonical_config(self) -> Any:
@@ -92,8 +126,8 @@ class Step:
     def key(self) -> str:
         """12 hexadecimal digits that say what the step computes."""
         identity = {
-            "function": self.function,
-            "version": self.version,
+            "kind": self.kind.name,
+            "version": self.kind.version,
             "config": self.canonical_config,
             "salt": self.salt,
             "inputs": {name: step.key for name, step in self.inputs.items()},
@@ -115,20 +149,25 @@ class Step:
 def ordered(steps: Iterable[Step]) -> tuple[Step, ...]:
     """`steps` and all that they need, inputs first, always in the same order.
 
+    Steps with equal keys are one step, wherever they were made: the first one stands for all, under its name.
+
     Raises:
         ConfigError: two different steps carry the same name.
     """
-    out: dict[str, Step] = {}
+    by_key: dict[str, Step] = {}
+    by_name: dict[str, Step] = {}
 
-    def visit(step: Step) -> None:
-        known = out.get(step.name)
-        if known is None:
-            for parent in step.inputs.values():
-                visit(parent)
-            out[step.name] = step
-        elif known is not step:
-            raise ConfigError(step.name, "two steps of a pipeline have this name; rename one, or use the same Step object twice")
+    def visit(step: Step) -> Step:
+        if step.key in by_key:
+            return by_key[step.key]
+        inputs = {name: visit(parent) for name, parent in step.inputs.items()}
+        if any(inputs[name] is not parent for name, parent in step.inputs.items()):
+            step = dataclasses.replace(step, inputs=inputs)
+        if step.name in by_name:
+            raise ConfigError(step.name, "two different steps of a pipeline have this name; rename one")
+        by_key[step.key] = by_name[step.name] = step
+        return step
 
     for step in steps:
         visit(step)
-    return tuple(out.values())
+    return tuple(by_key.values())

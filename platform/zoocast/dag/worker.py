@@ -14,10 +14,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from zoocast.config import dump
 from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, TALK, StepContext, as_json, read_note, stop_requested, write_note
-from zoocast.dag.inputs import require_unchanged, stamps
+from zoocast.dag.unchanged import require_unchanged, stamps
 from zoocast.errors import InfrastructureError, Interrupted, StepFailed, ZoocastError
-from zoocast.storage import FileInfo, keep_private, list_files, sync_tree, write_atomically
+from zoocast.store.files import FileInfo, keep_private, list_files, sync_tree, write_atomically
 
 __all__ = ["Report", "execute"]
 
@@ -37,7 +38,7 @@ class Report:
     host: str
 
 
-def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -> Report:
+def execute(fn: Callable[[StepContext], Any], context: StepContext) -> Report:
     """Run `fn`, flush what it wrote to the disk or an object store, take its checksums, and see that its inputs are as they were.
 
     Never raises for what `fn` raises.
@@ -51,7 +52,7 @@ def execute(fn: Callable[[StepContext], dict[str, Any]], context: StepContext) -
         if stop_requested(context.directory, context.token):
             raise Interrupted("stopped before it began")
         limit_threads(context.resources.threads)
-        context = context.here()
+        context = context.localize()
         watched = context.inputs if context.remote is None else {}
         inputs = stamps(watched)
         (context.directory / ERROR).unlink(missing_ok=True)
@@ -82,9 +83,10 @@ def limit_threads(count: int) -> None:
 
 def _checked(name: str, result: Any) -> dict[str, Any]:
     try:
-        if not isinstance(result, dict):
+        data = dump(result) if dataclasses.is_dataclass(result) else result
+        if not isinstance(data, dict):
             raise TypeError(f"got {type(result).__name__}")
-        return dict(json.loads(json.dumps(result, allow_nan=False)))
+        return dict(json.loads(json.dumps(data, allow_nan=False)))
     except (TypeError, ValueError) as error:
         raise StepFailed(f"step {name}: its function must return a dict of plain finite JSON values ({error})") from None
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from zoocast.config import canonical, setting
 from zoocast.data.moving import check_geometry, moving_clip, upsample
 from zoocast.data.splits import SPLITS, Progress, Split, check_sizes, clip_generator, pools, reported, shuffled
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
-from zoocast.identity import canonical, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

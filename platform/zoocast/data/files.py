@@ -24,7 +24,7 @@ import numpy as np
 
 from zoocast.errors import DataError, InfrastructureError
 from zoocast.frames import FrameShape
-from zoocast.storage import sha256_file
+from zoocast.store.files import sha256_file
 
 if TYPE_CHECKING:
     from zoocast.data.manifest import Dtype

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from zoocast.data.splits import Split
 from zoocast.errors import IntegrityError
 from zoocast.frames import FrameShape
-from zoocast.storage import inside, own_file, sha256_file, write_atomically
+from zoocast.store.files import inside, own_file, sha256_file, write_atomically
 
 __all__ = [
     "MANIFEST",

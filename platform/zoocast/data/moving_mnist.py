@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from zoocast.config import canonical, digest, setting
 from zoocast.data.files import Images, NpySequences, NpzSequences, convert, fitting_dtype, inspect, sha256
 from zoocast.data.moving import check_geometry, moving_clip
 from zoocast.data.splits import SPLITS, Progress, Split, check_sizes, clip_generator, pools, reported, shuffled
 from zoocast.errors import ConfigError, DataError
 from zoocast.frames import FrameShape
-from zoocast.identity import canonical, digest, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

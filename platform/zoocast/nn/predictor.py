@@ -19,14 +19,14 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from zoocast.config import digest, dump, load, setting
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.frames import FrameShape, patchify, unpatchify
-from zoocast.identity import digest, dump, load, setting
 from zoocast.nn.cells import Cell, ConvGRUCell, ConvLSTMCell, STLSTMCell
 from zoocast.nn.sampling import free_run
 from zoocast.nn.stack import Unrolled, unroll
 from zoocast.nn.tmu import TmuConfig, TransferableMemoryUnit
-from zoocast.storage import write_atomically
+from zoocast.store.files import write_atomically
 
 __all__ = [
     "DESCRIPTION",

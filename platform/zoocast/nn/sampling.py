@@ -14,8 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.identity import setting
 
 __all__ = ["ReverseScheduledSampling", "Sampling", "ScheduledSampling", "TeacherForcing", "free_run", "teacher_forced"]
 

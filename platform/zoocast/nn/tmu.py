@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.identity import setting
 from zoocast.nn.cells import Cell, CellOutput, ConvLSTMCell, State, STLSTMCell
 
 __all__ = ["TmuConfig", "TransferableMemoryUnit"]

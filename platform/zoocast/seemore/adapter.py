@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.identity import setting
 from zoocast.training import Batch, Objective, TrainingConfig, Updater, Worker
 
 __all__ = ["AdapterConfig", "MetaAdapter", "level_of"]

@@ -12,8 +12,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.identity import setting
 from zoocast.nn.predictor import Prediction, Predictor
 from zoocast.training import Batch, Collect, Objective
 

@@ -11,15 +11,15 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
-from zoocast.dag import StepContext
+from zoocast.config import setting, settings
+from zoocast.dag import StepContext, step_kind
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError
-from zoocast.identity import setting, settings
 from zoocast.seemore.adapter import AdapterConfig, MetaAdapter
 from zoocast.seemore.bidirectional import BidirectionalConfig, BidirectionalObjective
 from zoocast.tracking import Journal
 from zoocast.training import AdamUpdater, Objective, Worker, fit, load_objective
-from zoocast.transfer import Arm, Finetune, Method, Scratch, TrainTargetConfig, Transfer, train_arm
+from zoocast.transfer.methods import Arm, Finetune, Method, Scratch, TrainTargetConfig, Transfer, train_arm
 
 __all__ = ["AdaptConfig", "TrainBidirectionalConfig", "adapt", "adapt_in", "train_bidirectional"]
 
@@ -62,8 +62,9 @@ class AdaptConfig:
             _check_bank(self.target)
 
 
+@step_kind("train-bidirectional")
 def train_bidirectional(context: StepContext) -> dict[str, Any]:
-    """Step: stage 1. Inputs as of `zoocast.transfer.train_target`.
+    """Step: stage 1. Inputs as of `train_target`.
 
     Leaves the forward network in ``model/``, and the weights of both directions for `adapt`.
     """
@@ -72,8 +73,9 @@ def train_bidirectional(context: StepContext) -> dict[str, Any]:
     return train_arm(context, config.target, _train_worker)
 
 
+@step_kind("adapt")
 def adapt(context: StepContext) -> dict[str, Any]:
-    """Step: stage 2. Inputs as of `zoocast.transfer.train_target`, and ``start``: the step whose weights it starts from."""
+    """Step: stage 2. Inputs as of `train_target`, and ``start``: the step whose weights it starts from."""
     config: AdaptConfig = context.config
     told = {**_settings("bidirectional", config.bidirectional), **_settings("adapter", config.adapter)}
     Journal(context.journal_path).params({**told, "curriculum": config.curriculum})

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from zoocast.errors import InfrastructureError, Interrupted
-from zoocast.storage import write_atomically, writing
+from zoocast.store.files import write_atomically, writing
 
 __all__ = ["Journal", "Status", "curves", "read_journal"]
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from zoocast.tracking.backend import artifact_location, connect, exclusive
 from zoocast.tracking.journal import Status
-from zoocast.tracking.store import artifact_location, connect, exclusive
 
 __all__ = [
     "JOURNAL",

@@ -6,7 +6,7 @@ that was killed ends with the same bits as one that was not, given the same numb
 
 from zoocast.training.config import TrainingConfig, Worker, WorkerConfig, use_threads
 from zoocast.training.loop import fit
-from zoocast.training.objective import Batch, Collect, Objective, PredictionObjective, prediction_terms, telling
+from zoocast.training.objective import Batch, Collect, Objective, PredictionObjective, prediction_terms, summary_params
 from zoocast.training.order import SampleOrder
 from zoocast.training.updater import AdamUpdater, MakeUpdater, Updater
 from zoocast.training.weights import MODEL_FOLDER, load_objective
@@ -29,6 +29,6 @@ __all__ = [
     "in_train_workers",
     "load_objective",
     "prediction_terms",
-    "telling",
+    "summary_params",
     "use_threads",
 ]

@@ -16,15 +16,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from zoocast.config import digest
 from zoocast.errors import InfrastructureError, IntegrityError
-from zoocast.identity import digest
-from zoocast.storage import own_file, publish, sha256_file, write_atomically
+from zoocast.store.files import own_file, publish, sha256_file, write_atomically
 from zoocast.training.updater import Updater
 
-__all__ = ["State", "read_checked"]
+__all__ = ["TrainState", "read_checked"]
 
 
-class State:
+class TrainState:
     """Everything that decides how training goes on: weights, the updater's state, random state, best weights so far, counters."""
 
     def __init__(self, updater: Updater, directory: Path, identity: str) -> None:
@@ -117,7 +117,7 @@ class State:
 
 
 def read_checked(path: Path) -> dict[str, Any]:
-    """What `State.save` wrote down beside the tensors of checkpoint `path`, after all checksums were compared.
+    """What `TrainState.save` wrote down beside the tensors of checkpoint `path`, after all checksums were compared.
 
     Raises:
         IntegrityError: the checkpoint is damaged.

@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
+from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.identity import setting
 from zoocast.nn.sampling import Sampling, ScheduledSampling
 
 __all__ = ["TrainingConfig", "Worker", "WorkerConfig", "use_threads"]

@@ -11,15 +11,15 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from zoocast.config import digest
 from zoocast.dag import StepContext
 from zoocast.data.store import ClipSplit
 from zoocast.errors import Interrupted, StepFailed
 from zoocast.evaluation import validation_error
-from zoocast.figures import prediction_strip
-from zoocast.identity import digest
 from zoocast.nn.predictor import save_predictor
+from zoocast.report.figures import prediction_strip
 from zoocast.tracking import Journal
-from zoocast.training.checkpoint import State
+from zoocast.training.checkpoint import TrainState
 from zoocast.training.config import TrainingConfig, Worker
 from zoocast.training.objective import Batch, Objective
 from zoocast.training.order import SampleOrder, feed
@@ -69,7 +69,7 @@ def fit(
     """
     torch.manual_seed(config.seed)
     objective = build().to(worker.device)
-    state = State(make_updater(objective, config, worker), context.directory, digest(context.config))
+    state = TrainState(make_updater(objective, config, worker), context.directory, digest(context.config))
     journal = Journal(context.journal_path)
     if state.restore(worker.device) and worker.rank == 0:
         journal.rewind(state.iteration)
@@ -117,7 +117,7 @@ class _Run:
         self,
         context: StepContext,
         config: TrainingConfig,
-        state: State,
+        state: TrainState,
         train: ClipSplit,
         validation: ClipSplit,
         observed: int,

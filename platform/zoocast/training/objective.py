@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig, frame_mse
 from zoocast.training.config import TrainingConfig
 
-__all__ = ["Batch", "Collect", "Objective", "PredictionObjective", "prediction_terms", "telling"]
+__all__ = ["Batch", "Collect", "Objective", "PredictionObjective", "prediction_terms", "summary_params"]
 
 Collect = Mapping[int, tuple[str, ...]]
 """For each layer the memories to return with a prediction, for example ``{0: ("c",)}``."""
@@ -54,7 +54,7 @@ class Objective(nn.Module):
         return self.terms(batch, self.predict(batch, {}))
 
 
-def telling(predictor: PredictorConfig, training: TrainingConfig) -> dict[str, str | int | float]:
+def summary_params(predictor: PredictorConfig, training: TrainingConfig) -> dict[str, str | int | float]:
     """The few settings by which people compare runs."""
     return {
         "cell": predictor.cell,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.nn.predictor import load_predictor
-from zoocast.storage import write_atomically
+from zoocast.store.files import write_atomically
 from zoocast.training.objective import Objective
 
 __all__ = ["MODEL_FOLDER", "load_objective", "save_objective"]

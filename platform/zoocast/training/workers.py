@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from zoocast.dag import Fenced, StepContext
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed
-from zoocast.storage import keep_private, write_atomically
+from zoocast.store.files import keep_private, write_atomically
 from zoocast.training.config import Worker, WorkerConfig, use_threads
 
 __all__ = ["in_train_workers"]
@@ -82,7 +82,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     """One Ray Train worker. Errors of ours are written down and end the run: repeating them would not help."""
     from ray import train as ray_train
 
-    context, where = config["context"].here(), config["where"]
+    context, where = config["context"].localize(), config["where"]
     outcome = _outcome(context)
     if (remaining := _read_outcome(outcome)) is not None and "error" in remaining:
         return

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zoocast.cluster import connect
+from zoocast.cluster.connect import connect
 from zoocast.dag import Event, Step, StepContext, StopSignal, run
 from zoocast.errors import Interrupted
 

@@ -13,7 +13,7 @@ import pytest
 from zoocast.dag import lock as module
 from zoocast.dag.claims import Claims, holders
 from zoocast.dag.lock import Holder
-from zoocast.remote import Mirror, open_mirror
+from zoocast.store.bucket import Mirror, open_mirror
 
 
 @pytest.fixture

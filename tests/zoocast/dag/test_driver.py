@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from zoocast.cluster import connect
+from zoocast.cluster.connect import connect
 from zoocast.dag import Event, Finished, Progress, Resources, RunResult, Started, Step, StepContext, StopSignal, Waiting, run
-from zoocast.dag.care import damage, remove, rubbish, survey
+from zoocast.dag.cache import damage, garbage, remove, survey
 from zoocast.dag.context import begin_attempt
 from zoocast.dag.records import final_path, lock_path, partial_path, read_record
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted
-from zoocast.storage import list_files
+from zoocast.store.files import list_files
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,7 +105,7 @@ def test_removal_beside_a_run_takes_nothing_from_it(tmp_path: Path) -> None:
 
     def remove_all_the_time() -> None:
         while not ended.is_set():
-            remove(tmp_path, rubbish(survey(tmp_path, runs)), lambda: runs, say=lambda _text: None)
+            remove(tmp_path, garbage(survey(tmp_path, runs)), lambda: runs, say=lambda _text: None)
 
     thread = threading.Thread(target=remove_all_the_time)
     thread.start()
@@ -286,7 +286,7 @@ def test_a_worker_that_dies_every_time_is_an_infrastructure_error(tmp_path: Path
 
 
 def test_what_can_never_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    small, large = Step("small", work, {}), Step("large", work, {}, resources=Resources(num_cpus=3))
+    small, large = Step("small", work, {}), Step("large", work, {"seconds": 1}, resources=Resources(num_cpus=3))
     with pytest.raises(InfrastructureError, match=r"step large asks for 3 CPUs, but the cluster's largest nodes have: 2 CPUs;"):
         go(tmp_path / "root", small, large)
     assert not (tmp_path / "root").exists()

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from zoocast.cluster import source_roots
+from zoocast.cluster.connect import source_roots
 
 SCRIPT = Path(__file__).with_name("driver_script.py")
 

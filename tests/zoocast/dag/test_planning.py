@@ -7,17 +7,19 @@ from typing import Any
 
 import pytest
 
-from zoocast.dag import Step, StepContext, plan, select
+from zoocast.dag import Step, StepContext, plan, select, step_kind
 from zoocast.dag.context import begin_attempt
 from zoocast.dag.lock import Locks
 from zoocast.dag.records import Record, final_path, lock_path, partial_path, publish_step
 from zoocast.errors import ConfigError, IntegrityError
 
 
+@step_kind("work")
 def work(_context: StepContext) -> dict[str, Any]:
     return {}
 
 
+@step_kind("other", version=2)
 def other(_context: StepContext) -> dict[str, Any]:
     return {}
 
@@ -85,10 +87,9 @@ def test_the_nearest_earlier_result_is_the_one_that_differs_least(tmp_path: Path
 def test_every_kind_of_change_is_told(tmp_path: Path) -> None:
     data, more = Step("data", work), Step("more", work, {"n": 1})
     finish(tmp_path, Step("x", work, {"a": 1}, inputs={"data": data, "old": data}, salt="abc"))
-    now = Step("x", other, {"a": 1}, inputs={"data": more, "new": data}, version=2, salt="def")
-    module = work.__module__
+    now = Step("x", other, {"a": 1}, inputs={"data": more, "new": data}, salt="def")
     assert plan([now], tmp_path).steps[-1].why == (
-        f"function: {module}:work -> {module}:other",
+        "kind: work -> other",
         "version: 1 -> 2",
         "data: abc -> def",
         "input data: data -> more",

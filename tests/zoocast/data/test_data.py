@@ -5,9 +5,9 @@ import typing
 
 import pytest
 
+from zoocast.config import override, settings
 from zoocast.data import DataConfig, DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError
-from zoocast.identity import override, settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

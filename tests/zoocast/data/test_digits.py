@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from zoocast.config import canonical, dump, load
 from zoocast.data.digits import DigitsConfig, digit_images
 from zoocast.data.splits import SPLITS
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
-from zoocast.identity import canonical, dump, load
 
 SMALL = DigitsConfig(train=70, validation=5, test=3, length=4)
 

@@ -3,11 +3,11 @@ import shutil
 import numpy as np
 import pytest
 
+from zoocast.config import canonical, digest, dump, load
 from zoocast.data.moving_mnist import MovingMnistConfig
 from zoocast.data.splits import SPLITS
 from zoocast.errors import ConfigError, DataError, InfrastructureError
 from zoocast.frames import FrameShape
-from zoocast.identity import canonical, digest, dump, load
 
 SMALL = {"frame_size": 6, "length": 4, "train": 7, "validation": 1, "test": 2}
 

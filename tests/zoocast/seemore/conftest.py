@@ -5,14 +5,14 @@ import dataclasses
 import pytest
 import torch
 
+from zoocast.bank.distill import DistillationLoss
+from zoocast.bank.read import BankConfig, open_bank
 from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
-from zoocast.memory.bank import BankConfig, open_bank
-from zoocast.memory.bridge import Bridge
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.nn.tmu import TmuConfig
 from zoocast.training import Batch, PredictionObjective
-from zoocast.transfer import AnchoredObjective, Transfer, TransferObjective, tmu_predictor
+from zoocast.transfer.methods import AnchoredObjective, Transfer, TransferObjective, tmu_predictor
 
 OBSERVED = 3
 SOURCES = ("near", "gru")
@@ -79,7 +79,7 @@ def make_objective(folder):
             observed=OBSERVED,
             target=target.config,
         )
-        return TransferObjective(target, 0.1, bank, Bridge(target, bank), 0.1)
+        return TransferObjective(target, 0.1, bank, DistillationLoss(target, bank), 0.1)
 
     torch.manual_seed(0)
     return make

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoocast.cluster import connect
+from zoocast.cluster.connect import connect
+from zoocast.config import digest, override
 from zoocast.dag import Resources, StepContext
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, Interrupted, StepFailed
-from zoocast.identity import digest, override
 from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.nn.sampling import ScheduledSampling
 from zoocast.nn.tmu import TmuConfig
@@ -21,7 +21,7 @@ from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, adapt_in, train_bidirectional
 from zoocast.tracking import curves
 from zoocast.training import TrainingConfig
-from zoocast.transfer import L2SP, Finetune, Scratch, TrainTargetConfig, Transfer, train_target
+from zoocast.transfer.methods import L2SP, Finetune, Scratch, TrainTargetConfig, Transfer, train_target
 
 TRAINING = TrainingConfig(iterations=4, batch_size=4, validate_every=2, checkpoint_every=4, learning_rate=1e-3)
 ADAPTER = AdapterConfig(initial_rate=1e-3, meta_learning_rate=1e-5, cycle=4, rate_iterations=2)

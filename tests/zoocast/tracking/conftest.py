@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zoocast.tracking.store import connect
+from zoocast.tracking.backend import connect
 
 
 @pytest.fixture(scope="session")

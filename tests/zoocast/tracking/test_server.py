@@ -7,7 +7,7 @@ import pytest
 
 from zoocast.errors import InfrastructureError
 from zoocast.tracking import Delivery, Journal
-from zoocast.tracking.views import comparison_link, serve_ui
+from zoocast.tracking.ui import comparison_link, serve_ui
 
 RUN = "zoo-to-target-0123abcd"
 

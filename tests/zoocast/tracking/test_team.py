@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipelines.command import invoke
+from zoocast.cli.app import invoke
 from zoocast.tracking import Delivered, Delivery, Journal
-from zoocast.tracking.store import connect
-from zoocast.tracking.views import comparison, serve_ui
+from zoocast.tracking.backend import connect
+from zoocast.tracking.ui import comparison, serve_ui
 
 PLATFORM = Path(__file__).parents[3] / "platform"
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)

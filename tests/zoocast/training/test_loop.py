@@ -15,7 +15,7 @@ from zoocast.dag import StepContext
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, IntegrityError, Interrupted, StepFailed
 from zoocast.nn.predictor import Predictor, load_predictor
-from zoocast.remote import open_root
+from zoocast.store.bucket import open_root
 from zoocast.tracking import curves
 from zoocast.training import PredictionObjective, TrainingConfig, Worker, WorkerConfig, fit
 

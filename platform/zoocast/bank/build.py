@@ -1,0 +1,355 @@
+"""Building a stored bank: Ray actors run the frozen sources and write files, the driver writes the manifest last.
+
+Every file is a function of the recipe alone, so any number of actors, restarts and kills gives the same bytes. An actor holds one
+record batch at a time. A note beside each finished file lets a later attempt keep it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zoocast.bank.config import BankConfig, MemoryRef
+from zoocast.bank.frozen import FrozenSource, fixed_feed, load_sources, run_source
+from zoocast.bank.shards import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Column,
+    Manifest,
+    Recipe,
+    Shard,
+    StoredSource,
+    StoredSplit,
+    read_manifest,
+    write_manifest,
+    write_shard,
+)
+from zoocast.config import digest, dump, load
+from zoocast.data.splits import Split
+from zoocast.data.store import ClipStore
+from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed, ZoocastError
+from zoocast.nn.predictor import Predictor, PredictorConfig
+from zoocast.store.bucket import Mirror, mirror_of, open_mirror
+from zoocast.store.files import human_bytes, keep_private, require_free_space, sha256_file, write_atomically
+
+__all__ = ["build_bank", "make_recipe"]
+
+NOTE = ".json"
+
+
+def make_recipe(config: BankConfig, sources: Sequence[FrozenSource], store: ClipStore, observed: int) -> Recipe:
+    """All that the bank's numbers depend on; known before anything is computed."""
+    directions = (False, True) if config.reversed else (False,)
+    return Recipe(
+        config=config,
+        observed=observed,
+        clips_digest=store.digest,
+        sources=tuple(
+            StoredSource(
+                name=s.name,
+                digest=s.digest,
+                columns=tuple(
+                    Column(layer=ref.layer, memory=ref.memory, reversed=direction, shape=(store.length - 1, *ref.shape))
+                    for ref in sorted(set(s.refs.values()))
+                    for direction in directions
+                ),
+            )
+            for s in sources
+        ),
+        splits=tuple(StoredSplit(name=name, clips=len(store.split(name))) for name in config.splits),
+    )
+
+
+class _Job(NamedTuple):
+    """One file to write: the memories of one source for `rows` clips of a split."""
+
+    file: str
+    source: int
+    split: Split
+    start: int
+    rows: int
+
+
+def _jobs(recipe: Recipe) -> list[_Job]:
+    return [
+        _Job(f"source-{source}/{split.name}-{number:05d}.arrow", source, split.name, start, min(rows, split.clips - start))
+        for source in range(len(recipe.sources))
+        for split in recipe.splits
+        for rows in (recipe.shard_rows(source),)
+        for number, start in enumerate(range(0, split.clips, rows))
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------------ one actor
+
+
+class _Builder:
+    """What runs in each actor: loads sources from their folders once, and writes one file at a time."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        sources: Sequence[tuple[str, Path]],
+        clips: Path,
+        target: PredictorConfig,
+        directory: Path,
+        threads: int,
+        device: str,
+        sender: Mirror | None,
+    ) -> None:
+        keep_private()
+        torch.set_num_threads(threads)
+        self.mirror = open_mirror(sender.url) if sender else None
+        if self.mirror and sender:
+            clips, directory = self.mirror.bring(clips, sender), self.mirror.bring(directory, sender)
+            sources = [(name, self.mirror.bring(folder, sender)) for name, folder in sources]
+        self.recipe, self.directory, self.device = recipe, directory, torch.device(device)
+        self.store = ClipStore.open(clips)
+        self.splits = {split.name: self.store.split(split.name) for split in recipe.splits}
+        self._load = functools.partial(load_sources, recipe.config, sources, self.store.shape, target)
+
+    @functools.cached_property
+    def sources(self) -> list[tuple[Predictor, list[MemoryRef]]]:
+        """The networks and what is collected of them. Loaded late: Ray hides what a constructor raises."""
+        loaded = self._load()
+        if make_recipe(self.recipe.config, loaded, self.store, self.recipe.observed) != self.recipe:
+            raise StepFailed("the sources or the clips changed while the bank was being built; run again")
+        return [(s.predictor.to(self.device), sorted(set(s.refs.values()))) for s in loaded]
+
+    def ready(self) -> None:
+        """Answers once the sources are loaded."""
+        assert self.sources
+
+    def build(self, job: _Job) -> Shard:
+        """Write one file, or keep the one that an earlier attempt finished."""
+        path = self.directory / job.file
+        if self.mirror:
+            self.mirror.pull(self.mirror.step_of(path), lambda file: file.endswith((job.file, job.file + NOTE)))
+        if (kept := _noted(path, self.recipe)) is not None and sha256_file(path) == kept.sha256:
+            return kept
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            size, sha256 = write_shard(path, self.recipe.sources[job.source].columns, self._batches(job))
+            shard = Shard(**job._asdict(), bytes=size, sha256=sha256)
+            note = {"recipe": digest(self.recipe), "shard": dump(shard)}
+            write_atomically(_note(path), json.dumps(note), durable=False)
+        except OSError as error:
+            raise InfrastructureError(
+                f"cannot write bank file {path} ({error.strerror or error}); free some space and run again; finished files stay"
+            ) from None
+        if self.mirror:
+            self.mirror.push(self.mirror.step_of(path))
+        return shard
+
+    def _batches(self, job: _Job) -> Iterator[dict[str, Tensor]]:
+        """The record batches of a file, in one buffer that is filled again and again."""
+        recipe, rows = self.recipe, self.recipe.batch_rows(job.source)
+        dtype = getattr(torch, recipe.config.dtype)
+        buffer = {c.name: torch.empty(rows, *c.shape, dtype=dtype) for c in recipe.sources[job.source].columns}
+        for start in range(job.start, job.start + job.rows, rows):
+            count = min(rows, job.start + job.rows - start)
+            for first in range(start, start + count, recipe.config.batch_size):
+                last = min(first + recipe.config.batch_size, start + count)
+                self._fill({name: t[first - start : last - start] for name, t in buffer.items()}, job, first, last)
+            yield {name: t[:count] for name, t in buffer.items()}
+
+    def _fill(self, out: dict[str, Tensor], job: _Job, first: int, last: int) -> None:
+        """The memories of the clips `first` to `last - 1`."""
+        (predictor, refs), config = self.sources[job.source], self.recipe.config
+        clips = self.splits[job.split].clips(range(first, last)).to(self.device)
+        feed = fixed_feed(config, len(clips), self.recipe.observed, clips.shape[1])
+        for reverse in (False, True) if config.reversed else (False,):
+            run = run_source(predictor, refs, clips.flip(1) if reverse else clips, feed)
+            for column in self.recipe.sources[job.source].columns:
+                if column.reversed == reverse:
+                    ref = next(t for t in refs if (t.layer, t.memory) == (column.layer, column.memory))
+                    out[column.name].copy_(run[ref])
+                    self._check_finite(out[column.name], run[ref], job, column)
+
+    def _check_finite(self, stored: Tensor, memory: Tensor, job: _Job, column: Column) -> None:
+        if bool(torch.isfinite(stored).all()):
+            return
+        name, largest = self.recipe.sources[job.source].name, float(memory.abs().max())
+        if largest < float("inf"):
+            raise ConfigError(
+                "dtype",
+                f"memory {column.memory} of source {name}, layer {column.layer} reaches {largest:.3g}, which"
+                f" {self.recipe.config.dtype} cannot hold; use bfloat16 or float32",
+            )
+        raise StepFailed(
+            f"memory {column.memory} of source {name}, layer {column.layer} is not finite for clips of {job.split}; train that"
+            " source again with a lower learning rate"
+        )
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(path.name + NOTE)
+
+
+def _noted(path: Path, recipe: Recipe) -> Shard | None:
+    """What an earlier attempt at the same bank noted about this file, if the file still has that size."""
+    try:
+        note: Any = json.loads(_note(path).read_bytes())
+        shard = load(Shard, note["shard"])
+        return shard if note["recipe"] == digest(recipe) and path.stat().st_size == shard.bytes else None
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return None
+
+
+# ----------------------------------------------------------------------------------------------------------------- the driver
+
+
+def build_bank(
+    config: BankConfig,
+    *,
+    sources: Sequence[tuple[str, Path]],
+    clips: Path,
+    observed: int,
+    target: PredictorConfig,
+    directory: Path,
+    num_actors: int,
+    cpus_per_actor: int = 1,
+    gpus_per_actor: float = 0.0,
+    max_failures: int = 3,
+    progress: Callable[[float, str], None] = lambda _fraction, _message: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Manifest:
+    """Compute the memories of frozen sources for all clips of the bank's splits and store them in `directory`.
+
+    Ray must be running. What an earlier attempt at the same bank left in `directory` is kept, anything else there replaced.
+
+    Args:
+        config: which memories, how fed, in which precision.
+        sources: names, and folders with the networks as `save_predictor` writes them.
+        clips: folder of the target's clip store.
+        observed: frames of a clip that a free-running source sees.
+        target: the network that will distil, for the layer map.
+        directory: absolute; visible to every node, or in a mirror.
+        num_actors: how many sources run at the same time; each takes its resources as soon as the cluster has them.
+        cpus_per_actor: CPUs, and threads, of each.
+        gpus_per_actor: GPUs of each; the sources run there.
+        max_failures: deaths of each actor that are survived.
+        progress: told the fraction that is done, and first of all the size.
+        should_stop: asked about twice a second.
+
+    Raises:
+        ConfigError: a bank that cannot be stored, or a source that the target cannot distil from; before any work starts.
+        InfrastructureError: too little disk space, before any work starts; a cluster too small; actors that keep dying.
+        IntegrityError: sources or clips are damaged.
+        Interrupted: `should_stop` said so; finished files are kept.
+    """
+    if config.mode != "stored":
+        raise ConfigError("mode", f"a bank with mode={config.mode} is not built; it runs its sources during training")
+    if num_actors < 1:
+        raise ConfigError("num_actors", f"must be at least 1, but got {num_actors}")
+    store = ClipStore.open(clips)
+    loaded = load_sources(config, sources, store.shape, target)
+    recipe = make_recipe(config, loaded, store, observed)
+    if (finished := _finished(directory, recipe)) is not None:
+        return finished
+    jobs = _jobs(recipe)
+    missing = sum(job.rows * recipe.row_bytes(job.source) for job in jobs if _noted(directory / job.file, recipe) is None)
+    size = f"{human_bytes(recipe.payload_bytes)} of memories ({_counts(recipe)})"
+    progress(0.0, size)
+    require_free_space(directory, missing, f"the memory bank, {size},")
+    directory.mkdir(parents=True, exist_ok=True)
+    _require_cluster(cpus_per_actor, gpus_per_actor)
+    device, mirror = "cuda" if gpus_per_actor else "cpu", mirror_of(directory)
+    arguments = (recipe, list(sources), clips, target, directory, cpus_per_actor, device, mirror)
+    resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
+    shards = _run(arguments, resources, max_failures, jobs, min(num_actors, len(jobs)), progress, should_stop)
+    manifest = Manifest(schema_version=SCHEMA_VERSION, recipe=recipe, shards=tuple(shards[job] for job in jobs))
+    if mirror:  # the files that other machines have written are wanted where the bank is read, not here
+        mirror.pull(mirror.step_of(directory), lambda file: file.endswith(f".arrow{NOTE}"))
+    _sweep(directory, {directory / job.file for job in jobs} | {_note(directory / job.file) for job in jobs})
+    write_manifest(directory, manifest)
+    _sweep(directory, {directory / MANIFEST, *(directory / job.file for job in jobs)})
+    return manifest
+
+
+def _finished(directory: Path, recipe: Recipe) -> Manifest | None:
+    """The manifest of this very bank if it is there and whole; any other is removed."""
+    try:
+        manifest = read_manifest(directory)
+        if manifest.recipe == recipe and all(sha256_file(directory / s.file) == s.sha256 for s in manifest.shards):
+            return manifest
+    except (IntegrityError, OSError):
+        pass
+    (directory / MANIFEST).unlink(missing_ok=True)
+    return None
+
+
+def _counts(recipe: Recipe) -> str:
+    clips = sum(s.clips for s in recipe.splits)
+    return f"{len(recipe.sources)} sources, {clips} clips, {recipe.config.dtype}, {recipe.config.policy}"
+
+
+def _sweep(directory: Path, keep: set[Path]) -> None:
+    """Remove the files of other banks and of attempts that were killed."""
+    for path in directory.glob("source-*/*"):
+        if path not in keep and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def _require_cluster(cpus: float, gpus: float) -> None:
+    import ray
+
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    if not any(n.get("CPU", 0) >= cpus and n.get("GPU", 0) >= gpus for n in nodes):
+        have = "; ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
+        raise InfrastructureError(
+            f"building the bank needs a node with {cpus:g} CPUs and {gpus:g} GPUs for each actor, but the nodes have {have};"
+            " ask for less, or add a node"
+        )
+
+
+def _run(
+    arguments: tuple[Any, ...],
+    resources: dict[str, float],
+    max_failures: int,
+    jobs: Sequence[_Job],
+    num_actors: int,
+    progress: Callable[[float, str], None],
+    should_stop: Callable[[], bool],
+) -> dict[_Job, Shard]:
+    """Hand out the jobs one at a time to whichever actor is ready; actors that the cluster has no room for are not waited for."""
+    import ray
+    from ray.exceptions import RayActorError, RayTaskError
+
+    # A file is written under another name first, so doing a job again after a death does no harm.
+    builder = ray.remote(_Builder).options(**resources, max_restarts=max_failures, max_task_retries=max_failures)
+    actors = [builder.remote(*arguments) for _ in range(num_actors)]
+    waiting: dict[Any, tuple[Any, _Job | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
+    todo = list(reversed(jobs))
+    done: dict[_Job, Shard] = {}
+    rows, total = 0, sum(job.rows for job in jobs)
+    try:
+        while len(done) < len(jobs):
+            if should_stop():
+                raise Interrupted(f"the bank was stopped with {len(done)} of {len(jobs)} files done, which are kept")
+            for reference in ray.wait(list(waiting), timeout=0.5)[0]:
+                actor, job = waiting.pop(reference)
+                result = ray.get(reference)
+                if job is not None:
+                    done[job] = result
+                    rows += job.rows
+                    progress(rows / total, f"{len(done)}/{len(jobs)} files")
+                if todo:
+                    job = todo.pop()
+                    waiting[actor.build.remote(job)] = actor, job
+    except RayTaskError as error:
+        if isinstance(error.cause, ZoocastError):
+            raise error.cause from None
+        raise
+    except RayActorError as error:
+        raise InfrastructureError(f"an actor that builds the bank died {max_failures + 1} times; last: {error}") from None
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+    return done

@@ -1,0 +1,533 @@
+"""The `pipelines` command: what can be typed, and how each ending is told.
+
+stdout is data, stderr is progress. Nothing heavy is imported before a command needs it, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import shlex
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from typer.exceptions import TyperException
+
+from zoocast.cli import cache
+from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load, summaries
+from zoocast.cli.options import (
+    RUNS,
+    Address,
+    AsJson,
+    Command,
+    Force,
+    From,
+    JobAddress,
+    JobId,
+    Name,
+    Only,
+    OnlyRun,
+    Overrides,
+    PipelineName,
+    Preset,
+    Root,
+    RunName,
+    TrackingUri,
+    Until,
+    examples,
+)
+from zoocast.errors import ConfigError, DataError, ZoocastError
+from zoocast.store.bucket import address, is_url
+from zoocast.store.files import keep_private
+
+if TYPE_CHECKING:
+    from zoocast.cli.run import Request
+    from zoocast.cluster.jobs import Job, Jobs, Log
+
+__all__ = ["invoke", "main"]
+
+app = typer.Typer(
+    name="pipelines",
+    help="Experiments in transfer learning between spatiotemporal predictive networks, on Ray.",
+    epilog="\n\n".join(
+        (
+            "[bold]Begin here[/bold]",
+            "pipelines list",
+            "pipelines run zoo-to-target --preset smoke",
+            "pipelines ui",
+            "Exit codes: 0 fine, 1 a step failed, 2 bad usage or configuration, 4 infrastructure, 5 integrity, 130 interrupted.",
+        )
+    ),
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(cache.app, name="cache")
+
+
+@app.callback(invoke_without_command=True)
+def overview(context: typer.Context) -> None:
+    """Without a command: show what there is."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+# ---------------------------------------------------------------------------------------------------------------- reading
+
+
+@app.command("list", cls=Command, epilog=examples("pipelines list", "pipelines list --json"))
+def list_(as_json: AsJson = False) -> None:
+    """What can be run."""
+    from zoocast.cli.console import print_table
+    from zoocast.cli.views import print_json
+
+    if as_json:
+        print_json([{"name": name, "summary": summary} for name, summary in summaries().items()])
+    else:
+        print_table(["pipeline", "what it does"], list(summaries().items()))
+
+
+@app.command(cls=Command, epilog=examples("pipelines show zoo-to-target", "pipelines show zoo-to-target --preset paper --json"))
+def show(name: Name, preset: Preset = DEFAULT_PRESET, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """What a pipeline does: its steps, presets and every setting."""
+    from zoocast.cli.views import print_json, print_show, show_data
+
+    data = show_data(configure(load(name), preset, overrides or ()))
+    print_json(data) if as_json else print_show(data)
+
+
+@app.command(
+    cls=Command,
+    epilog=examples("pipelines plan zoo-to-target", "pipelines plan zoo-to-target -S target.training.learning_rate=3e-4"),
+)
+def plan(
+    name: Name,
+    overrides: Overrides = None,
+    preset: Preset = DEFAULT_PRESET,
+    root: Root = RUNS,
+    force: Force = None,
+    only: Only = None,
+    from_: From = None,
+    until: Until = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a run would do, step by step, and why. Starts nothing."""
+    from zoocast.cli.run import summary
+    from zoocast.cli.views import print_json, print_plan
+
+    request = _request(name, preset, overrides, root, force=force, only=only, from_=from_, until=until)
+    the_plan = request.plan()
+    if as_json:
+        print_json({"run": request.run, **the_plan.to_json()})
+    else:
+        print_plan(the_plan)
+        print(summary(the_plan), file=sys.stderr)
+
+
+@app.command(cls=Command, epilog=examples("pipelines status", "pipelines status zoo-to-target", "pipelines status --json"))
+def status(run: RunName = None, root: Root = RUNS, as_json: AsJson = False) -> None:
+    """The runs under the root, or one run step by step."""
+    from zoocast.cli.runs import find, read_all
+    from zoocast.cli.views import print_json, print_run, print_runs, record_data
+
+    if run is None:
+        records = read_all(root)
+        print_json([record_data(record) for record in records]) if as_json else print_runs(records)
+        if not records:
+            print(f"no run is known under {address(root)}", file=sys.stderr)
+        return
+    record = find(root, run)
+    print_json(record_data(record)) if as_json else print_run(record)
+
+
+@app.command(cls=Command, epilog=examples("pipelines report", "pipelines report zoo-to-target --open"))
+def report(
+    run: RunName = None,
+    root: Root = RUNS,
+    open_: Annotated[bool, typer.Option("--open", help="open it in the browser")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Where the report of a finished run is, and its table."""
+    from zoocast.cli.runs import find
+    from zoocast.cli.views import print_json, print_result, read_result
+
+    record = find(root, run)
+    path = record.report_path(root)
+    result = read_result(path.parent)
+    if as_json:
+        print_json({"run": record.run, "report": str(path), "result": result})
+    else:
+        print_result(result)
+        print(path)
+    if open_:
+        typer.launch(path.as_uri())
+
+
+@app.command(
+    cls=Command,
+    epilog=examples("pipelines doctor", "pipelines doctor zoo-to-target --root /data/runs --address HEAD:6379"),
+)
+def doctor(
+    name: PipelineName = None,
+    overrides: Overrides = None,
+    preset: Preset = DEFAULT_PRESET,
+    root: Root = RUNS,
+    address: Address = None,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> int:
+    """Whether this machine, Ray and MLflow are fit for work, or for that of one pipeline. Exit code 4 if something is not."""
+    from zoocast.cli.doctor import examine
+    from zoocast.cli.views import print_findings
+
+    steps = configure(load(name), preset, overrides or ()).steps if name else ()
+    findings = print_findings(examine(root, address, tracking_uri, steps), as_json=as_json)
+    return 4 if any(finding.state == "fail" for finding in findings) else 0
+
+
+# ---------------------------------------------------------------------------------------------------------------- doing
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "pipelines run zoo-to-target",
+        "pipelines run zoo-to-target --preset smoke -S seeds=1 target.training.learning_rate=3e-4",
+        "pipelines run zoo-to-target --until 'source*'          only what the sources need",
+        "pipelines run zoo-to-target --force report              make the report anew",
+    ),
+)
+def run(
+    name: Name,
+    overrides: Overrides = None,
+    preset: Preset = DEFAULT_PRESET,
+    root: Root = RUNS,
+    address: Address = None,
+    tracking_uri: TrackingUri = None,
+    force: Force = None,
+    only: Only = None,
+    from_: From = None,
+    until: Until = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run a pipeline; what is done already is not done again, what was interrupted goes on."""
+    from zoocast.cli.run import execute
+    from zoocast.cli.views import print_end, print_json, run_data
+
+    request = _request(name, preset, overrides, root, address, tracking_uri, force, only, from_, until)
+    record = execute(request)
+    data = run_data(record)
+    print_json(data) if as_json else print_end(data)
+    return record.exit_code or 0
+
+
+def _request(
+    name: str,
+    preset: str,
+    overrides: Sequence[str] | None,
+    root: Path,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    force: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
+    from_: str | None = None,
+    until: str | None = None,
+) -> Request:
+    from zoocast.cli.run import Request
+
+    configured = configure(load(name), preset, overrides or ())
+    return Request(configured, root, address, tracking_uri, tuple(force or ()), tuple(only or ()), from_, until)
+
+
+# ---------------------------------------------------------------------------------------------------------------- on a cluster
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "pipelines submit zoo-to-target --root /mnt/shared/zoocast --address http://HEAD:8265",
+        "pipelines submit zoo-to-target --preset smoke -S seeds=1 --root s3://lab/zoocast --detach",
+        "pipelines logs -f ID                                    come back to it; `jobs` lists the ids, `cancel ID` stops it",
+    ),
+)
+def submit(
+    name: Name,
+    overrides: Overrides = None,
+    preset: Preset = DEFAULT_PRESET,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            "--root",
+            metavar="PATH|URL",
+            envvar="ZOOCAST_ROOT",
+            help="where results are kept: a place that every node sees (/mnt/..., s3://...)",
+        ),
+    ] = None,
+    address: JobAddress = None,
+    tracking_uri: TrackingUri = None,
+    force: Force = None,
+    only: Only = None,
+    from_: From = None,
+    until: Until = None,
+    detach: Annotated[bool, typer.Option("--detach", "--no-wait", help="print the job's id and leave it to itself")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Run a pipeline as a job of a Ray cluster, with the code of the current folder. Ctrl-C leaves it running."""
+    from zoocast.cli.run import what_to_run
+    from zoocast.cli.views import print_end, print_json
+    from zoocast.cluster.jobs import Jobs, Log, Submission
+
+    wanted = Submission(
+        run=_run_name(name, preset, overrides, only, from_, until),
+        what=tuple(what_to_run(name, preset, overrides or (), only or (), from_, until)),
+        root=root or "",
+        tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"),
+        force=tuple(force or ()),
+    )
+    jobs = Jobs.connect(address)
+    job = jobs.send(wanted, Path.cwd())
+    if detach:
+        print_json({"job": job.id}) if as_json else print(job.id)
+        return 0
+    log = Log(sys.stderr)
+    code = _follow(jobs, job, log)
+    if log.result is not None:
+        data = {**log.result, "job": job.id, "resume": job.command}
+        print_json(data) if as_json else print_end(data)
+    return code
+
+
+def _run_name(
+    name: str,
+    preset: str,
+    overrides: Sequence[str] | None,
+    only: Sequence[str] | None,
+    from_: str | None,
+    until: str | None,
+) -> str:
+    """The run's name, or one of our own where its data can only be seen on the cluster. A wrong setting is told here already."""
+    from zoocast.cli.runs import run_name
+
+    try:
+        return _request(name, preset, overrides, RUNS, only=only, from_=from_, until=until).run
+    except DataError as error:
+        print(f"{error}\nthis is left to the job, which may see what this machine does not", file=sys.stderr)
+        return run_name(name, json.dumps([preset, overrides, from_, until]), only or [])
+
+
+@app.command("jobs", cls=Command, epilog=examples("pipelines jobs --address http://HEAD:8265", "pipelines jobs --json"))
+def jobs_(address: JobAddress = None, as_json: AsJson = False) -> None:
+    """The jobs of a Ray cluster, the latest first."""
+    from zoocast.cli.views import print_jobs, print_json
+    from zoocast.cluster.jobs import Jobs
+
+    known = Jobs.connect(address).all()
+    print_json([dataclasses.asdict(job) for job in known]) if as_json else print_jobs(known)
+
+
+@app.command(
+    cls=Command, epilog=examples("pipelines logs zoo-to-target-1f3a55c0-1", "pipelines logs -f zoo-to-target-1f3a55c0-1")
+)
+def logs(
+    job_id: JobId,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="until the job ends, with its exit code; Ctrl-C leaves it")
+    ] = False,
+    address: JobAddress = None,
+) -> int:
+    """What a job has said, and its table when it has come that far."""
+    from zoocast.cli.views import print_end
+    from zoocast.cluster.jobs import Jobs, Log
+
+    jobs = Jobs.connect(address)
+    job, log, code = jobs.find(job_id), Log(sys.stdout), 0
+    if follow:
+        code = _follow(jobs, job, log)
+    else:
+        jobs.read(job, log)
+    if log.result is not None:
+        print_end({**log.result, "resume": job.command or log.result["resume"]})
+    return code
+
+
+@app.command(cls=Command, epilog=examples("pipelines cancel zoo-to-target-1f3a55c0-1 --address http://HEAD:8265"))
+def cancel(job_id: JobId, address: JobAddress = None) -> None:
+    """Stop a job as Ctrl-C stops a run, at its next checkpoint (in five minutes at most), and wait until it has ended."""
+    from zoocast.cluster.jobs import Jobs
+
+    jobs = Jobs.connect(address)
+    job = jobs.find(job_id)
+    if job.ended:
+        print(f"{job.id} has ended before: {job.state}", file=sys.stderr)
+        return
+    print(f"{job.id} stops at its next checkpoint", file=sys.stderr)
+    job = jobs.cancel(job)
+    print(f"{job.id} is {job.state}; finished steps and checkpoints are kept", file=sys.stderr)
+    if job.command:
+        print(f"resume  {job.command}", flush=True)
+
+
+def _follow(jobs: Jobs, job: Job, log: Log) -> int:
+    """Pass the log on; returns the job's exit code, 130 when the user has left it."""
+    try:
+        job = jobs.follow(job, log)
+    except KeyboardInterrupt:
+        print(f"\nleft {job.id} to itself; it goes on", file=sys.stderr)
+        print(f"rejoin  {jobs.hint('logs', '-f', job.id)}\nstop    {jobs.hint('cancel', job.id)}", file=sys.stderr)
+        return 130
+    return job.ending()
+
+
+# ---------------------------------------------------------------------------------------------------------------- showing
+
+
+@app.command(cls=Command, epilog=examples("pipelines ui", "pipelines ui toys.counting-d789a939 --port 5001"))
+def ui(
+    run: RunName = None,
+    root: Root = RUNS,
+    tracking_uri: TrackingUri = None,
+    host: Annotated[str, typer.Option("--host", help="the address to listen on; 0.0.0.0 lets others in")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="the port to listen on")] = 5000,
+    open_: Annotated[bool, typer.Option("--open", help="open the comparison in the browser")] = False,
+) -> None:
+    """MLflow's page on the runs under the root, with a link to the finished comparison. Ctrl-C ends it."""
+    from zoocast.cli.runs import find
+    from zoocast.tracking import deliver_pending
+    from zoocast.tracking.ui import serve_ui, study_links
+
+    chosen = find(root, run).run if run is not None else None
+    late = deliver_pending(root, tracking_uri, timeout=60)
+    if late.pending:
+        print(f"{late.pending} entries wait to be delivered: {late.problem or 'the server is slow'}", file=sys.stderr)
+    # Ctrl-C is how this ends, whenever it comes.
+    with serve_ui(root, tracking_uri, host=host, port=port, run=chosen) as page, contextlib.suppress(KeyboardInterrupt):
+        if page.moved:
+            print(f"port {port} is taken; this is another one", file=sys.stderr)
+        print(f"MLflow      {page.url}\ncomparison  {page.link}")
+        for step, link in study_links(root, page.url, tracking_uri, chosen).items():
+            print(f"{step:<10}  {link}")
+        sys.stdout.flush()
+        if open_:
+            typer.launch(page.link)
+        page.wait()
+
+
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "pipelines sync",
+        "pipelines sync zoo-to-target --tracking-uri http://mlflow.lab:5000          results move to another server",
+    ),
+)
+def sync(run: OnlyRun = None, root: Root = RUNS, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> int:
+    """Tell MLflow what it does not know yet, each thing once. Exit code 4 while something waits."""
+    from zoocast.cli.runs import find
+    from zoocast.cli.sync import deliver, print_synced
+    from zoocast.cli.views import print_json
+
+    synced = deliver(root, tracking_uri, find(root, run).run if run is not None else None)
+    print_json(dataclasses.asdict(synced)) if as_json else print_synced(synced)
+    return 4 if synced.waits else 0
+
+
+@app.command(
+    "import",
+    cls=Command,
+    epilog=examples(
+        "pipelines import convlstm.ckpt --as digits1 --image-size 64 --patch-size 4",
+        "pipelines import predrnn.ckpt --as kth --image-size 128 --patch-size 4 -o models",
+    ),
+)
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="of transferable-memory, predrnn-pytorch or SeeMore")],
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help="what the source is called in the zoo")],
+    image_size: Annotated[
+        str | None, typer.Option("--image-size", metavar="N|HxW", help="pixels of the frames; a LayerNorm tells it as well")
+    ] = None,
+    channels: Annotated[int, typer.Option("--channels", min=1, help="image channels")] = 1,
+    patch_size: Annotated[int | None, typer.Option("--patch-size", min=1, help="pixels; else told by the weights")] = None,
+    direction: Annotated[
+        Literal["forward", "reverse"], typer.Option("--direction", help="which of SeeMore's two networks")
+    ] = "forward",
+    folder: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="the model is written to FOLDER/NAME")] = Path(
+        "models"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Read a checkpoint of the papers' released code, so that an existing model joins the zoo. Nothing in it is executed."""
+    from zoocast.cli.imports import import_checkpoint
+    from zoocast.cli.views import print_json
+
+    imported = import_checkpoint(checkpoint, name, folder, image_size, channels, patch_size, direction)
+    if as_json:
+        print_json(imported)
+    else:
+        print(f"{imported['network']}\nwritten to {imported['directory']}")
+        print(f"in place of the first source: pipelines run zoo-to-target -S {shlex.join(imported['overrides'])}")
+
+
+# ---------------------------------------------------------------------------------------------------------------- endings
+
+
+def main() -> None:
+    """The console script."""
+    # A module of the user's own is looked for where the command is called, as `python -m` does.
+    sys.path.insert(0, "") if "" not in sys.path else None
+    # A polite kill, as of a job that is cancelled, ends what Ctrl-C ends, and as cleanly.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        keep_private()
+    except ConfigError as error:
+        sys.exit(_fail(str(error), error.exit_code))
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(args: Sequence[str]) -> int:
+    """Run the command with `args`; returns the exit code. Our own errors are one line on stderr, without a traceback."""
+    try:
+        return app(list(args), standalone_mode=False, prog_name="pipelines") or 0
+    except ZoocastError as error:
+        return _fail(str(error), error.exit_code)
+    except TyperException as error:
+        return _fail(f"{error.format_message().rstrip('.')}; `pipelines --help` explains", error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`| head`); what Python would flush on its way out has no reader either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _fail(
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}; this is a fault of zoocast, see {_crash(args)}", 1
+        )
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _crash(args: Sequence[str]) -> Path:
+    """Write the current exception's traceback to a file, under the root if it can be written, and return the file."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    given = [value for option, value in itertools.pairwise(args) if option == "--root"]
+    root = given[0] if given else os.environ.get("ZOOCAST_ROOT", RUNS)
+    for folder in (*([] if is_url(root) else [Path(root) / "crashes"]), Path(tempfile.gettempdir())):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("x", encoding="utf-8") as file:  # never into what somebody else has put there
+                file.write(traceback.format_exc())
+        except OSError:
+            continue
+        return folder / name
+    return Path(os.devnull)

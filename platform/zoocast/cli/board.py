@@ -1,0 +1,190 @@
+"""What is known about a run while it goes on: one row per step, and how long the rest will take.
+
+The board holds no terminal and no Ray, so that the live tree, the plain lines, `run.json` and the tests all read the same state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
+
+from zoocast.dag import Event, Finished, Plan, Planned, Progress, RunResult, Started, Waiting
+
+__all__ = ["Board", "Row", "State", "duration", "rows_of", "tree_parents"]
+
+State = Literal["waiting", "running", "elsewhere", "cached", "done", "failed", "skipped", "interrupted"]
+OPEN: tuple[State, ...] = ("waiting", "running", "elsewhere")
+
+
+@dataclasses.dataclass
+class Row:
+    """One step: what it needs, how far it is, and when (seconds since the epoch) it began and ended."""
+
+    name: str
+    key: str = ""
+    kind: str = ""
+    parents: tuple[str, ...] = ()
+    num_cpus: float = 1.0
+    earlier_seconds: float | None = None
+    state: State = "waiting"
+    fraction: float | None = None
+    message: str = ""
+    started: float | None = None
+    finished: float | None = None
+    ends_at: float | None = None
+
+    def elapsed(self, now: float) -> float | None:
+        """Seconds that the step has taken so far, or took."""
+        return None if self.started is None else (self.finished or now) - self.started
+
+    def left(self, now: float) -> float | None:
+        """Seconds until a running step ends, by its own last estimate."""
+        return max(self.ends_at - now, 0.0) if self.state == "running" and self.ends_at is not None else None
+
+
+class Board:
+    """The rows of one run, in an order in which every step comes after its inputs.
+
+    Args:
+        rows: the steps.
+        num_cpus: what the cluster has.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, rows: Iterable[Row], *, num_cpus: float = 1.0, clock: Callable[[], float] = time.time) -> None:
+        self.rows = {row.name: row for row in rows}
+        self.num_cpus = num_cpus
+        self.clock = clock
+        self.began = clock()
+
+    def apply(self, event: Event) -> Row | None:
+        """Take over what a run tells; returns the row that it is about, None when it is about all."""
+        if isinstance(event, Planned):
+            return None
+        row = self.rows[event.name]
+        match event:
+            case Started(at=at):
+                row.state, row.message, row.fraction, row.ends_at = "running", "", None, None
+                row.started, row.finished = at, None
+            case Progress(fraction=fraction, message=message, eta=eta):
+                row.fraction, row.message = fraction, message
+                row.ends_at = None if eta is None else self.clock() + eta
+            case Waiting(for_whom=holder):
+                row.state, row.message = "elsewhere", holder
+            case Finished(state=state, error=error, seconds=seconds):
+                row.state, row.message = state, _without_name(row.name, error)
+                if row.started is not None and row.finished is None:
+                    row.finished = row.started + seconds
+        return row
+
+    def settle(self, result: RunResult) -> None:
+        """Take over how everything ended; a step that was done before, or by another run, took the time that it took then."""
+        for name, outcome in result.outcomes.items():
+            row = self.rows[name]
+            row.state, row.message = outcome.state, _without_name(name, outcome.error)
+            row.started, row.finished = outcome.started or None, outcome.finished or None
+
+    def count(self, *states: State) -> int:
+        """How many steps are in one of these states."""
+        return sum(row.state in states for row in self.rows.values())
+
+    def elapsed(self) -> float:
+        """Seconds since the board was made."""
+        return self.clock() - self.began
+
+    def left(self) -> str:
+        """How long the whole run will still take, in words; ``at least`` when nothing is known of some waiting step.
+
+        That is the longer of the longest chain of steps and the work that all CPUs share.
+        """
+        now = self.clock()
+        usual = self._usual()
+        costs = {row.name: _cost(row, now, usual.get(row.kind, row.earlier_seconds)) for row in self.rows.values()}
+        chain: dict[str, float] = {}
+        for row in self.rows.values():
+            chain[row.name] = (costs[row.name] or 0.0) + max((chain.get(parent, 0.0) for parent in row.parents), default=0.0)
+        work = sum((costs[row.name] or 0.0) * row.num_cpus for row in self.rows.values())
+        seconds = max([work / max(self.num_cpus, 1.0), *chain.values()])
+        return f"{'at least' if None in costs.values() else 'about'} {duration(seconds)} left" if seconds >= 1 else ""
+
+    def _usual(self) -> dict[str, float]:
+        """What steps of each kind took in this run on average, as far as some are done."""
+        taken: dict[str, list[float]] = {}
+        for row in self.rows.values():
+            seconds = row.elapsed(0.0)
+            if row.state == "done" and seconds is not None:
+                taken.setdefault(row.kind, []).append(seconds)
+        return {kind: sum(seconds) / len(seconds) for kind, seconds in taken.items()}
+
+
+def _cost(row: Row, now: float, guess: float | None) -> float | None:
+    """Seconds that a step will still take; `guess` is what it should take in all. None when nothing is known."""
+    if row.state not in OPEN:
+        return 0.0
+    left = row.left(now)
+    if left is not None:
+        return left
+    return None if guess is None else max(guess - (row.elapsed(now) or 0.0), 0.0)
+
+
+def _without_name(name: str, error: str) -> str:
+    """The engine's messages often begin with the step's name, which stands beside them here."""
+    return error.removeprefix(f"step {name}: ")
+
+
+def rows_of(plan: Plan) -> list[Row]:
+    """A row for each planned step, inputs first."""
+    rows = []
+    for planned in plan.steps:
+        step = planned.step
+        done = planned.record if planned.state == "done" else None
+        rows.append(
+            Row(
+                name=step.name,
+                key=step.key,
+                kind=step.kind.name,
+                parents=tuple(parent.name for parent in step.inputs.values()),
+                num_cpus=sum(demand.num_cpus for demand in step.demands),
+                earlier_seconds=planned.earlier_seconds,
+                state="cached" if done else "waiting",
+                started=done.started if done else None,
+                finished=done.finished if done else None,
+            )
+        )
+    return rows
+
+
+def tree_parents(parents: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
+    """Where each step hangs when a graph is drawn as a tree: below the input that comes last, None is the root.
+
+    Of several inputs that come equally late (seeds of an arm, sources of a bank) it hangs below what they share. `parents` gives
+    each step's inputs and lists every step after its inputs; inputs that it does not list (left out by ``--only``) do not count.
+    """
+    above: dict[str, str | None] = {}
+    depth: dict[str, int] = {}
+    for name, inputs in parents.items():
+        known = [parent for parent in inputs if parent in above]
+        depth[name] = max((depth[parent] + 1 for parent in known), default=0)
+        last = [_path(parent, above) for parent in known if depth[parent] + 1 == depth[name]]
+        shared = [steps[0] for steps in zip(*last, strict=False) if len(set(steps)) == 1]
+        above[name] = shared[-1] if shared else None
+    return above
+
+
+def _path(name: str, above: Mapping[str, str | None]) -> list[str]:
+    """The steps from the root of the tree down to `name`."""
+    parent = above[name]
+    return [*(_path(parent, above) if parent is not None else []), name]
+
+
+def duration(seconds: float | None) -> str:
+    """``0.7 s``, ``42 s``, ``12:30`` or ``1:02:03``; empty when unknown."""
+    if seconds is None:
+        return ""
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

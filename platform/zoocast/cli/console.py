@@ -1,0 +1,273 @@
+"""How a run looks: a live tree of steps on a terminal, a few dated lines elsewhere, and tables for either.
+
+Progress goes to stderr, data to stdout. Both renderers draw the same `Board`; neither knows what a step computes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from zoocast.cli.board import Board, Row, duration, tree_parents
+
+__all__ = ["Display", "LiveTree", "PlainLines", "branches", "display_for", "print_table"]
+
+# State: (sign, sign where only ASCII can be shown, style, words).
+LOOKS: Mapping[str, tuple[str, str, str, str]] = {
+    "cached": ("✓", "=", "green dim", "done before"),
+    "waiting": ("·", ".", "dim", ""),
+    "running": ("▸", ">", "bold cyan", "running"),
+    "elsewhere": ("▹", "~", "yellow", "another run does it"),
+    "done": ("✓", "+", "green", "done"),
+    "failed": ("✗", "x", "bold red", "failed"),
+    "skipped": ("○", "o", "yellow", "not run"),
+    "interrupted": ("■", "#", "yellow", "stopped"),
+}
+# What Ctrl-C does or has done, by how often it was pressed.
+HINTS = (
+    "Ctrl-C stops at the next checkpoint",
+    "stopping at the next checkpoint; Ctrl-C again stops now",
+    "stopping now",
+)
+# What the live tree gives up first when the terminal is too low for every step.
+LEAST_TELLING = ("cached", "done", "waiting", "skipped")
+PROGRESS_EVERY = 10.0
+
+
+class Display(Protocol):
+    """Shows a board while it changes; used as a context manager around the run."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def changed(self, row: Row) -> None:
+        """A row of the board has another state or progress than before."""
+
+    def stopping(self, level: int) -> None:
+        """The user has asked to stop, `level` times. Called from a signal handler."""
+
+
+def display_for(board: Board, title: str) -> Display:
+    """The live tree when stderr is a terminal that can draw it, plain lines otherwise."""
+    console = Console(stderr=True, highlight=False)
+    if sys.stderr.isatty() and not console.is_dumb_terminal:
+        return LiveTree(board, title, console)
+    return PlainLines(board)
+
+
+# ---------------------------------------------------------------------------------------------------------------- plain lines
+
+
+class PlainLines:
+    """Dated lines for logs: a step begins, ends, and every ten seconds how far it is."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self._said: dict[str, float] = {}
+        self._states: dict[str, str] = {name: row.state for name, row in board.rows.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        sys.stderr.flush()
+
+    def stopping(self, level: int) -> None:
+        """Say it past Python's buffers, which the handler may have caught in the middle of a write."""
+        os.write(sys.stderr.fileno(), f"{_dated(HINTS[min(level, 2)])}\n".encode())
+
+    def changed(self, row: Row) -> None:
+        """Say what is new; progress of one step at most every `PROGRESS_EVERY` seconds."""
+        now = self.board.clock()
+        if self._states.get(row.name) != row.state:
+            self._states[row.name] = row.state
+            self._said[row.name] = now
+            self._say(f"{row.name}: {_words(row, now)}")
+        elif row.state == "running" and now - self._said[row.name] >= PROGRESS_EVERY:
+            self._said[row.name] = now
+            left = self.board.left()
+            self._say(f"{row.name}: {_words(row, now)}{f'; whole run: {left}' if left else ''}")
+
+    def _say(self, text: str) -> None:
+        print(_dated(text), file=sys.stderr, flush=True)
+
+
+def _dated(text: str) -> str:
+    return f"{time.strftime('%H:%M:%S')} {text}"
+
+
+def _words(row: Row, now: float) -> str:
+    if row.state == "running" and row.fraction is None:
+        return "started"
+    parts = [f"{row.fraction:.0%}" if row.state == "running" and row.fraction is not None else LOOKS[row.state][3]]
+    if row.state == "running" and row.left(now) is not None:
+        parts.append(f"{duration(row.left(now))} left")
+    elif row.finished is not None:
+        parts[0] += f" in {duration(row.elapsed(now))}" if row.state == "done" else f" after {duration(row.elapsed(now))}"
+    return ", ".join([*parts, *([row.message] if row.message else [])])
+
+
+# ---------------------------------------------------------------------------------------------------------------- live tree
+
+
+class LiveTree:
+    """The tree of steps, redrawn in place four times a second."""
+
+    def __init__(self, board: Board, title: str, console: Console) -> None:
+        self.board = board
+        self.title = title
+        self.hint = HINTS[0]
+        self.console = console
+        self._branches = branches({row.name: row.parents for row in board.rows.values()}, ascii_only=console.options.ascii_only)
+        # stdout is left alone: it is data, and may be a file or a pipe.
+        self._live = Live(
+            get_renderable=lambda: self, console=console, refresh_per_second=4, redirect_stdout=False, transient=False
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.hint = ""
+        self._live.stop()
+
+    def stopping(self, level: int) -> None:
+        """The next redraw shows it; to draw here could wait for ever for the drawing that the handler interrupted."""
+        self.hint = HINTS[min(level, 2)]
+
+    def changed(self, row: Row) -> None:
+        """Nothing to do: the next redraw reads the board."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # Title, overall line, hint and the cursor's line take four; the rest is for steps.
+        rows = [self.board.rows[name] for name in self._branches]
+        shown, hidden = _that_fit(rows, max(console.size.height - 5, 3) if self._live.is_started else None)
+        yield Text.assemble((self.title, "bold"))
+        table = Table.grid(padding=(0, 1))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, width=16)
+        table.add_column(no_wrap=True, justify="right", style="dim", min_width=11)
+        table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+        now = self.board.clock()
+        for row in shown:
+            table.add_row(*self._cells(row, now, console.options.ascii_only))
+        yield table
+        if hidden:
+            yield Text(f"   and {len(hidden)} more: {_tally(hidden)}", style="dim")
+        yield self._overall()
+
+    def _cells(self, row: Row, now: float, ascii_only: bool) -> tuple[Any, ...]:
+        sign, ascii_sign, style, words = LOOKS[row.state]
+        name = Text.assemble((f"{self._branches[row.name]}", "dim"), (f"{ascii_sign if ascii_only else sign} {row.name}", style))
+        middle: Any = Text(words, style=style)
+        if row.state == "running" and row.fraction is not None:
+            middle = ProgressBar(total=1.0, completed=row.fraction, width=16, complete_style="cyan", finished_style="green")
+        left = row.left(now)
+        clock = f"{duration(left)} left" if left is not None else duration(row.elapsed(now))
+        return name, middle, clock, Text(row.message.splitlines()[0] if row.message else "")
+
+    def _overall(self) -> Text:
+        board = self.board
+        steps = f"{board.count('done', 'cached')} of {len(board.rows)} steps"
+        parts = [part for part in (steps, duration(board.elapsed()), board.left()) if part]
+        return Text.assemble((", " if self.console.options.ascii_only else " · ").join(parts), (f"  {self.hint}", "dim"))
+
+
+def _that_fit(rows: list[Row], height: int | None) -> tuple[list[Row], list[Row]]:
+    """The rows to show in `height` lines, in order, and those left out: the least telling first."""
+    if height is None or len(rows) <= height:
+        return rows, []
+    by_interest = sorted(
+        rows, key=lambda row: LEAST_TELLING.index(row.state) if row.state in LEAST_TELLING else len(LEAST_TELLING)
+    )
+    dropped = {row.name for row in by_interest[: len(rows) - height + 1]}
+    return [row for row in rows if row.name not in dropped], [row for row in rows if row.name in dropped]
+
+
+def _tally(rows: Iterable[Row]) -> str:
+    counts: dict[str, int] = {}
+    for row in rows:
+        words = LOOKS[row.state][3] or row.state
+        counts[words] = counts.get(words, 0) + 1
+    return ", ".join(f"{count} {words}" for words, count in counts.items())
+
+
+def branches(parents: Mapping[str, Sequence[str]], *, ascii_only: bool = False) -> dict[str, str]:
+    """The lines of a tree to print before each step's name; the steps come out in an order in which the tree can be read.
+
+    `parents` gives each step's inputs and lists every step after its inputs.
+    """
+    above = tree_parents(parents)
+    below: dict[str | None, list[str]] = {}
+    for name, parent in above.items():
+        below.setdefault(parent, []).append(name)
+    last, more, bar, gap = ("`- ", "|- ", "|  ", "   ") if ascii_only else ("└─ ", "├─ ", "│  ", "   ")
+    out: dict[str, str] = {}
+
+    def draw(name: str | None, indent: str) -> None:
+        children = below.get(name, [])
+        for child in children:
+            final = child == children[-1]
+            out[child] = indent + (last if final else more)
+            draw(child, indent + (gap if final else bar))
+
+    draw(None, "")
+    return out
+
+
+# ------------------------------------------------------------------------------------------------------------ tables on stdout
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    """A table on stdout: drawn on a terminal, aligned plain text anywhere else, so that it can be cut and searched."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not sys.stdout.isatty():
+        print(aligned(columns, cells, title), flush=True)
+        return
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    numeric = _numeric(cells, len(columns))
+    for column, is_number in zip(columns, numeric, strict=True):
+        table.add_column(Text(column), justify="right" if is_number else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def aligned(columns: Sequence[str], cells: Sequence[Sequence[str]], title: str = "") -> str:
+    """Columns in fixed places, numbers to the right, no trailing blanks."""
+    widths = [max(len(str(row[i])) for row in [columns, *cells]) for i in range(len(columns))]
+    numeric = _numeric(cells, len(columns))
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in [columns, *cells]
+    ]
+    return "\n".join(([title] if title else []) + lines)
+
+
+def _numeric(cells: Sequence[Sequence[str]], num_columns: int) -> list[bool]:
+    """Whether every filled cell of a column begins like a number (``41.2 ± 0.3`` counts); a lone dash fills none."""
+    filled = [[row[i] for row in cells if row[i] not in ("", "-", "–")] for i in range(num_columns)]
+    return [bool(column) and all(cell.lstrip("+-")[:1].isdigit() for cell in column) for column in filled]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,253 @@
+"""One run of a pipeline from the terminal: plan, connect, run, and say how it ended.
+
+The board, the display and `run.json` are fed from the engine's events; nothing here decides what runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from zoocast.cli.board import Board, rows_of
+from zoocast.cli.catalogue import DEFAULT_PRESET, Configured
+from zoocast.cli.console import Display, display_for
+from zoocast.cli.runs import Record, run_name
+from zoocast.cli.tracked import TrackedRun, is_delivered, tracked
+from zoocast.cluster.preflight import require_fit
+from zoocast.config import dump
+from zoocast.dag import Event, Plan, RunResult, StopSignal, ordered, plan, select
+from zoocast.dag import run as run_steps
+from zoocast.errors import ConfigError, Interrupted
+from zoocast.provenance import program
+from zoocast.store.bucket import address
+from zoocast.tracking.backend import locate
+
+__all__ = ["Request", "execute"]
+
+RECORD_SHARE = 0.05  # of the time at most may go into writing `run.json`
+DEFAULT_ROOT = Path("runs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asked `plan` or `run` for."""
+
+    configured: Configured
+    root: Path
+    address: str | None = None
+    tracking_uri: str | None = None
+    force: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    from_: str | None = None
+    until: str | None = None
+
+    @property
+    def selected(self) -> frozenset[str] | None:
+        """The chosen steps; None for all."""
+        if not self.only and self.from_ is None and self.until is None:
+            return None
+        return select(self.configured.steps, only=self.only, from_=self.from_, until=self.until)
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        chosen = self.selected
+        return run_name(
+            self.configured.pipeline.name, self.configured.steps[-1].key, sorted(chosen) if chosen is not None else []
+        )
+
+    def plan(self) -> Plan:
+        """What would run, and why."""
+        return plan(self.configured.steps, self.root.absolute(), force=self.force, selected=self.selected)
+
+    def command(self) -> str:
+        """The command that does what is left of this run; `--force` is left out, or it would begin anew."""
+        configured = self.configured
+        what = what_to_run(configured.pipeline.name, configured.preset, configured.overrides, self.only, self.from_, self.until)
+        return shlex.join([*program(), "run", *what, *self._where(), *_option("--address", self.address)])
+
+    def ui_command(self) -> str:
+        """The command that shows this run in MLflow."""
+        return shlex.join([*program(), "ui", *self._where()])
+
+    def sync_command(self) -> str:
+        """The command that tells MLflow what this run could not."""
+        return shlex.join([*program(), "sync", *self._where()])
+
+    def _where(self) -> list[str]:
+        root = address(self.root) if self.root != DEFAULT_ROOT else None
+        return [*_option("--root", root), *_option("--tracking-uri", self.tracking_uri)]
+
+
+def what_to_run(
+    name: str, preset: str, overrides: Sequence[str], only: Sequence[str], from_: str | None, until: str | None
+) -> list[str]:
+    """The arguments of `run` that say what is computed, not where."""
+    return [
+        *(name, *_option("--preset", preset if preset != DEFAULT_PRESET else None)),
+        *(part for item in overrides for part in ("-S", item)),
+        *(part for pattern in only for part in ("--only", pattern)),
+        *(*_option("--from", from_), *_option("--until", until)),
+    ]
+
+
+def _option(name: str, value: str | None) -> list[str]:
+    return [] if value is None else [name, value]
+
+
+def execute(request: Request) -> Record:
+    """Do the run; what is asked for and how it goes is kept in the record.
+
+    Raises:
+        ZoocastError: it could not begin: a setting, the cluster, or a damaged result.
+    """
+    locate(request.root, request.tracking_uri)  # raises for what can be no server, before anything else begins
+    the_plan = request.plan()
+    for step in the_plan.steps:
+        if step.state == "blocked":
+            raise ConfigError("", f"step {step.step.name} {step.why[0]}; select it as well, or run without a selection")
+    board = Board(rows_of(the_plan))
+    record = Record(
+        run=request.run,
+        pipeline=request.configured.pipeline.name,
+        preset=request.configured.preset,
+        overrides=list(request.configured.overrides),
+        config=dump(request.configured.config),
+        argv=sys.argv,
+        resume=request.command(),
+        ui=request.ui_command(),
+        started=time.time(),
+        needs=[step.folder for step in ordered(planned.step for planned in the_plan.steps)],
+    )
+    log = _Log(board, record, the_plan.root)
+    log.write()
+    try:
+        result = _run(request, the_plan, log)
+        board.settle(result)
+        record.exit_code = result.exit_code
+        record.message = "; ".join(o.error for o in result.outcomes.values() if o.state == "failed")
+        last = result.outcomes.get(request.configured.steps[-1].name)
+        record.report = address(last.directory / "report.html") if last and last.ok else None
+    except KeyboardInterrupt:  # before the engine listens for it: while Ray starts, or twice at the end
+        record.exit_code, record.message = 130, "interrupted"
+        raise Interrupted(f"interrupted; what was finished is kept, go on with: {record.resume}") from None
+    except BaseException as error:
+        record.exit_code = getattr(error, "exit_code", 1)
+        record.message = str(error)
+        raise
+    finally:
+        record.finished = time.time()
+        log.write()
+    return record
+
+
+def _run(request: Request, the_plan: Plan, log: _Log) -> RunResult:
+    print(summary(the_plan), file=sys.stderr)
+    stop = _Stop()
+    with _cluster(request, the_plan, log.board), _page(request, the_plan) as page:
+        log.page = page
+        # Signals last, since Ray takes them when it starts; the display before, so that there is someone to say what they do.
+        with _display(log, the_plan) as display, stop.on_signals():
+            log.display = stop.display = display
+            result = run_steps(
+                request.configured.steps,
+                the_plan.root,
+                run_id=log.record.run,
+                selected=request.selected,
+                force=request.force,
+                on_event=log.take,
+                stop=stop,
+            )
+        if page is not None:
+            page.conclude(result, result.outcomes.get(request.configured.steps[-1].name))
+    return result
+
+
+def summary(the_plan: Plan) -> str:
+    """One line: how many steps there are, and what becomes of them."""
+    words = {
+        "done": "done before",
+        "resume": "to go on with",
+        "run": "to run",
+        "running": "in the hands of another run",
+        "blocked": "blocked",
+    }
+    counts = {state: sum(step.state == state for step in the_plan.steps) for state in words}
+    many = f"{len(the_plan.steps)} step{'s' if len(the_plan.steps) != 1 else ''}"
+    if not the_plan.work:
+        return f"nothing to do: all {many} were done before"
+    return f"{many}: " + ", ".join(f"{count} {words[state]}" for state, count in counts.items() if count)
+
+
+@contextlib.contextmanager
+def _cluster(request: Request, the_plan: Plan, board: Board) -> Iterator[None]:
+    """Ray, when anything is to be done."""
+    if not the_plan.work:
+        yield
+        return
+    from zoocast.cluster.connect import connect
+
+    with connect(request.address) as cluster:
+        print(cluster, file=sys.stderr)
+        # MLflow need not hear of what cannot run.
+        require_fit(cluster, the_plan.root, request.tracking_uri, [planned.step for planned in the_plan.work])
+        board.num_cpus = cluster.num_cpus
+        yield
+
+
+def _page(request: Request, the_plan: Plan) -> contextlib.AbstractContextManager[TrackedRun | None]:
+    """The run's page in MLflow, unless nothing is to be done and the page tells everything already."""
+    if not the_plan.work and is_delivered(the_plan.root, request.run, request.tracking_uri):
+        return contextlib.nullcontext()
+    return tracked(the_plan.root, request.run, request.configured, request.tracking_uri, request.sync_command())
+
+
+def _display(log: _Log, the_plan: Plan) -> contextlib.AbstractContextManager[Display | None]:
+    if not the_plan.work:
+        return contextlib.nullcontext()
+    title = f"{log.record.pipeline} · {log.record.preset} · {log.record.run}"
+    return display_for(log.board, title)
+
+
+class _Log:
+    """Passes the engine's events on to the board, the display and `run.json`."""
+
+    def __init__(self, board: Board, record: Record, root: Path) -> None:
+        self.board, self.record, self.root = board, record, root
+        self.display: Display | None = None
+        self.page: TrackedRun | None = None
+        self._due = 0.0
+
+    def take(self, event: Event) -> None:
+        """Note one event. It reaches `run.json` at once, or with later ones where steps are many and the file is large."""
+        row = self.board.apply(event)
+        if row is not None and self.display is not None:
+            self.display.changed(row)
+        if self.page is not None:
+            self.page.take(event)
+        if time.monotonic() > self._due:
+            self.write()
+
+    def write(self) -> None:
+        """Bring `run.json` up to date."""
+        began = time.monotonic()
+        self.record.note_steps(self.board, self.root)
+        self.record.write(self.root)
+        self._due = time.monotonic() + (time.monotonic() - began) / RECORD_SHARE
+
+
+class _Stop(StopSignal):
+    """A wish to stop that says what it does."""
+
+    display: Display | None = None
+
+    def request(self) -> None:
+        """Called by Ctrl-C and SIGTERM."""
+        super().request()
+        if self.display is not None:
+            self.display.stopping(self.level)

@@ -1,0 +1,188 @@
+"""What is remembered of each run in ROOT/runs/RUN/run.json, so that `status` and `report` work from another terminal or day.
+
+A run's name is the pipeline's with eight digits of what it computes: the same configuration gives the same run, which is what
+makes running it again a resumption. The file is written anew, whole, whenever a step changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zoocast.cli.board import Board
+from zoocast.config import digest
+from zoocast.dag.lock import read_holder
+from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, did_you_mean
+from zoocast.store.bucket import address, is_url, local, mirror_of
+from zoocast.store.files import check_name, inside, write_atomically, writing
+
+__all__ = ["Record", "find", "forget", "read_all", "run_name"]
+
+SCHEMA = 1
+
+
+def run_name(pipeline: str, last_key: str, chosen: Sequence[str]) -> str:
+    """``NAME-0123abcd`` of the last step's key and the steps that were chosen (empty: all)."""
+    name = f"{pipeline}-{digest([last_key, sorted(chosen)])[:8]}"
+    check_name("a run", name, field="NAME")  # a module of the user's own may be called anything
+    return name
+
+
+@dataclasses.dataclass
+class Record:
+    """One run: what was asked for, who is at it, and what became of each step. `needs` are the folders that it stands on."""
+
+    run: str
+    pipeline: str
+    preset: str
+    overrides: list[str]
+    config: Any
+    argv: list[str]
+    resume: str
+    ui: str
+    started: float
+    finished: float | None = None
+    exit_code: int | None = None
+    message: str = ""
+    host: str = dataclasses.field(default_factory=socket.gethostname)
+    pid: int = dataclasses.field(default_factory=os.getpid)
+    pid_started: float = dataclasses.field(default_factory=lambda: _born(os.getpid()) or 0.0)
+    steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    report: str | None = None
+    needs: list[str] = dataclasses.field(default_factory=list)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        self.argv = [_without_password(argument) for argument in self.argv]
+        self.resume, self.ui = _without_password(self.resume), _without_password(self.ui)
+
+    def state(self) -> str:
+        """``running``, ``died`` (its process is gone), ``done``, ``failed``, ``interrupted`` or ``unknown`` (another host's)."""
+        if self.finished is not None:
+            return {0: "done", 130: "interrupted"}.get(self.exit_code or 0, "failed")
+        if self.host != socket.gethostname():
+            return "unknown"
+        return "running" if _born(self.pid) == self.pid_started else "died"
+
+    def report_path(self, root: Path) -> Path:
+        """The report, here. Raises `ConfigError` when there is none yet, `IntegrityError` when it is not under `root`."""
+        if self.report is None:
+            raise ConfigError("", f"{self.run} has no report yet (it is {self.state()}); finish it with: {self.resume}")
+        return local(self.report) if is_url(self.report) else inside(root.absolute(), self.report)
+
+    def write(self, root: Path) -> None:
+        """Replace ROOT/runs/RUN/run.json. Raises `InfrastructureError` when it cannot be written."""
+        path = path_of(root, self.run)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        # Steps keep their own durable records; this one may be lost to a power cut.
+        text = json.dumps(vars(self))
+        write_atomically(path, text, durable=False)
+        if (mirror := mirror_of(root)) is not None:
+            mirror.write(mirror.name(path), text)
+
+    def note_steps(self, board: Board, root: Path) -> None:
+        """Take over what the board shows."""
+        self.steps = [
+            {
+                "name": row.name,
+                "key": row.key,
+                "state": row.state,
+                "fraction": row.fraction,
+                "message": row.message,
+                "started": row.started,
+                "finished": row.finished,
+                "directory": address(root / "steps" / f"{row.name}-{row.key}"),
+            }
+            for row in board.rows.values()
+        ]
+
+
+def _without_password(text: str) -> str:
+    """`text` without the name and password of any URL in it: records are there for all to read."""
+    return re.sub(r"(://)[^/\s]+@", r"\1", text)
+
+
+def path_of(root: Path, run: str) -> Path:
+    """Where the record of `run` is."""
+    return root / "runs" / run / "run.json"
+
+
+def read(path: Path) -> Record:
+    """The record at `path`. Raises `IntegrityError` when it is not one."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["run"] != path.parent.name:
+            raise ValueError(f"it is that of {data['run']!r}")
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema {data['schema']}, but this zoocast reads {SCHEMA}")
+        return Record(**data)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"{path} is not a record of a run ({error}); delete its folder, the steps' results are kept elsewhere"
+        ) from error
+
+
+def read_all(root: Path) -> list[Record]:
+    """Every run known under `root`, the latest first."""
+    if (mirror := mirror_of(root)) is not None:
+        for name in mirror.objects("runs"):
+            path = mirror.path(f"runs/{name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, mirror.read(f"runs/{name}") or b"", durable=False)
+    return sorted((read(path) for path in root.glob("runs/*/run.json")), key=lambda record: record.started, reverse=True)
+
+
+def find(root: Path, name: str | None) -> Record:
+    """The run called `name`, the latest run of the pipeline called `name`, or the latest of all.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    records = read_all(root)
+    if not records:
+        raise ConfigError(
+            "--root", f"no run is known under {address(root)}; start one with `pipelines run`, or give another --root"
+        )
+    for record in records:
+        if name in (None, record.run, record.pipeline):
+            return record
+    runs = [record.run for record in records]
+    raise ConfigError(
+        "", f"there is no run {name!r} under {address(root)}; {did_you_mean(str(name), runs)}known: {', '.join(runs)}"
+    )
+
+
+def forget(root: Path, record: Record) -> None:
+    """Remove ROOT/runs/RUN, with all that the run itself left there; its steps are kept.
+
+    Raises:
+        ConfigError: the run is going on.
+        InfrastructureError: it cannot be removed.
+    """
+    locks = (read_holder(path) for path in root.glob("locks/*.lock"))  # of runs on other machines nothing else is known
+    if record.state() == "running" or any(holder.run == record.run and not holder.is_gone() for holder in locks if holder):
+        raise ConfigError("RUN", f"{record.run} is going on; stop it first, or let it end")
+    path = path_of(root, record.run)
+    try:
+        path.unlink(missing_ok=True)
+        shutil.rmtree(path.parent)
+    except OSError as error:
+        raise InfrastructureError(f"{path.parent} cannot be removed ({error.strerror or error}); remove it yourself") from None
+
+
+def _born(pid: int) -> float | None:
+    """When the process began, or None if there is none; with the pid it names a process for good."""
+    import psutil
+
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None

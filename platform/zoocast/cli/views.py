@@ -1,0 +1,281 @@
+"""What the reading commands print: the same facts as JSON for programs and as text for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoocast.cli.board import duration, tree_parents
+from zoocast.cli.catalogue import Configured
+from zoocast.cli.console import branches, print_table
+from zoocast.config import settings
+from zoocast.errors import IntegrityError
+from zoocast.store.bucket import local
+
+if TYPE_CHECKING:
+    from zoocast.cli.runs import Record
+    from zoocast.cluster.jobs import Job
+    from zoocast.cluster.preflight import Finding
+    from zoocast.dag import Plan
+
+__all__ = ["print_json", "print_result", "print_run", "print_runs", "print_show", "read_result", "show_data"]
+
+SEED = re.compile(r"\.seed\d+$")
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    # At once: in the log of a job, other processes' lines must not come between.
+    sys.stdout.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+# ---------------------------------------------------------------------------------------------------------------- show
+
+
+def show_data(configured: Configured) -> dict[str, Any]:
+    """Everything that `show` tells."""
+    pipeline = configured.pipeline
+    return {
+        "name": pipeline.name,
+        "summary": pipeline.summary,
+        "description": pipeline.description,
+        "presets": pipeline.preset_docs(),
+        "preset": configured.preset,
+        "steps": [
+            {
+                "name": step.name,
+                "inputs": [parent.name for parent in step.inputs.values()],
+                "holds": ", ".join(str(demand) for demand in step.demands),
+            }
+            for step in configured.steps
+        ],
+        "settings": [dict(s._asdict(), value=s.value) for s in settings(configured.config)],
+    }
+
+
+def print_show(data: Mapping[str, Any]) -> None:
+    """`show` for people."""
+    print(f"{data['name']}: {data['summary']}\n")
+    print(f"{data['description']}\n\nPresets (--preset)")
+    for name, doc in data["presets"].items():
+        print(
+            textwrap.indent(f"{name}{' (shown below)' if name == data['preset'] else ''}\n{textwrap.indent(doc, '    ')}", "  ")
+        )
+    print("\nSteps")
+    for line in _drawn(data["steps"]):
+        print(f"  {line}")
+    print()
+    rows = [[s["path"], _value(s["value"]), s["type"], s["help"]] for s in data["settings"]]
+    print_table(["setting (-S)", "value", "type", "what it is"], rows)
+
+
+def _drawn(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The tree of steps, the seeds of an arm as one, each with the inputs that its place in the tree does not tell."""
+    seeds: dict[str, int] = {}
+    parents: dict[str, list[str]] = {}
+    above: dict[str, set[str]] = {}
+    for step in steps:
+        group = SEED.sub("", step["name"])
+        seeds[group] = seeds.get(group, 0) + 1
+        parents[group] = list(dict.fromkeys(SEED.sub("", name) for name in step["inputs"]))
+        above[group] = {a for parent in parents[group] for a in (parent, *above[parent])}
+    hangs = tree_parents(parents)
+    for group, branch in branches(parents, ascii_only=not _unicode()).items():
+        shown, place = {group}, hangs[group]
+        while place is not None:
+            shown.add(place)
+            place = hangs[place]
+        others = [p for p in parents[group] if p not in shown and not any(p in above[q] for q in parents[group])]
+        many = f" ({seeds[group]} seeds)" if seeds[group] > 1 else ""
+        yield f"{branch}{group}{many}" + (f"   needs {', '.join(others)}" if others else "")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return (
+        {None: "none", True: "true", False: "false"}.get(value, str(value))
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
+
+
+def _unicode() -> bool:
+    return "utf" in (sys.stdout.encoding or "").lower()
+
+
+# ---------------------------------------------------------------------------------------------------------------- plan and doctor
+
+
+def print_plan(plan: Plan) -> None:
+    """What each step would do, as the tree of steps, and why."""
+    lines = branches(
+        {p.step.name: [parent.name for parent in p.step.inputs.values()] for p in plan.steps}, ascii_only=not _unicode()
+    )
+    by_name = {p.step.name: p for p in plan.steps}
+    rows = []
+    for name, branch in lines.items():
+        planned = by_name[name]
+        first, *more = causes(planned.why) or [""]
+        seconds = duration(planned.record.seconds) if planned.record else ""
+        rows.append([branch + name, planned.state, seconds, first])
+        rows += [["", "", "", why] for why in more]
+    print_table(["step", "state", "took", "why"], rows)
+
+
+def causes(why: Iterable[str]) -> list[str]:
+    """The reasons with only their origin, each once: a change far up reaches a late step on many ways."""
+    return list(dict.fromkeys(re.sub(r"^(?:input \S+: )*(?=input \S+: )", "", reason) for reason in why))
+
+
+def print_findings(findings: Iterable[Finding], *, as_json: bool) -> list[Finding]:
+    """Each finding as it becomes known, or all as JSON at the end."""
+    seen = []
+    for finding in findings:
+        seen.append(finding)
+        if not as_json:
+            print(f"{finding.state:<5} {finding.check:<9} {finding.seen}", flush=True)
+            if finding.remedy:
+                print(f"{'':<15} {finding.remedy}", flush=True)
+    if as_json:
+        print_json([dataclasses.asdict(finding) for finding in seen])
+    return seen
+
+
+# ---------------------------------------------------------------------------------------------------------------- status
+
+
+def record_data(record: Record) -> dict[str, Any]:
+    """A run as JSON, with the state that follows from whether its process lives."""
+    return {"state": record.state(), **dataclasses.asdict(record)}
+
+
+def print_runs(records: Sequence[Record]) -> None:
+    """One line per run, the latest first."""
+    rows = [
+        [r.run, r.state(), _steps_done(r.steps), _when(r.started), duration(_took(r)), r.message.partition("\n")[0]]
+        for r in records
+    ]
+    print_table(["run", "state", "steps", "started", "took", "message"], rows)
+
+
+def print_run(record: Record) -> None:
+    """One run and its steps."""
+    facts = {
+        "run": record.run,
+        "state": record.state(),
+        "started": f"{_when(record.started)} by process {record.pid} on {record.host}",
+        "took": duration(_took(record)),
+        "settings": " ".join([f"--preset {record.preset}", *(f"-S {item}" for item in record.overrides)]),
+        "message": record.message,
+        "report": record.report,
+        "resume": record.resume if record.exit_code != 0 else None,
+    }
+    for name, value in facts.items():
+        if value:
+            print(f"{name:<9} {value}")
+    print()
+    rows = [
+        [
+            s["name"],
+            s["state"],
+            f"{s['fraction']:.0%}" if s["state"] == "running" and s["fraction"] else "",
+            duration(_step_took(s)),
+            s["message"].partition("\n")[0],
+        ]
+        for s in record.steps
+    ]
+    print_table(["step", "state", "", "took", "message"], rows)
+
+
+def _steps_done(steps: Sequence[Mapping[str, Any]]) -> str:
+    return f"{sum(step['state'] in ('done', 'cached') for step in steps)}/{len(steps)}"
+
+
+def _took(record: Record) -> float | None:
+    if record.finished is None:
+        return time.time() - record.started if record.state() == "running" else None
+    return record.finished - record.started
+
+
+def _step_took(step: Mapping[str, Any]) -> float | None:
+    return step["finished"] - step["started"] if step["finished"] and step["started"] else None
+
+
+def print_jobs(jobs: Sequence[Job]) -> None:
+    """One line per job, the latest first. One that is not of ours shows its command instead of a root."""
+    rows = [
+        [
+            job.id,
+            job.state,
+            job.exit_code,
+            _when(job.started) if job.started else "",
+            duration(job.took()),
+            job.root or job.entrypoint,
+        ]
+        for job in jobs
+    ]
+    print_table(["job", "state", "exit", "started", "took", "root"], rows)
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+# ---------------------------------------------------------------------------------------------------------------- result
+
+
+def read_result(directory: Path) -> dict[str, Any]:
+    """The table that the last step left in `directory`. Raises `IntegrityError` when it is damaged."""
+    path = directory / "result.json"
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if all(len(row) == len(result["columns"]) for row in result["rows"]):
+            return {key: result[key] for key in ("headline", "columns", "rows", "notes")}
+        raise ValueError("a row has not as many cells as there are columns")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{path} cannot be read ({error}); make it again with `--force report`") from error
+
+
+def print_result(result: Mapping[str, Any]) -> None:
+    """The result table with its headline and notes."""
+    print_table(result["columns"], result["rows"], result["headline"])
+    for note in result["notes"]:
+        print(f"  {note}", flush=True)
+
+
+# ------------------------------------------------------------------------------------------------------------ the end of a run
+
+
+def run_data(record: Record) -> dict[str, Any]:
+    """The end of a run as JSON."""
+    return {**record_data(record), "result": read_result(local(record.report).parent) if record.report else None}
+
+
+def print_end(data: Mapping[str, Any]) -> None:
+    """The last lines of a run: errors on stderr; the table, where things are, and how to go on, on stdout.
+
+    Args:
+        data: as `run_data` gives it.
+    """
+    for step in data["steps"]:
+        if step["state"] == "failed":
+            print(f"error: {step['name']}: {step['message']}", file=sys.stderr)
+    if data["exit_code"] == 130:
+        print("stopped; finished steps and checkpoints are kept", file=sys.stderr)
+    if data["result"]:
+        print_result(data["result"])
+        print(f"\nreport  {data['report']}", flush=True)
+    else:
+        print(f"{_steps_done(data['steps'])} steps of {data['run']} are done", flush=True)
+    print(f"runs    {data['ui']}", flush=True)
+    if data["exit_code"]:
+        print(f"resume  {data['resume']}", flush=True)

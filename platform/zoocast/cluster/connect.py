@@ -1,0 +1,271 @@
+"""Where work runs: a Ray of our own on this machine, or a cluster that is already there.
+
+All settings that Ray needs to start fast, stay quiet, and give every process only the threads it was given are made here, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from zoocast.errors import InfrastructureError
+from zoocast.store.files import UMASK
+
+__all__ = ["ClusterSummary", "connect", "environment", "resources", "source_roots"]
+
+LOCAL = "local"
+ANSWER_SECONDS = 5.0
+CONNECT_ATTEMPTS = "1"  # the port has answered by then; Ray would make twenty, and write of each on the terminal
+TOKEN_FILE = Path(".ray", "auth_token")  # under the home, where Ray looks for it
+OBJECT_STORE_BYTES = 200 * 2**20  # steps exchange paths, not tensors
+LONGEST_TEMPORARY_DIRECTORY = 40  # a socket's path may have 107 bytes, of which Ray's own names take up to 66
+
+# Read by Ray's processes when they start.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # else every report after the first takes two seconds
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # workers wait for a busy cluster; after 60 seconds it is no failure
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what Ray says of a dead worker goes to stdout, which is data
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials have journals
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old one can be silent
+    "RAY_task_oom_retries": "2",  # for ever by default
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's own future default; without it Ray warns
+    "OMP_NUM_THREADS": "1",  # a step or a training worker takes more when it was given more CPUs
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+# Read by the driver alone: without a head Ray ends it after a minute, perhaps before it has told MLflow what happened.
+DRIVER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "120"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterSummary:
+    """What the connected cluster has in all."""
+
+    address: str
+    num_nodes: int
+    num_cpus: float
+    num_gpus: float
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether `connect` started it, so that this machine is all of it."""
+        return self.address == LOCAL
+
+    def __str__(self) -> str:
+        gpus = f", {self.num_gpus:g} GPUs" if self.num_gpus else ""
+        return f"Ray at {self.address}: {self.num_nodes} node{'s' if self.num_nodes > 1 else ''}, {self.num_cpus:g} CPUs{gpus}"
+
+
+@contextlib.contextmanager
+def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator[ClusterSummary]:
+    """Connect to Ray for the length of the block.
+
+    Args:
+        address: ``local`` for a Ray of our own, or a cluster's address. None: RAY_ADDRESS, else ``local``. Never a Ray that
+            merely happens to run on this machine.
+        num_cpus: how many CPUs a local Ray may use; None for all.
+
+    Raises:
+        InfrastructureError: there is no Ray at the address, it wants another token, or it cannot be started.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    settings = ENVIRONMENT | DRIVER | {"PYTHONPATH": _python_path()}
+    if address == LOCAL:
+        _make_token()
+    else:
+        settings["RAY_gcs_server_port_wait_time_s"] = CONNECT_ATTEMPTS
+        if address != "auto":
+            _require_answer(address)
+    with environment(settings):
+        import ray
+
+        try:
+            with _sigterm_kept(), _no_dashboard() if address == LOCAL else contextlib.nullcontext():
+                ray.init(**_arguments(address, num_cpus))
+        except ray.exceptions.AuthenticationError:
+            raise _other_token(address) from None
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise _no_ray(address, error) from None
+        try:
+            yield resources(address)
+        finally:
+            ray.shutdown()
+
+
+def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
+    common = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
+    if address == LOCAL:
+        return common | {
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_temp_dir": _private_directory(),
+        }
+    return common | {"runtime_env": {"env_vars": _for_workers()}}
+
+
+def _for_workers() -> dict[str, str]:
+    """The environment of a cluster's workers, less what the job that we are in has brought: Ray refuses to be told twice."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
+    # A job's folder has a path of its own on each node, where workers begin in it. Else all nodes have the code at the same path.
+    python_path = _python_path(Path.cwd() if "working_dir" in job else None)
+    given = job.get("env_vars", {})
+    wanted = ENVIRONMENT | ({"PYTHONPATH": python_path} if python_path else {})
+    wanted |= {name: os.environ[name] for name in (UMASK,) if name in os.environ}
+    return {name: value for name, value in wanted.items() if name not in given}
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put our handler of SIGTERM back, if there is one: Ray replaces it, in the main thread, by one that ends the process."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(ours) and signal.getsignal(signal.SIGTERM) is not ours:
+            signal.signal(signal.SIGTERM, ours)
+
+
+@contextlib.contextmanager
+def _no_dashboard() -> Iterator[None]:
+    """Let Ray start as if the extra `cluster` were not installed: its agents, which serve no one here, take twice as long.
+
+    Ray asks by an import whether they can run, and knows no setting. None in `sys.modules` makes an import fail.
+    """
+    name = "ray.dashboard.optional_deps"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+
+
+def _require_answer(address: str) -> None:
+    """Ask the port itself: Ray would try for minutes, and write about it on the terminal."""
+    host, _, port = address.rpartition(":")
+    try:
+        if not host or not port.isdigit():
+            raise ValueError("an address is HOST:PORT, such as 10.0.0.1:6379")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise _no_ray(address, error) from None
+
+
+def _make_token() -> None:
+    """Make Ray's token for this user, whom a Ray of our own will ask for it. Ray would, too, but readable by everyone."""
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
+    path = Path.home() / TOKEN_FILE
+    if path.exists():
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):  # another process was quicker, and its Ray may use its token already
+            os.link(temporary, path)
+        temporary.unlink()
+    except OSError as error:
+        raise InfrastructureError(
+            f"cannot write Ray's token to {path} ({error.strerror}); set RAY_AUTH_TOKEN_PATH to a file that holds one"
+        ) from None
+
+
+def _no_ray(address: str, error: Exception) -> InfrastructureError:
+    if "InvalidAuthToken" in str(error.__cause__):
+        return _other_token(address)
+    first = str(error).strip().splitlines()
+    reason = first[0] if first else type(error).__name__
+    if address == LOCAL:
+        return InfrastructureError(f"Ray did not start on this machine: {reason}; see its logs under {_private_directory()}")
+    remedy = f"start it, correct --address or RAY_ADDRESS, or use --address {LOCAL}"
+    return InfrastructureError(f"no Ray answers at {address} ({reason}); {remedy}")
+
+
+def _private_directory() -> str:
+    """A folder of this user's alone in which Ray keeps its sessions; by itself Ray lets everyone on the machine write there.
+
+    Raises:
+        InfrastructureError: what bears its name belongs to somebody else, or is open to others.
+    """
+    name = f"zoocast-{os.getuid()}"
+    folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), name)
+    if len(str(folder / "ray")) > LONGEST_TEMPORARY_DIRECTORY:
+        folder = Path("/tmp", name)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise InfrastructureError(
+            f"{folder}, where Ray is to keep its sockets and logs, is not a folder of yours alone;"
+            " remove it, or set RAY_TMPDIR to a short path of yours"
+        )
+    return str(folder / "ray")
+
+
+def _other_token(address: str) -> InfrastructureError:
+    return InfrastructureError(
+        f"Ray at {address} asks for a token and did not get the right one; set RAY_AUTH_MODE=token, and put the cluster's token"
+        " into ~/.ray/auth_token, or into a file named by RAY_AUTH_TOKEN_PATH"
+    )
+
+
+def source_roots() -> list[str]:
+    """The folders from which this process imports zoocast and its neighbours; workers import from the same ones."""
+    roots: dict[str, None] = {}
+    for package in ("zoocast", "pipelines", "searchspaces"):
+        spec = importlib.util.find_spec(package)
+        for location in (spec.submodule_search_locations or []) if spec else []:
+            roots[str(Path(location).absolute().parent)] = None
+    return list(roots)
+
+
+def _python_path(folder: Path | None = None) -> str:
+    """Where this process imports from; with `folder`, what of it is inside, relative to it."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = list(dict.fromkeys(Path(p).absolute() for p in [*source_roots(), *(p for p in given if p)]))
+    if folder is not None:
+        paths = [path.relative_to(folder) for path in paths if path.is_relative_to(folder)]
+    return os.pathsep.join(map(str, paths))
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Have `values` in the environment inside the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def resources(address: str = LOCAL) -> ClusterSummary:
+    """What the connected cluster has in all."""
+    import ray
+
+    alive = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    return ClusterSummary(address, len(alive), sum(n.get("CPU", 0) for n in alive), sum(n.get("GPU", 0) for n in alive))

@@ -1,0 +1,194 @@
+"""What `pipelines submit` sends: the code of the current folder, and nothing else.
+
+A job runs what is in the folder that it was submitted from, so the folder travels as one zip. Results, data and weights stay on
+the storage that every node sees; what looks like a secret stays here, since everyone who reaches the cluster can read the zip.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoocast.errors import ConfigError, DataError
+from zoocast.store.files import human_bytes, sha256_file
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+__all__ = ["LARGEST_BYTES", "Package", "Selection", "pack", "select"]
+
+LARGEST_BYTES = 100 * 2**20
+NUM_LARGEST = 10
+NUM_NAMED = 5
+IGNORE_FILES = (".gitignore", ".rayignore")
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files make the same zip, whenever they were written
+
+# Patterns as in .gitignore. What tools leave behind:
+GENERATED = """
+.git/ .hg/ .svn/ .venv/ venv/ .tox/ .nox/ __pycache__/ *.py[cod] .*_cache/ .ipynb_checkpoints/ node_modules/ *.egg-info/ *.egg
+/build/ /dist/ /runs/ /mlruns/ /mlartifacts/ *.log *.db *.db-* *.sqlite* *.lock .DS_Store .idea/ .vscode/
+"""
+# What every node reads from the common storage:
+DATA = """
+*.npy *.npz *.pt *.pth *.ckpt *.safetensors *.onnx *.arrow *.feather *.parquet *.h5 *.hdf5 *.nc *.zarr/ *.pkl *.pickle *.mat
+*.tar *.tar.* *.tgz *.zip *.7z *.whl *.mp4 *.avi *.mkv *-ubyte *-ubyte.gz
+"""
+# What opens something:
+SECRETS = """
+.env .env.* *.env .netrc _netrc .pgpass .pypirc .npmrc .htpasswd .git-credentials credentials* .credentials* secrets.* id_rsa*
+id_dsa* id_ecdsa* id_ed25519* *.pem *.key *.p12 *.pfx *.jks *.keystore *.kdbx *.ppk service-account*.json token .token *.token
+token.txt auth_token* auth-token* basic_auth.ini kubeconfig .ssh/ .aws/ .azure/ .gcloud/ .kube/ .docker/ .gnupg/
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What of `folder` is sent, and what was left out that its owner may look for. Paths are relative, in order."""
+
+    folder: Path
+    files: dict[str, int]  # bytes by path
+    secrets: tuple[str, ...]
+    data: tuple[str, ...]
+    links: tuple[str, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(self.files.values())
+
+    def left_out(self) -> list[str]:
+        """A line for each kind of thing that was left out, with its reason."""
+        kinds = {
+            "look like secrets": self.secrets,
+            "are data or weights (keep them on the storage that every node sees)": self.data,
+            "are symbolic links": self.links,
+        }
+        return [f"left out, since they {why}: {_some(paths)}" for why, paths in kinds.items() if paths]
+
+
+def select(folder: Path) -> Selection:
+    """Choose what to send of `folder`: files that no ignore file and no list above names. Links are not followed.
+
+    Raises:
+        ConfigError: it is a home folder or `/`, or there is nothing in it, or more than `LARGEST_BYTES`.
+        DataError: a file or folder of it cannot be read.
+    """
+    folder = folder.resolve()
+    if folder in (Path.home().resolve(), Path(folder.anchor)):
+        raise ConfigError(
+            "", f"submit sends the current folder, and {folder} is no project's; cd to the folder of your code first"
+        )
+    try:
+        walk = _Walk(folder)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read ({error.strerror}); name it in .rayignore to leave it here") from None
+    selection = Selection(
+        folder, dict(sorted(walk.files.items())), *(tuple(sorted(paths)) for paths in (walk.secrets, walk.data, walk.links))
+    )
+    if not selection.files:
+        raise ConfigError("", f"submit sends the current folder, and there is no code in {folder}; cd to the folder of your code")
+    if selection.num_bytes > LARGEST_BYTES:
+        raise ConfigError(
+            "",
+            f"{folder} holds {human_bytes(selection.num_bytes)}, but at most {human_bytes(LARGEST_BYTES)} of code are sent;"
+            " put data on the storage that every node sees, or name it in .gitignore or .rayignore."
+            f" The largest: {_largest(selection.files)}",
+        )
+    return selection
+
+
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """A zip file of code, and the SHA-256 of it."""
+
+    path: Path
+    num_bytes: int
+    digest: str
+
+
+def pack(selection: Selection, target: Path) -> Package:
+    """Write the zip file `target`: the same bytes for the same files.
+
+    Raises:
+        DataError: a file cannot be read any more.
+    """
+    with zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
+        for name in selection.files:
+            path = selection.folder / name
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            try:
+                entry.external_attr = (0o755 if os.access(path, os.X_OK) else 0o644) << 16
+                content = path.read_bytes()
+            except OSError as error:
+                raise DataError(f"{path} cannot be read ({error.strerror}); name it in .rayignore to leave it here") from None
+            archive.writestr(entry, content)
+    return Package(target, target.stat().st_size, sha256_file(target))
+
+
+class _Walk:
+    """Goes through a folder as git does: what is ignored is not entered, and the nearest ignore file has the last word."""
+
+    def __init__(self, folder: Path) -> None:
+        from pathspec import GitIgnoreSpec
+
+        self.folder = folder
+        self.files: dict[str, int] = {}
+        self.secrets: list[str] = []
+        self.data: list[str] = []
+        self.links: list[str] = []
+        self._secret, self._generated, self._data = (
+            GitIgnoreSpec.from_lines(text.split()) for text in (SECRETS, GENERATED, DATA)
+        )
+        self._enter("", ())
+
+    def _enter(self, inside: str, above: tuple[tuple[str, GitIgnoreSpec], ...]) -> None:
+        specs = (*_ignore_files(self.folder / inside, inside), *above)
+        with os.scandir(self.folder / inside) as entries:
+            for entry in entries:
+                path = inside + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
+                if self._secret.match_file(path):
+                    self.secrets.append(path)
+                elif self._generated.match_file(path) or _is_ignored(path, specs):
+                    continue
+                elif entry.is_symlink():
+                    self.links.append(path)
+                elif self._data.match_file(path):
+                    self.data.append(path)
+                elif path.endswith("/"):
+                    self._enter(path, specs)
+                elif entry.is_file():
+                    self.files[path] = entry.stat().st_size
+
+
+def _ignore_files(folder: Path, inside: str) -> Iterator[tuple[str, GitIgnoreSpec]]:
+    from pathspec import GitIgnoreSpec
+
+    for name in IGNORE_FILES:
+        if (folder / name).is_file():
+            yield inside, GitIgnoreSpec.from_lines((folder / name).read_text(encoding="utf-8", errors="replace").splitlines())
+
+
+def _is_ignored(path: str, specs: tuple[tuple[str, GitIgnoreSpec], ...]) -> bool:
+    for inside, spec in specs:
+        decided = spec.check_file(path.removeprefix(inside)).include
+        if decided is not None:
+            return decided
+    return False
+
+
+def _some(paths: tuple[str, ...]) -> str:
+    return ", ".join(paths[:NUM_NAMED]) + (f" and {len(paths) - NUM_NAMED} more" if len(paths) > NUM_NAMED else "")
+
+
+def _largest(files: dict[str, int]) -> str:
+    """The largest files and folders, as far as two levels down: a hundred thousand small files are one folder to speak of."""
+    sizes: Counter[str] = Counter()
+    for path, size in files.items():
+        parts = path.split("/")
+        sizes["/".join(parts[:2]) + ("/" if len(parts) > 2 else "")] += size
+    return ", ".join(f"{path} ({human_bytes(size)})" for path, size in sizes.most_common(NUM_LARGEST))

@@ -1,0 +1,351 @@
+"""Configs as values: their canonical form, digest, differences, dotted overrides, and JSON.
+
+A config is a frozen keyword-only dataclass whose fields are plain values, tuples, other configs, or tuples of configs that have
+a `name`. What only says where or how work runs is declared with ``setting(..., identity=False)`` and is never in a digest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar, Union, cast
+
+from zoocast.errors import ConfigError
+
+__all__ = [
+    "Change",
+    "Setting",
+    "canonical",
+    "diff",
+    "digest",
+    "dump",
+    "load",
+    "override",
+    "parse_overrides",
+    "setting",
+    "settings",
+]
+
+T = TypeVar("T")
+TYPE = "__type__"
+
+
+def setting(default: Any = dataclasses.MISSING, help: str = "", *, identity: bool = True) -> Any:  # noqa: A002
+    """A dataclass field with its explanation; `identity=False` keeps it out of every digest."""
+    return dataclasses.field(default=default, metadata={"help": help, "identity": identity})
+
+
+class Setting(NamedTuple):
+    """One leaf of a config: its dotted path, type in words, value and explanation."""
+
+    path: str
+    type: str
+    value: Any
+    help: str
+
+
+class Change(NamedTuple):
+    """One difference between two canonical configs; `before` or `after` is None where the path does not exist."""
+
+    path: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.path}: {json.dumps(self.before)} -> {json.dumps(self.after)}"
+
+
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
+
+
+def _is_config(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def dump(value: Any, *, identity_only: bool = False) -> Any:
+    """`value` as JSON data. Configs become objects that carry their class name under ``__type__``."""
+    if _is_config(value):
+        out: dict[str, Any] = {TYPE: type(value).__name__}
+        for field in dataclasses.fields(value):
+            if identity_only and not field.metadata.get("identity", True):
+                continue
+            item = getattr(value, field.name)
+            if _hints(type(value))[field.name] is float and type(item) is int:
+                item = float(item)
+            out[field.name] = dump(item, identity_only=identity_only)
+        return out
+    if isinstance(value, Mapping):
+        return {str(k): dump(v, identity_only=identity_only) for k, v in sorted(value.items())}
+    if isinstance(value, tuple | list):
+        return [dump(v, identity_only=identity_only) for v in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError("", f"a number in a config must be finite, but got {value}")
+        return value
+    raise TypeError(f"a config holds plain values, tuples and configs, but got {type(value).__name__}: {value!r}")
+
+
+def canonical(value: Any) -> Any:
+    """The part of `value` that says *what* is computed, as JSON data. Equal data means equal results."""
+    return dump(value, identity_only=True)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical form, 64 hexadecimal digits."""
+    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def diff(before: Any, after: Any, path: str = "") -> list[Change]:
+    """The leaves in which two canonical forms differ, in the order of their paths."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = list(after) + [k for k in before if k not in after]
+        return [c for k in keys for c in diff(before.get(k), after.get(k), f"{path}.{k}" if path else str(k))]
+    if isinstance(before, list) and isinstance(after, list) and any(isinstance(v, dict) for v in before + after):
+        named_before, named_after = _by_name(before), _by_name(after)
+        return diff(named_before, named_after, path)
+    return [] if before == after and type(before) is type(after) else [Change(path, before, after)]
+
+
+def _by_name(items: list[Any]) -> dict[str, Any]:
+    return {str(v.get("name", i)) if isinstance(v, dict) else str(i): v for i, v in enumerate(items)}
+
+
+# ---------------------------------------------------------------------------------------------------------------- reading back
+
+
+def load(cls: type[T], data: Any, path: str = "") -> T:
+    """The config of class `cls` that `dump` turned into `data`. Unknown or missing fields raise `ConfigError`."""
+    return cast(T, _load(cls, data, path))
+
+
+def _load_config(cls: Any, data: Any, path: str) -> Any:
+    if not isinstance(data, dict) or data.get(TYPE) != cls.__name__:
+        raise ConfigError(path, f"expected {cls.__name__}, but got {data!r:.80}")
+    hints, names = _hints(cls), {f.name for f in dataclasses.fields(cls)}
+    for name in sorted(set(data) - names - {TYPE}):
+        raise ConfigError(f"{path}.{name}" if path else name, f"unknown field; {cls.__name__} has {', '.join(sorted(names))}")
+    kwargs = {k: _load(hints[k], v, f"{path}.{k}" if path else k) for k, v in data.items() if k != TYPE}
+    try:
+        return cls(**kwargs)
+    except TypeError as error:
+        raise ConfigError(path, str(error)) from None
+
+
+def _load(hint: Any, data: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _load_config(hint, data, path)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _load(_member(hint, data, path), data, path)
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise ConfigError(path, f"expected a list, but got {data!r:.80}")
+        inner = [args[0]] * len(data) if len(args) == 2 and args[1] is Ellipsis else list(args)
+        return tuple(_load(h, v, f"{path}.{i}") for i, (h, v) in enumerate(zip(inner, data, strict=True)))
+    if origin in (dict, Mapping):
+        if not isinstance(data, dict):
+            raise ConfigError(path, f"expected an object, but got {data!r:.80}")
+        return {key: _load(args[1], value, f"{path}.{key}") for key, value in data.items()}
+    if origin is Literal:
+        if data not in args:
+            raise ConfigError(path, f"must be one of {', '.join(map(str, args))}, but got {data!r}")
+        return data
+    if hint is float and isinstance(data, int | float) and not isinstance(data, bool):
+        return float(data)
+    if hint in (int, str, bool) and type(data) is hint:
+        return data
+    if hint is type(None) and data is None:
+        return None
+    raise ConfigError(path, f"expected {_type_name(hint)}, but got {data!r:.80}")
+
+
+def _member(hint: Any, data: Any, path: str) -> Any:
+    args = typing.get_args(hint)
+    if data is None:
+        return type(None)
+    if isinstance(data, dict):
+        for arg in args:
+            if dataclasses.is_dataclass(arg) and arg.__name__ == data.get(TYPE):  # type: ignore[union-attr]
+                return arg
+        raise ConfigError(path, f"expected one of {_type_name(hint)}, but got {data.get(TYPE)!r}")
+    return next(a for a in args if a is not type(None) and not dataclasses.is_dataclass(a))
+
+
+# ---------------------------------------------------------------------------------------------------------------- overrides
+
+
+def parse_overrides(items: Iterable[str]) -> dict[str, str]:
+    """``["target.lr=3e-4"]`` as a mapping. Raises `ConfigError` for an item without ``=`` or a path given twice."""
+    out: dict[str, str] = {}
+    for item in items:
+        path, sign, text = item.partition("=")
+        path = path.strip()
+        if not sign or not path:
+            raise ConfigError("", f"an override is written FIELD=VALUE, but got {item!r}")
+        if path in out and out[path] != text:
+            raise ConfigError(path, f"given twice, as {out[path]!r} and {text!r}")
+        out[path] = text.strip()
+    return out
+
+
+def override(config: T, items: Mapping[str, Any]) -> T:
+    """`config` with dotted fields replaced; all at once, so that values that belong together are checked together.
+
+    A value is text, parsed by the field's type, or a value of that type. One element of a tuple of configs is chosen by its
+    `name` or position, all of them by ``*``: ``sources.*.training.iterations=100``. A field that may hold one of several
+    configs is switched by the config's name: ``target.data=moving-mnist``.
+
+    Raises:
+        ConfigError: an unknown field (with the nearest known ones) or a value that the field cannot hold.
+    """
+    tree: dict[str, Any] = {}
+    for path, value in items.items():
+        node = tree
+        for part in path.split("."):
+            node = node.setdefault(part, {})
+        node[""] = value
+    return cast(T, _apply(type(config), config, tree, ""))
+
+
+def _apply(hint: Any, value: Any, tree: dict[str, Any], path: str) -> Any:
+    tree = dict(tree)
+    if "" in tree:
+        value = _parse(hint, tree.pop(""), path)
+    if not tree:
+        return value
+    if _is_config(value):
+        hints = _hints(type(value))
+        known = [f.name for f in dataclasses.fields(value)]
+        changes = {}
+        for name, subtree in tree.items():
+            full = f"{path}.{name}" if path else name
+            if name not in known:
+                raise ConfigError(full, _unknown(name, value, known))
+            changes[name] = _apply(hints[name], getattr(value, name), subtree, full)
+        try:
+            return dataclasses.replace(value, **changes)
+        except ConfigError as error:
+            raise (error.under(path) if path else error) from None
+    if isinstance(value, tuple) and any(_is_config(v) for v in value):
+        return _apply_to_tuple(value, tree, path)
+    raise ConfigError(f"{path}.{next(iter(tree))}", f"{path} is {value!r} and has no fields")
+
+
+def _apply_to_tuple(value: tuple[Any, ...], tree: dict[str, Any], path: str) -> tuple[Any, ...]:
+    out = list(value)
+    names = [str(getattr(v, "name", i)) for i, v in enumerate(value)]
+    for name, subtree in tree.items():
+        chosen = [i for i, n in enumerate(names) if name in ("*", n, str(i))]
+        if not chosen:
+            raise ConfigError(f"{path}.{name}", f"there is no {name!r}; known: {', '.join(names)}, or * for all")
+        for i in chosen:
+            out[i] = _apply(type(out[i]), out[i], subtree, f"{path}.{names[i]}")
+    return tuple(out)
+
+
+def _unknown(name: str, value: Any, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"unknown setting; {hint}{type(value).__name__} has {', '.join(known)}"
+
+
+def _parse(hint: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, str):
+        return _load(hint, dump(value), path)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _parse_union(args, value, path)
+    if dataclasses.is_dataclass(hint):
+        raise ConfigError(
+            path, f"holds several settings ({', '.join(f.name for f in dataclasses.fields(hint))}); set one of them"
+        )
+    if origin is Literal:
+        for arg in args:
+            if str(arg) == value:
+                return arg
+        near = difflib.get_close_matches(value, [str(a) for a in args], n=1)
+        hint_text = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(path, f"must be one of {', '.join(map(str, args))}, but got {value!r}{hint_text}")
+    if origin is tuple:
+        items = [v.strip() for v in value.strip("()[] ").split(",") if v.strip()]
+        inner = [args[0]] * len(items) if len(args) == 2 and args[1] is Ellipsis else list(args)
+        if len(inner) != len(items):
+            raise ConfigError(path, f"needs {len(inner)} values separated by commas, but got {value!r}")
+        return tuple(_parse(h, v, path) for h, v in zip(inner, items, strict=True))
+    return _parse_scalar(hint, value, path)
+
+
+def _parse_union(args: tuple[Any, ...], value: str, path: str) -> Any:
+    if type(None) in args and value.lower() in ("none", "null"):
+        return None
+    configs: dict[str, Any] = {getattr(a, "kind", str(a)): a for a in args if dataclasses.is_dataclass(a)}
+    if value in configs:
+        return configs[value]()
+    plain = [a for a in args if a is not type(None) and not dataclasses.is_dataclass(a)]
+    if not plain:
+        raise ConfigError(path, f"must be one of {', '.join(configs)}, but got {value!r}")
+    return _parse(plain[0], value, path)
+
+
+def _parse_scalar(hint: Any, value: str, path: str) -> Any:
+    try:
+        if hint is bool:
+            return {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}[
+                value.lower()
+            ]
+        if hint is int:
+            number = float(value)
+            return int(value) if "." not in value and "e" not in value.lower() else _whole(number)
+        if hint is float:
+            number = float(value)
+            if not math.isfinite(number):
+                raise ValueError
+            return number
+        if hint is str:
+            return value
+    except (KeyError, ValueError, OverflowError):
+        pass
+    raise ConfigError(path, f"must be {_type_name(hint)}, but got {value!r}")
+
+
+def _whole(number: float) -> int:
+    if not number.is_integer():
+        raise ValueError
+    return int(number)
+
+
+def _type_name(hint: Any) -> str:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return " | ".join(map(str, args))
+    if origin in (Union, types.UnionType):
+        return " | ".join("none" if a is type(None) else getattr(a, "kind", _type_name(a)) for a in args)
+    if origin is tuple:
+        return f"{_type_name(args[0])}, ..." if len(args) == 2 and args[1] is Ellipsis else ", ".join(map(_type_name, args))
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def settings(config: Any, path: str = "") -> Iterator[Setting]:
+    """Every leaf of `config` with its dotted path, in the order of declaration."""
+    hints = _hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        full = f"{path}.{field.name}" if path else field.name
+        if _is_config(value):
+            yield from settings(value, full)
+        elif isinstance(value, tuple) and any(_is_config(v) for v in value):
+            for i, item in enumerate(value):
+                yield from settings(item, f"{full}.{getattr(item, 'name', i)}")
+        else:
+            yield Setting(full, _type_name(hints[field.name]), value, field.metadata.get("help", ""))

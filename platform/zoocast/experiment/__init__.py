@@ -1,0 +1,1 @@
+"""What experiments are made of: the steps and the parts that pipelines put together."""

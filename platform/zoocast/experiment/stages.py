@@ -1,0 +1,191 @@
+"""The steps that pipelines share: build clips, build banks, evaluate an arm, write the report.
+
+Each is a function of a `StepContext`, named in a `Step`; the training steps live with what they train.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoocast.bank.build import build_bank
+from zoocast.bank.read import BankConfig
+from zoocast.config import dump, setting
+from zoocast.dag import StepContext, step_kind
+from zoocast.data import DataConfig
+from zoocast.data.store import ClipStore
+from zoocast.evaluation import Predict, Scores, copy_last, evaluate
+from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor
+from zoocast.report import Comparison, gather, save_gates, save_scores, save_strips, table_markdown, write_report
+from zoocast.store.files import require_free_space, write_atomically
+from zoocast.tracking import Journal
+from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
+from zoocast.transfer.methods import BANK_FOLDER
+
+PAGE_METRICS = ("strict/mse", "strict/ssim")
+"""Metrics of every arm that the pipeline run's own page in MLflow shows."""
+
+__all__ = [
+    "BuildBankConfig",
+    "BuildClipsConfig",
+    "EvaluateConfig",
+    "ReportConfig",
+    "build_clips",
+    "build_memories",
+    "evaluate_arm",
+    "make_report",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildClipsConfig:
+    """The step that makes a clip store."""
+
+    data: DataConfig
+
+
+@step_kind("build-clips")
+def build_clips(context: StepContext) -> dict[str, Any]:
+    """Step: the clip store of one data set, in the step's folder."""
+    config: BuildClipsConfig = context.config
+    with Journal(context.journal_path) as journal:
+        require_free_space(context.directory, config.data.estimated_bytes(), f"the clips of {context.name}")
+        store = config.data.build(context.directory, context.progress)
+        journal.dataset(
+            config.data.kind, store.digest, context="built", profile={"frames": store.length, "shape": str(store.shape)}
+        )
+        return {"digest": store.digest, "shape": dump(store.shape), "length": store.length}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildBankConfig:
+    """The step that stores the memories of the zoo for the target's clips."""
+
+    bank: BankConfig
+    observed: int
+    sources: tuple[str, ...]
+    target: PredictorConfig
+    workers: WorkerConfig = setting(WorkerConfig(), identity=False)
+
+
+@step_kind("build-bank")
+def build_memories(context: StepContext) -> dict[str, Any]:
+    """Step: a stored memory bank. Inputs: the target's ``data`` and every source by name."""
+    config: BuildBankConfig = context.config
+    with Journal(context.journal_path) as journal:
+        manifest = build_bank(
+            config.bank,
+            sources=[(name, context.inputs[name] / MODEL_FOLDER) for name in config.sources],
+            clips=context.inputs["data"],
+            observed=config.observed,
+            target=config.target,
+            directory=context.directory / BANK_FOLDER,
+            num_actors=config.workers.num_workers,
+            cpus_per_actor=config.workers.cpus_per_worker,
+            gpus_per_actor=config.workers.gpus_per_worker,
+            max_failures=config.workers.max_failures,
+            progress=context.progress,
+            should_stop=context.should_stop,
+        )
+        journal.params({"policy": config.bank.policy, "dtype": config.bank.dtype, "sources": ", ".join(config.sources)})
+        journal.tags({"zoocast.bank_digest": manifest.digest})
+        return {"digest": manifest.digest, "bytes": manifest.bytes}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """The step that reads the test split for one arm: all its seeds, and the strips of `num_strips` clips."""
+
+    arm: str
+    observed: int
+    num_strips: int
+    sources: tuple[str, ...] = ()
+    batch_size: int = setting(32, identity=False)
+
+
+@step_kind("evaluate")
+def evaluate_arm(context: StepContext) -> dict[str, Any]:
+    """Step: scores of every seed on the whole test split, prediction strips, and what the transfer gates let through.
+
+    Inputs: ``data`` and the trained ``seed0``, ``seed1``, ...; no seeds for the baseline that repeats the last frame.
+    """
+    config: EvaluateConfig = context.config
+    use_threads(context.resources.num_cpus)
+    device = "cuda" if context.resources.num_gpus else "cpu"
+    store = ClipStore.open(context.inputs["data"])
+    horizon = store.length - config.observed
+    seeds = sorted(int(n.removeprefix("seed")) for n in context.inputs if n.startswith("seed"))
+    scores: dict[int, Scores] = {}
+    with Journal(context.journal_path) as journal:
+        journal.params({"arm": config.arm, "seeds": len(seeds), "observed": config.observed, "horizon": horizon})
+        journal.dataset("target", store.digest, context="test")
+        for seed in seeds or [0]:
+            predictor = load_predictor(context.inputs[f"seed{seed}"] / MODEL_FOLDER, device) if seeds else None
+            predict = functools.partial(predictor.predict, horizon=horizon) if predictor else copy_last(horizon)
+            if not scores:
+                _keep_pictures(context, predict, predictor, store)
+            scores[seed] = evaluate(
+                predict, store.split("test"), observed=config.observed, horizon=horizon, batch_size=config.batch_size
+            )
+            context.progress(len(scores) / max(len(seeds), 1), f"seed {seed}")
+        save_scores(context.directory, "test", scores)
+        means = {name: sum(s.overall(name) for s in scores.values()) / len(scores) for name in scores[min(scores)].names}
+        journal.metrics({f"test/{name}": value for name, value in means.items()}, step=0)
+    return means
+
+
+def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor | None, store: ClipStore) -> None:
+    """Strips of clips spread over the test split, and for a network with transfer units the gates of the first one."""
+    config: EvaluateConfig = context.config
+    test = store.split("test")
+    chosen = torch.linspace(0, len(test) - 1, min(config.num_strips, len(test))).round().long()
+    clips = test.clips(chosen)
+    observed, truth = clips[:, : config.observed], clips[:, config.observed :]
+    with torch.inference_mode():
+        prediction = predict(observed)
+        save_strips(context.directory, observed.numpy(), truth.numpy(), prediction.cpu().numpy(), chosen.tolist())
+        if predictor is not None and predictor.config.tmu is not None:
+            feed = torch.ones(1, store.length - 1)
+            feed[:, config.observed :] = 0
+            device = predictor.head.weight.device
+            aux = predictor(clips[:1].to(device), feed.to(device), aux=("gates",)).aux
+            first_unit = aux[min(aux)][0].cpu()
+            save_gates(context.directory, first_unit.mean(2).transpose(0, 1).numpy(), config.sources)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """The step that writes the page; `pipeline` is the whole configuration, which the page lists."""
+
+    title: str
+    pipeline: Any
+    observed: int
+    arms: tuple[str, ...]
+    comparison: Comparison = setting(Comparison(), "whose comparison is the headline")
+    notes: tuple[str, ...] = ()
+
+
+@step_kind("report")
+def make_report(context: StepContext) -> dict[str, Any]:
+    """Step: ``report.html``, its figures and ``result.json`` from all that the arms left."""
+    config: ReportConfig = context.config
+    data = gather(
+        [context.inputs[f"evaluate.{arm}"] for arm in config.arms],
+        title=config.title,
+        config=config.pipeline,
+        observed=config.observed,
+        step=context.name,
+        comparison=config.comparison,
+        notes=config.notes,
+    )
+    write_report(data, context.directory)
+    write_atomically(context.directory / "table.md", table_markdown(data))
+    means = {
+        f"{name.replace('/', '_')}/{arm}": float(np.mean(v)) for name in PAGE_METRICS for arm, v in data.scores[name].items()
+    }
+    against = {f"{config.comparison.ours}_minus/{d.other}": d.mean for d in data.differences}
+    return {"headline": data.headline, **means, **against}

@@ -1,0 +1,66 @@
+"""Which code made a result (the git commit, or the package's version, and whether files differ), and how it was called."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TypedDict
+
+__all__ = ["SENT_COMMIT", "GitState", "git_state", "program"]
+
+SENT_COMMIT = "ZOOCAST_COMMIT"  # the environment's word for code that was sent without its repository; with "+" when dirty
+
+
+class GitState(TypedDict):
+    """`commit` is 40 hex digits, or ``zoocast VERSION`` outside of a repository; `dirty`: files differ from the commit."""
+
+    commit: str
+    dirty: bool
+
+
+def git_state(path: Path | None = None) -> GitState:
+    """The state of the repository that tracks `path` (default: this package), in some milliseconds.
+
+    A repository that merely surrounds `path`, as one does that ignores the virtual environment inside it, says nothing about it.
+    """
+    folder = Path(path) if path is not None else Path(__file__).parent.parent
+    folder = folder if folder.is_dir() else folder.parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None or not _git(folder, "ls-files", "--", "."):
+        sent = os.environ.get(SENT_COMMIT) or _version()
+        return {"commit": sent.removesuffix("+"), "dirty": sent.endswith("+")}
+    return {"commit": commit, "dirty": _git(folder, "status", "--porcelain", "--", ":/") != ""}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        out = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, env=environment)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return out.stdout.strip() if out.returncode == 0 else None
+
+
+def _version() -> str:
+    try:
+        return f"zoocast {importlib.metadata.version('zoocast')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def program() -> list[str]:
+    """How this command was called, in words that can be typed again."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return [sys.executable if shutil.which("python") != sys.executable else "python", "-m", "pipelines"]
+    found = shutil.which(called.name)
+    if found is not None and Path(found).resolve() == called.resolve():
+        return [called.name]
+    with contextlib.suppress(ValueError):
+        return [str(called.resolve().relative_to(Path.cwd()))]
+    return [str(called)]

@@ -1,0 +1,41 @@
+"""Figures from plain arrays: plots as SVG text, pictures as PNG bytes. Nothing here knows torch, a cluster or a server."""
+
+from zoocast.report.figures.curves import horizon_error, learning_curves, mean_interval, result_bars
+from zoocast.report.figures.graph import dag_drawing
+from zoocast.report.figures.pictures import gate_pictures, prediction_strip, strip_comparison
+from zoocast.report.figures.steps import StepView, duration
+from zoocast.report.figures.style import LineStyle, family, line_styles
+from zoocast.report.figures.timeline import timeline
+from zoocast.report.figures.trials import (
+    FieldView,
+    TrialView,
+    importance_bars,
+    level_rates,
+    order_of_levels,
+    parallel_coordinates,
+    search_history,
+)
+
+__all__ = [
+    "FieldView",
+    "LineStyle",
+    "StepView",
+    "TrialView",
+    "dag_drawing",
+    "duration",
+    "family",
+    "gate_pictures",
+    "horizon_error",
+    "importance_bars",
+    "learning_curves",
+    "level_rates",
+    "line_styles",
+    "mean_interval",
+    "order_of_levels",
+    "parallel_coordinates",
+    "prediction_strip",
+    "result_bars",
+    "search_history",
+    "strip_comparison",
+    "timeline",
+]

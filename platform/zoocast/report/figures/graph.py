@@ -1,0 +1,201 @@
+"""How the steps of a pipeline hang together: a layered drawing in SVG, without a graph library.
+
+Layers come from the longest path to the end, the order within a layer from barycentres, positions from least squares.
+"""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.path import Path
+
+from zoocast.report.figures.steps import StepView, group_of, step_color, title
+from zoocast.report.figures.style import INK, MUTED, PAPER, styled, svg, text_width
+
+_ROW, _GAP, _PAD = 40.0, 38.0, 9.0  # points
+
+
+def dag_drawing(steps: Sequence[StepView]) -> str:
+    """The steps as boxes in layers from left to right, with an arrow for every input; the seeds of an arm are one box.
+
+    Arrows that follow from others (data -> evaluation beside data -> target -> evaluation) are left out. A step stands as far to
+    the right as its consumers allow. Raises `graphlib.CycleError` if the steps are no DAG.
+    """
+    members: dict[str, list[StepView]] = {}
+    for step in steps:
+        members.setdefault(group_of(step.name), []).append(step)
+    known = {s.name for s in steps}
+    parents = {
+        group: {group_of(i) for s in group_steps for i in s.inputs if i in known} for group, group_steps in members.items()
+    }
+    layers, edges = _layers(reduce_edges(parents))
+    boxes = {group: _Box.of(group, group_steps) for group, group_steps in members.items()}
+    rows = _rows(layers, edges, set(boxes))
+    widths = [max((boxes[n].width for n in layer if n in boxes), default=0.0) for layer in layers]
+    lefts = np.concatenate([[0.0], np.cumsum(np.array(widths) + _GAP)])
+    place = {n: (float(lefts[i]), widths[i], rows[n]) for i, layer in enumerate(layers) for n in layer}
+    with styled():
+        return svg(_draw_graph(boxes, edges, place))
+
+
+def reduce_edges(parents: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    """The smallest graph with the same reachability: an input that another input already needs is dropped."""
+    ancestors: dict[str, set[str]] = {}
+    for node in graphlib.TopologicalSorter({k: set(v) for k, v in parents.items()}).static_order():
+        direct = set(parents.get(node, ()))
+        ancestors[node] = direct.union(*(ancestors[p] for p in direct))
+    return {node: {p for p in direct if not any(p in ancestors[q] for q in direct)} for node, direct in parents.items()}
+
+
+class _Box(NamedTuple):
+    """What is written in a box, and how wide it is in points."""
+
+    kind: str
+    label: str
+    stacked: bool
+    width: float
+
+    @classmethod
+    def of(cls, group: str, steps: Sequence[StepView]) -> _Box:
+        kind, _, rest = (steps[0].name if len(steps) == 1 else group).partition(".")
+        label = title(rest or kind, len(steps))
+        width = max(text_width(label, 9, bold=True), text_width(kind if rest else "", 7.5)) + 2 * _PAD
+        return cls(kind if rest else "", label, len(steps) > 1, max(width, 54.0))
+
+    @property
+    def color(self) -> str:
+        return step_color(self.kind or self.label.split(" ")[0])
+
+
+def _layers(parents: Mapping[str, set[str]]) -> tuple[list[list[str]], list[tuple[str, str]]]:
+    """Layers by the longest path to the end, and edges cut into pieces that span one layer each by way points."""
+    children: dict[str, list[str]] = {n: [] for n in parents}
+    for node, direct in parents.items():
+        for p in sorted(direct):
+            children[p].append(node)
+    order = list(graphlib.TopologicalSorter(parents).static_order())
+    depth: dict[str, int] = {}
+    for node in reversed(order):
+        depth[node] = max((depth[c] + 1 for c in children[node]), default=0)
+    deepest = max(depth.values(), default=0)
+    layers: list[list[str]] = [[] for _ in range(deepest + 1)]
+    for node in parents:
+        layers[deepest - depth[node]].append(node)
+    edges = []
+    for node in parents:
+        for child in children[node]:
+            chain = [node]
+            for level in range(deepest - depth[node] + 1, deepest - depth[child]):
+                chain.append(f"\0{node}\0{level}")  # all long edges of one step share their way points
+                if chain[-1] not in layers[level]:
+                    layers[level].append(chain[-1])
+            chain.append(child)
+            edges += [e for e in pairwise(chain) if e not in edges]
+    return layers, edges
+
+
+def _rows(layers: list[list[str]], edges: Sequence[tuple[str, str]], real: set[str]) -> dict[str, float]:
+    """The height of every node in rows: few crossings by the barycentre rule, then straightened."""
+    near: dict[str, list[str]] = {n: [] for layer in layers for n in layer}
+    for a, b in edges:
+        near[a].append(b)
+        near[b].append(a)
+    rows = {n: float(i) for layer in layers for i, n in enumerate(layer)}
+    for sweep in range(12):
+        last = sweep >= 8
+        for index in range(len(layers)) if sweep % 2 == 0 else reversed(range(len(layers))):
+            layer = layers[index]
+            beside = {*layers[index - 1]} if index else set()
+            beside |= {*layers[index + 1]} if last and index + 1 < len(layers) else set()
+            if sweep % 2 and not last:
+                beside = {*layers[index + 1]} if index + 1 < len(layers) else set()
+            wish = {n: _mean([rows[m] for m in near[n] if m in beside], rows[n]) for n in layer}
+            if not last:
+                layer.sort(key=wish.__getitem__)
+            gaps = [1.0 if a in real and b in real else 0.6 for a, b in pairwise(layer)]
+            rows |= zip(layer, spread([wish[n] for n in layer], gaps), strict=True)
+    return rows
+
+
+def _mean(values: Sequence[float], default: float) -> float:
+    return sum(values) / len(values) if values else default
+
+
+def spread(wish: Sequence[float], gaps: Sequence[float]) -> list[float]:
+    """The positions nearest to `wish` (least squares) that keep their order and at least `gaps` between neighbours."""
+    offsets = np.concatenate([[0.0], np.cumsum(gaps)]) if len(wish) else np.zeros(0)
+    blocks: list[list[float]] = []  # pool adjacent violators: [mean, count] of positions that must move together
+    for target in np.asarray(wish, dtype=float) - offsets:
+        blocks.append([float(target), 1.0])
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            value, count = blocks.pop()
+            before = blocks[-1]
+            blocks[-1] = [(before[0] * before[1] + value * count) / (before[1] + count), before[1] + count]
+    flat = np.concatenate([np.full(int(count), value) for value, count in blocks]) if blocks else np.zeros(0)
+    return [float(v) for v in flat + offsets]
+
+
+def _draw_graph(
+    boxes: Mapping[str, _Box], edges: Sequence[tuple[str, str]], place: Mapping[str, tuple[float, float, float]]
+) -> Figure:
+    right = max((x + w for x, w, _ in place.values()), default=1.0)
+    top, bottom = min((r for *_, r in place.values()), default=0.0), max((r for *_, r in place.values()), default=0.0)
+    size = (right + 8, (bottom - top + 1) * _ROW + 8)
+    figure = Figure(figsize=(size[0] / 72, size[1] / 72))
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_axis_off()
+    ax.set_xlim(-4, right + 4)
+    ax.set_ylim(size[1] - 4 - _ROW / 2, -4 - _ROW / 2)
+    for a, b in edges:
+        _draw_edge(ax, a, b, boxes, place, top)
+    for group, box in boxes.items():
+        x, width, row = place[group]
+        _draw_box(ax, box, x + (width - box.width) / 2, (row - top) * _ROW)
+    return figure
+
+
+def _draw_edge(
+    ax: Axes, a: str, b: str, boxes: Mapping[str, _Box], place: Mapping[str, tuple[float, float, float]], top: float
+) -> None:
+    """Straight through a layer's width, where only the row's own box can be, and a bend between layers."""
+    (left, width, row), (next_left, next_width, next_row) = place[a], place[b]
+    begin = left + (width + boxes[a].width) / 2 if a in boxes else left
+    end = next_left + (next_width - boxes[b].width) / 2 if b in boxes else next_left
+    y0, y1, half = (row - top) * _ROW, (next_row - top) * _ROW, _GAP / 2
+    points = [(begin, y0), (left + width, y0), (left + width + half, y0), (next_left - half, y1), (next_left, y1), (end, y1)]
+    codes = [Path.MOVETO, Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4, Path.LINETO]
+    ax.add_patch(PathPatch(Path(points, codes), facecolor="none", edgecolor=MUTED, linewidth=0.9))
+    if b in boxes:
+        ax.plot([end - 4, end, end - 4], [y1 - 2.6, y1, y1 + 2.6], color=MUTED, linewidth=0.9, solid_joinstyle="miter")
+
+
+def _draw_box(ax: Axes, box: _Box, x: float, y: float) -> None:
+    height = 27.0
+    for shift in (5.0, 2.5, 0.0) if box.stacked else (0.0,):
+        ax.add_patch(
+            FancyBboxPatch(
+                (x + shift, y - height / 2 - shift), box.width, height,
+                boxstyle="round,pad=0,rounding_size=4", facecolor=PAPER, edgecolor=box.color, linewidth=1.1,
+            )
+        )  # fmt: skip
+    ax.add_patch(
+        FancyBboxPatch(
+            (x, y - height / 2),
+            box.width,
+            height,
+            boxstyle="round,pad=0,rounding_size=4",
+            facecolor=box.color,
+            alpha=0.12,
+            linewidth=0,
+        )
+    )
+    if box.kind:
+        ax.text(x + _PAD, y - 6.5, box.kind, fontsize=7.5, color=MUTED, va="center")
+    ax.text(x + _PAD, y + (4.5 if box.kind else 0), box.label, fontsize=9, fontweight="bold", va="center", color=INK)

@@ -1,0 +1,301 @@
+"""Figures made of pixels: prediction strips and what the transfer gates let through. All as PNG.
+
+Every pixel of a frame becomes a square of whole screen pixels, so that nothing is smoothed; labels are drawn around the mosaic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from zoocast.report.figures.style import GRID, INK, MUTED, PNG_DPI, LineStyle, line_styles, number, png, styled, text_width
+
+_TILE = 120  # the side of a frame on the canvas that is aimed at, and the most that a row may take, in canvas pixels
+_WIDTH = 1640
+_GAP = 4
+_BLOCK_GAP = 30
+_POINTS = 9.0
+_LINE = int(_POINTS * PNG_DPI / 72 * 1.45)  # height of a line of text
+_ERRORS = colormaps["RdBu_r"]
+_GATES = colormaps["magma"]
+
+
+def prediction_strip(
+    observed: np.ndarray, truth: np.ndarray, prediction: np.ndarray, *, error_limit: float = 1.0, title: str = ""
+) -> bytes:
+    """One clip as four rows, time from left to right: observed | truth | prediction | error, as PNG.
+
+    Args:
+        observed: (To, C, H, W), uint8 or float in [0, 1].
+        truth: (Th, C, H, W), the frames that followed.
+        prediction: (Th, C, H, W).
+        error_limit: the difference prediction - truth that gets the darkest red or blue; the same for pictures to be compared.
+        title: one line above.
+    """
+    count = len(observed)
+    rows = [
+        _Row("observed", _rgb(observed), range(1, count + 1)),
+        _Row("truth", _rgb(truth), range(count + 1, count + len(truth) + 1), space=10),
+        _Row("prediction", _rgb(prediction)),
+        _Row("error", _error(prediction, truth, error_limit)),
+    ]
+    canvas = _Canvas(rows, title=title, below=_LINE + 24)
+    canvas.colorbar(_Bar("prediction − truth", _ERRORS, -error_limit, error_limit), canvas.left, canvas.bottom + 14)
+    return canvas.png()
+
+
+def strip_comparison(
+    observed: np.ndarray,
+    truth: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    styles: Mapping[str, LineStyle] | None = None,
+    *,
+    columns: int = 6,
+    error_limit: float | None = None,
+    title: str = "",
+) -> bytes:
+    """The same clip across arms: observed frames, the truth, then a row per arm, predictions left and errors right, as PNG.
+
+    Args:
+        observed: (To, C, H, W), uint8 or float in [0, 1].
+        truth: (Th, C, H, W).
+        predictions: for each arm (Th, C, H, W).
+        styles: of every arm; made from `predictions` where missing.
+        columns: at most so many frames are shown, spread evenly from the first to the last.
+        error_limit: see `prediction_strip`; by default the median of the arms' largest differences, so that one poor arm does not
+            leave the others pale. Larger differences get the darkest colour.
+        title: one line above.
+    """
+    styles = styles or line_styles(predictions)
+    largest = [float(np.abs(_difference(p, truth)).max()) for p in predictions.values()]
+    limit = error_limit or float(np.median(largest)) or 1.0
+    seen, shown = _spread(len(observed), columns), _spread(len(truth), columns)
+    rows = [
+        _Row("observed", _rgb(observed[seen]), seen + 1),
+        _Row("truth", _rgb(truth[shown]), shown + len(observed) + 1, space=10),
+    ]
+    for index, (arm, prediction) in enumerate(predictions.items()):
+        chosen, thick = prediction[shown], styles[arm].width > 2
+        errors = _error(chosen, truth[shown], limit)
+        rows.append(_Row(arm, _rgb(chosen), space=10 * (index == 0), color=styles[arm].color, bold=thick, right=errors))
+    canvas = _Canvas(rows, title=title)
+    bar = _Bar("prediction − truth", _ERRORS, -limit, limit, clipped=max(largest, default=0.0) > limit)
+    canvas.colorbar(bar, canvas.right + 40, canvas.tops[1] + canvas.cell_h // 2 - _LINE)
+    return canvas.png()
+
+
+def gate_pictures(
+    gates: np.ndarray, sources: Sequence[str], styles: Mapping[str, LineStyle] | None = None, *, observed: int, title: str = ""
+) -> bytes:
+    """What each transfer gate let through: a row of maps per source over time, and below the mean of each over space, as PNG.
+
+    Args:
+        gates: (M, T - 1, h, w), gate values averaged over channels; step t (from 1) reads frame t and predicts frame t + 1.
+        sources: the M sources' names.
+        styles: of the sources; by default that of arms finetuned from them.
+        observed: number of observed frames: the steps after them read predictions instead of frames.
+        title: one line above.
+    """
+    if len(gates) != len(sources):
+        raise ValueError(f"there must be a name for each of the {len(gates)} gates, but got {list(sources)}")
+    styles = styles or dict(zip(sources, line_styles(f"finetune.{s}" for s in sources).values(), strict=True))
+    low, high = float(gates.min()), float(gates.max())
+    if high - low < 0.01:  # an even gate is an even picture, not amplified rounding
+        low, high = low - 0.005, high + 0.005
+    scale, count = Normalize(low, high), gates.shape[1]
+    rows = [
+        _Row(
+            name,
+            _pixels(_GATES, scale(maps)),
+            range(1, count + 1) if index == 0 else (),
+            bold=True,
+            color=styles[name].color,
+        )
+        for index, (name, maps) in enumerate(zip(sources, gates, strict=True))
+    ]
+    canvas = _Canvas(rows, title=title, below=200 + 2 * _LINE + 40)
+    canvas.lines([(maps.mean(axis=(1, 2)), styles[name].color) for name, maps in zip(sources, gates, strict=True)], 200)
+    if 0 < observed < count:
+        canvas.boundary(observed, 200)
+    canvas.colorbar(_Bar("gate", _GATES, low, high), canvas.left, canvas.bottom + 200 + _LINE + 30)
+    return canvas.png()
+
+
+# ---------------------------------------------------------------------------------------------------------------- pixels
+
+
+class _Row(NamedTuple):
+    """A row of the mosaic: frames as (N, H, W, 3) uint8, the times written above them, and a second block of frames."""
+
+    label: str
+    frames: np.ndarray
+    times: Sequence[int] | np.ndarray = ()
+    space: int = 0
+    color: str = INK
+    bold: bool = False
+    right: np.ndarray | None = None
+
+
+class _Bar(NamedTuple):
+    """A colour bar."""
+
+    label: str
+    colors: Colormap
+    low: float
+    high: float
+    clipped: bool = False
+
+
+def _unit(frames: np.ndarray) -> np.ndarray:
+    """(..., C, H, W) as float64 in [0, 1]."""
+    frames = np.asarray(frames)
+    return frames / 255.0 if frames.dtype == np.uint8 else np.clip(frames.astype(float), 0.0, 1.0)
+
+
+def _rgb(frames: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) as (N, H, W, 3) uint8: three channels are colours, any other number is shown as its mean in grey."""
+    values = _unit(frames)
+    if values.shape[1] != 3:
+        values = np.repeat(values.mean(axis=1, keepdims=True), 3, axis=1)
+    return (np.moveaxis(values, 1, -1) * 255).round().astype(np.uint8)
+
+
+def _difference(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(N, H, W): the signed difference, averaged over channels."""
+    return np.asarray((_unit(prediction) - _unit(truth)).mean(axis=1))
+
+
+def _error(prediction: np.ndarray, truth: np.ndarray, limit: float) -> np.ndarray:
+    return _pixels(_ERRORS, Normalize(-limit, limit)(_difference(prediction, truth)))
+
+
+def _pixels(colors: Colormap, values: np.ndarray) -> np.ndarray:
+    return np.asarray((colors(values)[..., :3] * 255).round().astype(np.uint8))
+
+
+def _spread(count: int, limit: int) -> np.ndarray:
+    """At most `limit` of `count` positions, evenly from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
+
+
+# ---------------------------------------------------------------------------------------------------------------- the canvas
+
+
+class _Canvas:
+    """Rows of frames with their labels; everything is measured in pixels from the top left.
+
+    Attributes:
+        left: where the first block of frames begins; `right` where the second does, or would.
+        tops: of each row of frames; `bottom` is below the last.
+    """
+
+    def __init__(self, rows: Sequence[_Row], *, title: str = "", below: int = 8) -> None:
+        columns = max(len(row.frames) for row in rows)
+        blocks = 2 if any(row.right is not None for row in rows) else 1
+        height, width = rows[0].frames.shape[1:3]
+        side = min(_TILE, _WIDTH // (columns * blocks) - _GAP)
+        zoom = max(1, round(side / max(height, width)))
+        self.cell_h, self.pitch = height * zoom, width * zoom + _GAP
+        self.left = int(max(text_width(row.label, _POINTS, bold=row.bold) for row in rows) * PNG_DPI / 72) + 26
+        self.right = self.left + columns * self.pitch - _GAP + _BLOCK_GAP
+        self.tops: list[int] = []
+        self.bottom = _LINE + 12 if title else 6
+        for row in rows:
+            self.tops.append(self.bottom + row.space + (_LINE if len(row.times) else 0))
+            self.bottom = self.tops[-1] + self.cell_h + _GAP
+        self.width = self.right + (columns * self.pitch if blocks == 2 else -_BLOCK_GAP) + 8
+        self.height = self.bottom + below
+        self.columns = columns
+        with styled():
+            self.figure = Figure(figsize=(self.width / PNG_DPI, self.height / PNG_DPI), dpi=PNG_DPI)
+        self._draw(rows, zoom)
+        if title:
+            self.write(self.left, 4 + _LINE / 2, title, weight="bold")
+
+    def _draw(self, rows: Sequence[_Row], zoom: int) -> None:
+        pixels = np.full((self.height, self.width, 3), 255, np.uint8)
+        for row, top in zip(rows, self.tops, strict=True):
+            for start, frames in ((self.left, row.frames), (self.right, row.right if row.right is not None else ())):
+                for column, frame in enumerate(frames):
+                    x = start + column * self.pitch
+                    pixels[top : top + self.cell_h, x : x + self.pitch - _GAP] = frame.repeat(zoom, axis=0).repeat(zoom, axis=1)
+            middle = top + self.cell_h / 2
+            weight = "bold" if row.bold else "normal"
+            self.write(self.left - 14, middle, row.label, align="right", color=row.color, weight=weight)
+            for column, time in enumerate(row.times):
+                x = self.left + column * self.pitch + (self.pitch - _GAP) / 2
+                self.write(x, top - _LINE / 2 + 1, str(time), align="center", color=MUTED, size=_POINTS - 1)
+            if len(row.times):
+                self.write(self.left - 14, top - _LINE / 2 + 1, "frame", align="right", color=MUTED, size=_POINTS - 1)
+        with styled():
+            self.figure.figimage(pixels, 0, 0, origin="upper", zorder=-1)
+
+    def write(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        align: str = "left",
+        color: str = INK,
+        size: float = _POINTS,
+        weight: str = "normal",
+    ) -> None:
+        """A line of text, its middle at height y."""
+        with styled():
+            self.figure.text(
+                x / self.width, 1 - y / self.height, text, ha=align, va="center", color=color, fontsize=size, fontweight=weight
+            )
+
+    def box(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+        """The rectangle below and right of (x, y) in matplotlib's fractions from the bottom left."""
+        return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
+
+    def colorbar(self, bar: _Bar, x: float, y: float) -> None:
+        """A bar with its ends written beside it; its left end is a number's width right of x."""
+        start, length, thick = x + 60, 220, 14
+        with styled():
+            axes = self.figure.add_axes(self.box(start, y + (_LINE - thick) / 2, length, thick))
+            made = self.figure.colorbar(
+                ScalarMappable(Normalize(bar.low, bar.high), bar.colors), cax=axes, orientation="horizontal"
+            )
+            made.set_ticks([])
+            made.outline.set_edgecolor(GRID)
+        middle = y + _LINE / 2
+        self.write(start - 10, middle, "≤ " * bar.clipped + number(bar.low), align="right", color=MUTED, size=_POINTS - 1)
+        self.write(
+            start + length + 10, middle, f"{'≥ ' * bar.clipped}{number(bar.high)}   {bar.label}", color=MUTED, size=_POINTS - 1
+        )
+
+    def lines(self, values: Sequence[tuple[np.ndarray, str]], height: int) -> None:
+        """A plot of (N,) values in a colour below the frames, each point in the middle of its column."""
+        span = self.columns * self.pitch
+        with styled():
+            axes = self.figure.add_axes(self.box(self.left, self.bottom + 16, span, height - 16))
+            for row, color in values:
+                x = (np.arange(len(row)) + 0.5) * self.pitch - _GAP / 2
+                axes.plot(x, row, color=color, marker="o", markersize=3, linewidth=1.5)
+            axes.set_xlim(0, span)
+            axes.set_xticks([])
+            axes.margins(y=0.15)
+            axes.set_ylabel("mean over space", fontsize=_POINTS - 1)
+
+    def boundary(self, column: int, height: int) -> None:
+        """A dashed line before `column`, down through the plot, with what lies on either side."""
+        x = self.left + column * self.pitch - _GAP / 2
+        low = self.bottom + height
+        with styled():
+            ends = [1 - (self.tops[0] - 4) / self.height, 1 - low / self.height]
+            self.figure.add_artist(Line2D([x / self.width] * 2, ends, color=INK, linewidth=1.3, dashes=(4, 2)))
+        self.write(x - 10, low + _LINE / 2 + 6, "← reads true frames", align="right", color=MUTED, size=_POINTS - 1)
+        self.write(x + 10, low + _LINE / 2 + 6, "reads its own predictions →", color=MUTED, size=_POINTS - 1)
+
+    def png(self) -> bytes:
+        return png(self.figure)

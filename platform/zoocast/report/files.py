@@ -1,0 +1,93 @@
+"""What an evaluation step leaves for the report: scores, some predicted clips, and gates; written and read in one place.
+
+`scores.json` holds the scores by seed, `strips.npz` the clips, `gates.npz` the gates of arms with TMU. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoocast.errors import IntegrityError
+from zoocast.evaluation import Scores
+from zoocast.report.data import Gates, Strips
+from zoocast.store.files import write_atomically
+
+SCORES, STRIPS, GATES = "scores.json", "strips.npz", "gates.npz"
+
+
+def save_scores(directory: Path, split: str, scores: Mapping[int, Scores]) -> None:
+    """Write the scores of an arm's seeds on `split` to ``scores.json``."""
+    seeds = {str(seed): value.to_json() for seed, value in scores.items()}
+    write_atomically(directory / SCORES, json.dumps({"split": split, "seeds": seeds}))
+
+
+def read_scores(directory: Path) -> tuple[str, dict[int, Scores]]:
+    """The split and the scores by seed. Raises `IntegrityError` when they are missing or damaged."""
+    path = directory / SCORES
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return str(data["split"]), {
+            int(k): Scores.from_json(v) for k, v in sorted(data["seeds"].items(), key=lambda i: int(i[0]))
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
+
+
+def save_strips(directory: Path, observed: np.ndarray, truth: np.ndarray, prediction: np.ndarray, clips: Sequence[int]) -> None:
+    """Write clips (K, time, C, H, W), float in [0, 1] or uint8, to ``strips.npz`` as uint8, with their indices in the split."""
+    arrays = {name: _bytes(frames) for name, frames in (("observed", observed), ("truth", truth), ("prediction", prediction))}
+    np.savez_compressed(directory / STRIPS, allow_pickle=False, clips=np.asarray(clips, dtype=np.int64), **arrays)
+
+
+def read_strips(directory: Path) -> Strips | None:
+    """The clips, or None if the step kept none. Raises `IntegrityError` when they are damaged."""
+    found = _load(directory / STRIPS, ("observed", "truth", "prediction", "clips"))
+    if found is None:
+        return None
+    observed, truth, prediction, clips = found
+    if observed.ndim != 5 or truth.shape != prediction.shape or not len(observed) == len(truth) == len(clips):
+        raise _damaged(directory / STRIPS, f"shapes {observed.shape}, {truth.shape}, {prediction.shape}, {clips.shape}")
+    return Strips(observed, truth, prediction, tuple(int(i) for i in clips))
+
+
+def save_gates(directory: Path, gates: np.ndarray, sources: Sequence[str]) -> None:
+    """Write gate values (M, T - 1, h, w) of one clip, averaged over channels, to ``gates.npz``."""
+    np.savez_compressed(
+        directory / GATES, allow_pickle=False, gates=np.asarray(gates, dtype=np.float32), sources=np.array(list(sources))
+    )
+
+
+def read_gates(directory: Path) -> Gates | None:
+    """The gates, or None if the step kept none. Raises `IntegrityError` when they are damaged."""
+    found = _load(directory / GATES, ("gates", "sources"))
+    if found is None:
+        return None
+    values, sources = found
+    if values.ndim != 4 or len(values) != len(sources):
+        raise _damaged(directory / GATES, f"shapes {values.shape}, {sources.shape}")
+    return Gates(values, tuple(str(s) for s in sources))
+
+
+def _bytes(frames: np.ndarray) -> np.ndarray:
+    frames = np.asarray(frames)
+    return frames if frames.dtype == np.uint8 else (frames.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _load(path: Path, names: Sequence[str]) -> list[np.ndarray] | None:
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return [arrays[name] for name in names]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, why: Any) -> IntegrityError:
+    return IntegrityError(f"{path} cannot be read ({why}); remove its folder and run the pipeline again")

@@ -1,0 +1,52 @@
+"""What a search left for the report: its study, and the learning rates that the meta-adapter moved, in plain values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from zoocast.report.data import Rates, Search
+from zoocast.report.figures import FieldView, TrialView
+from zoocast.search import TrialRecord, When, importance, read_study
+from zoocast.tracking.journal import curves, read_journal
+
+
+def read_rates(directory: Path) -> Rates | None:
+    """The learning rates by level that a training's journal tells, as ``rate/LEVEL``; None if it tells of none."""
+    path = directory / "journal.jsonl"
+    told = curves(path) if path.exists() else {}
+    levels = {name.removeprefix("rate/"): points for name, points in told.items() if name.startswith("rate/")}
+    if not levels:
+        return None
+    params = (e["values"] for e, _ in read_journal(path) if e.get("kind") == "params")
+    initial = next((float(p["adapter.initial_rate"]) for p in params if "adapter.initial_rate" in p), None)
+    return Rates({level: (np.array(points)[:, 0], np.array(points)[:, 1]) for level, points in levels.items()}, initial)
+
+
+def read_search(directory: Path) -> Search:
+    """The study that the search step left in its folder. Raises `IntegrityError` when it cannot be read."""
+    study = read_study(directory)
+    fields = {name: f.distribution if isinstance(f, When) else f for name, f in study.space.fields.items()}
+    whole = [t.params for t in study.trials if t.state == "done"]
+    varied = {name for name in fields if len({params.get(name) for params in whole}) > 1}
+    return Search(
+        trials=tuple(_trial(t) for t in study.trials),
+        fields=tuple(_field(name, distribution) for name, distribution in fields.items()),
+        ranking=tuple(t.number for t in study.best(len(study.trials))),
+        num_given=min(len(study.space.points), len(study.trials)),
+        importance={name: share for name, share in importance(study).items() if name in varied},
+    )
+
+
+def _trial(trial: TrialRecord) -> TrialView:
+    assert trial.state != "running"  # a study is saved when all have ended
+    return TrialView(trial.number, trial.state, trial.best_error, trial.iterations, trial.params)
+
+
+def _field(name: str, distribution: BaseDistribution) -> FieldView:
+    if isinstance(distribution, CategoricalDistribution):
+        return FieldView(name, choices=tuple(distribution.choices))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return FieldView(name, distribution.low, distribution.high, distribution.log)

@@ -1,0 +1,211 @@
+"""Building a stored bank with Ray: the same bytes however it went, and nothing begun that cannot end."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import shutil
+import signal
+from collections import namedtuple
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from tests.zoocast.bank.conftest import FRAMES, LENGTH, OBSERVED, Zoo, save_source
+from zoocast.bank.build import build_bank
+from zoocast.bank.config import estimate
+from zoocast.bank.read import BankConfig
+from zoocast.bank.shards import MANIFEST, read_manifest
+from zoocast.errors import ConfigError, InfrastructureError, Interrupted, StepFailed
+from zoocast.nn.predictor import PredictorConfig, load_predictor, save_predictor
+from zoocast.nn.tmu import TmuConfig
+from zoocast.store.files import sha256_file
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+CONFIG = BankConfig(layers="all", policy="free_run", reversed=True, splits=("train", "validation"))
+# 150 train clips make a file of 128 and one of 22, 5 validation clips one more, for each of three sources.
+NUM_FILES = 9
+
+
+def contents(directory: Path) -> dict[str, str]:
+    """The checksum of every file under a folder."""
+    return {str(p.relative_to(directory)): sha256_file(p) for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+def let_disk_have(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - free, free))
+
+
+@pytest.fixture(scope="module")
+def built(zoo: Zoo, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """The bank as one actor builds it, undisturbed."""
+    directory = tmp_path_factory.mktemp("built") / "bank"
+    zoo.build(CONFIG, directory, num_actors=1)
+    return directory
+
+
+def test_two_actors_write_the_same_bytes_as_one(zoo: Zoo, built: Path, tmp_path: Path) -> None:
+    manifest = zoo.build(CONFIG, tmp_path, num_actors=2)
+    assert contents(tmp_path) == contents(built)
+    assert len(contents(built)) == NUM_FILES + 1
+    assert manifest == read_manifest(built)
+    assert manifest.digest == read_manifest(built).digest
+
+
+def test_the_size_is_told_first_and_is_exact(zoo: Zoo, tmp_path: Path) -> None:
+    told: list[tuple[float, str]] = []
+    manifest = build_bank(
+        dataclasses.replace(CONFIG, splits=("validation",)),
+        sources=zoo.sources,
+        clips=zoo.clips,
+        observed=OBSERVED,
+        target=zoo.target,
+        directory=tmp_path,
+        num_actors=2,
+        progress=lambda fraction, message: told.append((fraction, message)),
+    )
+    # Two directions of 5 clips of 5 steps in 2 bytes: two layers of 8 x 4x4 of the ConvLSTM, two of 6 x 8x8 of the GRU, and one
+    # of 4 x 2x2 of the ST-LSTM, which serves both layers of the target.
+    expected = 2 * 5 * 5 * 2 * (16 * 16 + 12 * 64 + 4 * 4)
+    assert manifest.recipe.payload_bytes == expected == 104_000
+    sources = {name: (load_predictor(path).config, FRAMES) for name, path in zoo.sources}
+    assert estimate(CONFIG, sources, FRAMES, zoo.target, num_clips=5, length=LENGTH) == expected
+    assert told[0] == (0.0, "101.6 KiB of memories (3 sources, 5 clips, float16, free_run)")
+    assert told[-1] == (1.0, "3/3 files")
+    assert expected < manifest.bytes < expected + 3 * 4096
+
+
+def test_an_interrupted_bank_is_continued(zoo: Zoo, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    with pytest.raises(Interrupted, match=r"\d of 9 files done"):
+        build_bank(
+            CONFIG,
+            sources=zoo.sources,
+            clips=zoo.clips,
+            observed=OBSERVED,
+            target=zoo.target,
+            directory=tmp_path,
+            num_actors=1,
+            progress=lambda fraction, _: told.append(fraction),
+            should_stop=lambda: len(told) > 3,  # the size and three files
+        )
+    assert not (tmp_path / MANIFEST).exists()
+    finished = sorted(p for p in tmp_path.rglob("*.arrow") if p.with_name(p.name + ".json").exists())
+    assert 3 <= len(finished) < NUM_FILES
+    before = [p.stat().st_mtime_ns for p in finished]
+    damaged = finished[0]
+    data = bytearray(damaged.read_bytes())
+    data[1000] ^= 1
+    damaged.write_bytes(data)
+    (tmp_path / "source-0" / ".train-00001.arrow.0123").write_bytes(b"half a file of an attempt that was killed")
+    (tmp_path / "source-7").mkdir()
+    (tmp_path / "source-7" / "train-00000.arrow").write_bytes(b"a file of a larger zoo")
+
+    # There is no room for the whole bank, but for what is still missing.
+    let_disk_have(monkeypatch, read_manifest(built).recipe.payload_bytes - 1)
+    zoo.build(CONFIG, tmp_path)
+    assert contents(tmp_path) == contents(built)
+    after = [p.stat().st_mtime_ns for p in finished]
+    assert after[0] != before[0]
+    assert after[1:] == before[1:]
+
+
+def test_files_of_another_bank_are_not_kept(zoo: Zoo, built: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "bank"
+    shutil.copytree(built, directory)
+    zoo.build(dataclasses.replace(CONFIG, policy="teacher_forced"), directory)
+    assert contents(directory).keys() == contents(built).keys()
+    assert not set(contents(directory).values()) & set(contents(built).values())
+
+
+def test_a_finished_bank_is_kept_unless_it_is_damaged(zoo: Zoo, built: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "bank"
+    shutil.copytree(built, directory)
+    file = directory / "source-1" / "train-00001.arrow"
+    times = file.stat().st_mtime_ns
+    zoo.build(CONFIG, directory)
+    assert file.stat().st_mtime_ns == times
+    file.write_bytes(file.read_bytes()[:-1])
+    zoo.build(CONFIG, directory)
+    assert contents(directory) == contents(built)
+
+
+def builders() -> list[psutil.Process]:
+    """The actors that build a bank in this process's own Ray."""
+    return [p for p in psutil.Process().children(recursive=True) if p.cmdline()[:1] and "_Builder" in p.cmdline()[0]]
+
+
+def test_a_killed_actor_is_replaced(zoo: Zoo, built: Path, tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill_one(fraction: float, _: str) -> None:
+        if fraction > 0 and not killed:
+            killed.append(builders()[0].pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    build_bank(
+        CONFIG,
+        sources=zoo.sources,
+        clips=zoo.clips,
+        observed=OBSERVED,
+        target=zoo.target,
+        directory=tmp_path,
+        num_actors=1,
+        progress=kill_one,
+    )
+    assert killed
+    assert contents(tmp_path) == contents(built)
+
+
+def test_a_disk_that_is_too_small_stops_it_before_it_starts(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_disk_have(monkeypatch, 1000)
+    with pytest.raises(InfrastructureError, match=r"the memory bank, 3\.1 MiB of memories .* but only 1000 B are free"):
+        zoo.build(CONFIG, tmp_path / "bank")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_that_is_too_small(zoo: Zoo, tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match=r"a node with 64 CPUs and 0 GPUs .* the nodes have 2 CPUs and 0 GPUs"):
+        build_bank(
+            CONFIG,
+            sources=zoo.sources,
+            clips=zoo.clips,
+            observed=OBSERVED,
+            target=zoo.target,
+            directory=tmp_path,
+            num_actors=1,
+            cpus_per_actor=64,
+        )
+
+
+def test_an_online_bank_is_not_built(zoo: Zoo, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mode=online is not built"):
+        zoo.build(BankConfig(mode="online"), tmp_path)
+
+
+def test_memories_that_are_too_large_for_the_precision(zoo: Zoo, tmp_path: Path) -> None:
+    # The released combination grows (1 + M)-fold per step: 41^5 > 65504, the largest float16, if the candidate is of order 0.01.
+    explosive = PredictorConfig(hidden_channels=(4,), kernel_size=3, tmu=TmuConfig(combine="sum"), num_sources=40)
+    source = ("explosive", save_source(tmp_path / "source", explosive))
+    loud = dataclasses.replace(zoo, sources=[source])
+    with pytest.raises(ConfigError, match=r"dtype: memory c of source explosive, layer 0 reaches \d.*use bfloat16 or float32"):
+        loud.build(BankConfig(layers="all", splits=("validation",)), tmp_path / "bank")
+    assert not (tmp_path / "bank" / MANIFEST).exists()
+    loud.build(BankConfig(layers="all", splits=("validation",), dtype="bfloat16"), tmp_path / "bank")
+    assert (tmp_path / "bank" / MANIFEST).exists()
+
+
+def test_a_source_that_diverged(zoo: Zoo, tmp_path: Path) -> None:
+    name, path = zoo.sources[0]
+    broken = load_predictor(path)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(math.nan)
+    (tmp_path / "source").mkdir()
+    save_predictor(broken, tmp_path / "source")
+    with pytest.raises(StepFailed, match="memory c of source lstm, layer 0 is not finite for clips of train"):
+        dataclasses.replace(zoo, sources=[(name, tmp_path / "source")]).build(BankConfig(layers="all"), tmp_path / "bank")

@@ -1,0 +1,174 @@
+"""The distillation loss: its value, its gradients, and what lies between unlike networks."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.zoocast.bank.conftest import Zoo, save_source
+from zoocast.bank.distill import DistillationLoss
+from zoocast.bank.read import BankConfig, open_bank
+from zoocast.data.store import write_store
+from zoocast.frames import FrameShape, unpatchify
+from zoocast.nn.predictor import Predictor, PredictorConfig, frame_mse, save_predictor
+from zoocast.nn.releases import import_release
+from zoocast.nn.tmu import TmuConfig
+
+CONFIG = BankConfig(layers="all", mode="online")
+INDICES = torch.arange(2)
+GOLDENS = Path(__file__).parents[2] / "goldens"
+
+
+def distil(zoo: Zoo) -> tuple[Predictor, dict[int, Tensor]]:
+    """A target with random weights, and what it distils from two clips."""
+    torch.manual_seed(1)  # seed 0 would give the weights of source 0
+    target = Predictor(zoo.target, zoo.store.shape)
+    clips = zoo.store.split("train").clips(INDICES)
+    aux = target(clips, torch.ones(2, clips.shape[1] - 1)).aux
+    return target, {layer: value for (layer, name), value in aux.items() if name == "distilled"}
+
+
+def test_like_networks_need_no_projection_and_unlike_ones_do(zoo: Zoo) -> None:
+    bank = zoo.open(CONFIG)
+    target, _ = distil(zoo)
+    shapes = {name: tuple(p.shape) for name, p in DistillationLoss(target, bank).named_parameters() if name.endswith("weight")}
+    # The target has 8 channels in both layers, as the ConvLSTM (source 0); the GRU has 6, the ST-LSTM 4.
+    assert shapes == {
+        f"projections.{source}-{layer}.weight": (channels, 8, 1, 1) for source, channels in ((1, 6), (2, 4)) for layer in (0, 1)
+    }
+
+
+@pytest.mark.parametrize("source_memories", ["raw", "standardised"])
+def test_mean_and_release_reductions(zoo: Zoo, source_memories: str) -> None:
+    alike = dataclasses.replace(zoo, sources=zoo.sources[:1], target=dataclasses.replace(zoo.target, num_sources=1))
+    bank = alike.open(CONFIG)
+    target, distilled = distil(alike)
+    memories = bank.memories("train", INDICES)
+    squares = []
+    for layer in (0, 1):
+        c = memories[0][layer]
+        if source_memories == "standardised":
+            variance, mean = torch.var_mean(c, dim=(2, 3, 4), correction=0, keepdim=True)
+            c = (c - mean) / torch.sqrt(variance + 1e-5)
+        squares.append((distilled[layer][:, :, 0] - c).square())
+    mean = DistillationLoss(target, bank, source_memories=source_memories).distillation_loss(distilled, memories)
+    torch.testing.assert_close(mean, torch.stack(squares).mean())
+    # Release: over layers and the 5 steps the sum of the means over clips, channels and space, divided by 2 clips x 6 frames.
+    released = DistillationLoss(target, bank, source_memories=source_memories, reduction="release").distillation_loss(
+        distilled, memories
+    )
+    torch.testing.assert_close(released, sum(s[:, t].mean() for s in squares for t in range(5)) / 12)
+
+
+def test_every_term_of_the_loss_changes_the_gradient(zoo: Zoo) -> None:
+    bank = zoo.open(CONFIG)
+    target, distilled = distil(zoo)
+    leaves = {layer: value.detach().requires_grad_() for layer, value in distilled.items()}
+    distillation = DistillationLoss(target, bank)
+    distillation.distillation_loss(leaves, bank.memories("train", INDICES)).backward()
+    for layer in (0, 1):
+        gradient = leaves[layer].grad
+        assert gradient is not None
+        for source in range(3):
+            for step in range(5):
+                assert gradient[:, step, source].abs().max() > 0
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in distillation.parameters())
+
+
+def test_the_gradient_reaches_the_target(zoo: Zoo) -> None:
+    bank = zoo.open(CONFIG)
+    target, distilled = distil(zoo)
+    DistillationLoss(target, bank).distillation_loss(distilled, bank.memories("train", INDICES)).backward()
+    for cell in target.layers:
+        assert cell.distillers.weight.grad.abs().max() > 0
+
+
+def test_a_distilled_memory_of_nothing_does_not_make_the_loss_vanish(zoo: Zoo) -> None:
+    # The projection is on the target's side, so nothing that it learns makes the sources' memories smaller.
+    bank = zoo.open(CONFIG)
+    target, distilled = distil(zoo)
+    distillation = DistillationLoss(target, bank)
+    nothing = {layer: torch.zeros_like(value) for layer, value in distilled.items()}
+    for parameter in distillation.parameters():
+        torch.nn.init.zeros_(parameter)
+    memories = bank.memories("train", INDICES)
+    # The GRU's maps of 8x8 are brought to 4x4, the ST-LSTM's of 2x2 too; those of the ConvLSTM stay as they are.
+    own = torch.stack([memories[0][layer].square().mean() for layer in (0, 1)]).sum()
+    assert distillation.distillation_loss(nothing, memories) > own / 6
+
+
+def test_maps_of_another_size(tmp_path: Path, zoo: Zoo) -> None:
+    # The target's maps are 4x4. A source with patches of 2 has 8x8, of which means of 2x2 are taken.
+    source = PredictorConfig(cell="convgru", hidden_channels=(8,), kernel_size=3, patch_size=2)
+    target = PredictorConfig(hidden_channels=(8,), kernel_size=3, tmu=TmuConfig(), num_sources=1)
+    fine = dataclasses.replace(zoo, sources=[("fine", save_source(tmp_path / "fine", source))], target=target)
+    bank = fine.open(BankConfig(mode="online"))
+    network, distilled = distil(fine)
+    memories = bank.memories("train", INDICES)
+    areas = memories[0][0].reshape(2, 5, 8, 4, 2, 4, 2).mean(dim=(4, 6))
+    expected = (distilled[0][:, :, 0] - areas).square().mean()
+    torch.testing.assert_close(DistillationLoss(network, bank).distillation_loss(distilled, memories), expected)
+    # A source with patches of 16 has one pixel, which fills the target's map.
+    source = dataclasses.replace(source, patch_size=16)
+    coarse = dataclasses.replace(fine, sources=[("coarse", save_source(tmp_path / "coarse", source))])
+    bank = coarse.open(BankConfig(mode="online"))
+    memories = bank.memories("train", INDICES)
+    expected = (distilled[0][:, :, 0] - memories[0][0]).square().mean()
+    torch.testing.assert_close(DistillationLoss(network, bank).distillation_loss(distilled, memories), expected)
+
+
+def test_the_loss_is_computed_in_full_precision(zoo: Zoo) -> None:
+    bank = zoo.open(CONFIG)
+    target, distilled = distil(zoo)
+    distillation, memories = DistillationLoss(target, bank), bank.memories("train", INDICES)
+    expected = distillation.distillation_loss(distilled, memories)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(distillation.distillation_loss(distilled, memories), expected)
+    half = [{layer: memory.half() for layer, memory in by_layer.items()} for by_layer in memories]
+    torch.testing.assert_close(distillation.distillation_loss(distilled, half), expected, rtol=1e-3, atol=0)
+
+
+def test_a_target_for_another_number_of_sources(zoo: Zoo) -> None:
+    bank = zoo.open(CONFIG)
+    target = Predictor(dataclasses.replace(zoo.target, num_sources=2), zoo.store.shape)
+    with pytest.raises(ValueError, match="distils 2 sources, but the bank has 3"):
+        DistillationLoss(target, bank)
+
+
+def test_bank_and_bridge_give_the_released_loss_and_gradient(tmp_path: Path) -> None:
+    golden = {key: torch.from_numpy(value) for key, value in np.load(GOLDENS / "tmu.npz").items()}
+    frames = FrameShape(channels=1, height=16, width=16)
+    clips = unpatchify(golden["frames"].permute(0, 1, 4, 2, 3), 2)
+    # The mask covers the last 3 of 7 steps; before them all frames are true.
+    feed = torch.cat([torch.ones(2, 4), golden["mask"]], dim=1)
+    target = import_release(GOLDENS / "tmu_target.ckpt", frames=frames)
+    sources = []
+    for name in ("tmu_source1", "tmu_source2"):
+        (tmp_path / name).mkdir()
+        save_predictor(import_release(GOLDENS / f"{name}.ckpt", frames=frames), tmp_path / name)
+        sources.append((name, tmp_path / name))
+    splits = {name: list(clips.numpy()) for name in ("train", "validation", "test")}
+    write_store(tmp_path / "clips", splits, shape=frames, length=8, dtype="float32", generator={"name": "golden"})
+    bank = open_bank(
+        BankConfig(policy="shared", mode="online"),
+        directory=None,
+        sources=sources,
+        clips=tmp_path / "clips",
+        observed=4,
+        target=target.config,
+    )
+    memories = bank.memories("train", INDICES, feed=feed)
+    for memory, key in zip(memories, ("bank1", "bank2"), strict=True):
+        torch.testing.assert_close(memory[0], golden[key], rtol=1e-5, atol=1e-5)
+    prediction = target(clips, feed)
+    distill = DistillationLoss(target, bank, reduction="release").distillation_loss({0: prediction.aux[0, "distilled"]}, memories)
+    torch.testing.assert_close(distill, golden["distill"], rtol=1e-5, atol=0)
+    (frame_mse(prediction, clips) + distill).backward()
+    expected = torch.cat([golden[f"grad:cell_list.0.distiller{m}.0.weight"] for m in (1, 2)])
+    gradient = target.layers[0].distillers.weight.grad
+    assert (gradient - expected).abs().max() < 1e-4 * expected.abs().max()

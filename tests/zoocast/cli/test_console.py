@@ -1,0 +1,224 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from zoocast.cli.board import Board, Row, duration, tree_parents
+from zoocast.cli.console import LiveTree, PlainLines, aligned, branches
+from zoocast.dag import Finished, Progress, Started, Waiting
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def diamond(clock, num_cpus=2.0, **rows):
+    """data -> left, right -> report; `rows` gives further fields of a row."""
+    parents = {"data": (), "left": ("data",), "right": ("data",), "report": ("left", "right")}
+    made = [Row(name, parents=p, kind=name, **rows.get(name, {})) for name, p in parents.items()]
+    return Board(made, num_cpus=num_cpus, clock=clock)
+
+
+def finish(board, name, seconds, state="done", error=""):
+    board.apply(Started(name, "", board.clock() - seconds))
+    return board.apply(Finished(name, state, seconds, error, ""))
+
+
+# ---------------------------------------------------------------------------------------------------------------- the board
+
+
+def test_a_step_ends_when_it_says_and_the_estimate_goes_down(clock):
+    board = diamond(clock)
+    board.apply(Started("data", "", clock()))
+    row = board.apply(Progress("data", 0.25, "epoch 1", 30.0))
+    clock.now += 10
+    assert (row.left(clock()), row.elapsed(clock())) == (20.0, 10.0)
+    clock.now += 25  # late: it should have ended five seconds ago
+    assert row.left(clock()) == 0.0
+
+
+def test_a_run_takes_as_long_as_its_longest_chain_or_its_shared_work(clock):
+    known = {"left": {"earlier_seconds": 60.0}, "right": {"earlier_seconds": 100.0}, "report": {"earlier_seconds": 20.0}}
+    board = diamond(clock, num_cpus=2.0, **known)
+    finish(board, "data", 5.0)
+    # Two CPUs: the chain right, report takes 120 s; the work is (60 + 100 + 20) / 2 = 90 s.
+    assert board.left() == "about 2:00 left"
+    board.num_cpus = 1.0  # one CPU: all three, one after the other
+    assert board.left() == "about 3:00 left"
+    board.apply(Started("right", "", clock()))
+    board.apply(Progress("right", 0.9, "", 10.0))  # its own estimate counts more than history: 60 + 10 + 20
+    assert board.left() == "about 1:30 left"
+
+
+def test_unknown_steps_make_it_a_lower_bound_and_like_steps_tell_each_other(clock):
+    board = diamond(clock, left={"earlier_seconds": 30.0})
+    finish(board, "data", 5.0)
+    assert board.left() == "at least 30 s left"
+    board.rows["right"].kind = "left"
+    finish(board, "left", 40.0)  # 40 s for the same function now count more than nothing; the report stays unknown
+    assert board.left() == "at least 40 s left"
+
+
+def test_a_lost_and_repeated_step_starts_its_clock_anew(clock):
+    board = diamond(clock)
+    board.apply(Started("data", "", clock()))
+    board.apply(Progress("data", 0.5, "half", 3.0))
+    clock.now += 7
+    row = board.apply(Started("data", "", clock()))
+    assert (row.fraction, row.message, row.elapsed(clock() + 1)) == (None, "", 1.0)
+
+
+def test_durations_are_written_for_people():
+    assert [duration(s) for s in (None, 0.04, 9.96, 59.4, 59.6, 3599.6)] == ["", "0.0 s", "10 s", "59 s", "1:00", "1:00:00"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- the tree
+
+
+def test_a_step_hangs_below_the_input_that_comes_last_or_what_the_last_ones_share():
+    parents = {
+        "clips": (),
+        "a": ("clips",),
+        "b": ("clips",),
+        "join": ("a", "b"),
+        "after": ("join",),
+        "alone": (),
+        "all": ("after", "alone"),
+    }
+    assert tree_parents(parents) == {
+        "clips": None, "a": "clips", "b": "clips", "join": "clips", "after": "join", "alone": None, "all": "after",
+    }  # fmt: skip
+
+
+def test_an_early_input_beside_a_late_one_does_not_move_a_step():
+    parents = {"target": (), "data": (), "source": ("data",), "finetune": ("target", "source")}
+    assert tree_parents(parents)["finetune"] == "source"
+
+
+def test_inputs_outside_the_selection_do_not_count():
+    assert tree_parents({"b": ("a",), "c": ("b",)}) == {"b": None, "c": "b"}
+
+
+def test_branches_are_drawn_in_reading_order():
+    parents = {"data": (), "left": ("data",), "deep": ("left",), "right": ("data",), "end": ()}
+    assert [f"{line}{name}" for name, line in branches(parents).items()] == [
+        "├─ data",
+        "│  ├─ left",
+        "│  │  └─ deep",
+        "│  └─ right",
+        "└─ end",
+    ]
+    assert branches(parents, ascii_only=True)["deep"] == "|  |  `- "
+
+
+# ---------------------------------------------------------------------------------------------------------------- plain lines
+
+
+def test_plain_lines_say_what_is_new_and_progress_every_ten_seconds(clock, capsys):
+    board = diamond(clock, left={"state": "cached"})
+    with PlainLines(board) as display:
+        display.changed(board.apply(Started("data", "", clock())))
+        for second in range(25):
+            clock.now += 1
+            display.changed(board.apply(Progress("data", second / 25, f"step {second}", 25.0 - second)))
+        display.changed(finish(board, "data", 25.0))
+        display.changed(board.apply(Waiting("right", "run x of ann")))
+        display.changed(board.apply(Finished("left", "cached", 0.0, "", "")))
+        display.changed(board.apply(Finished("right", "failed", 0.0, "step right: no such file", "")))
+        display.changed(board.apply(Finished("report", "skipped", 0.0, "needs right, which is not there", "")))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in err.splitlines()] == [
+        "data: started",
+        # Ten and twenty seconds after the start; the fraction said last is 9/25 and 19/25.
+        "data: 36%, 16 s left, step 9; whole run: at least 16 s left",
+        "data: 76%, 6.0 s left, step 19; whole run: at least 6.0 s left",
+        "data: done in 25 s",
+        "right: another run does it, run x of ann",
+        "right: failed, no such file",
+        "report: not run, needs right, which is not there",
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------------- live tree
+
+
+def drawn(board, width=80, height=24, **console):
+    """The live tree as text, as if in mid-run on a terminal of this size."""
+    file = io.StringIO()
+    terminal = Console(
+        file=file, width=width, height=height, force_terminal=True, color_system=None, legacy_windows=False, **console
+    )
+    with LiveTree(board, "title", terminal):
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "").rstrip("\n").splitlines()
+
+
+def test_the_live_tree_shows_progress_times_and_what_ctrl_c_does(clock):
+    board = diamond(clock, right={"earlier_seconds": 90.0}, report={"earlier_seconds": 5.0})
+    finish(board, "data", 3.0)
+    board.apply(Started("left", "", clock()))
+    board.apply(Progress("left", 0.5, "iteration 500/1000, loss 0.02", 8.0))
+    clock.now += 5
+    lines = [line.rstrip() for line in drawn(board)]
+    assert lines[0] == "title"
+    assert re.fullmatch(r"└─ ✓ data +done +3\.0 s", lines[1])
+    assert re.fullmatch(r"   ├─ ▸ left +━+╸?╺?━* +3\.0 s left iteration 500/1000, loss 0\.02", lines[2])
+    assert re.fullmatch(r"   ├─ · right", lines[3])
+    # 90 + 5 s for the chain through the step that has not begun.
+    assert lines[-1] == "1 of 4 steps · 5.0 s · about 1:35 left  Ctrl-C stops at the next checkpoint"
+
+
+def test_a_low_terminal_shows_the_most_telling_steps(clock):
+    rows = [Row(f"old{i}", state="cached") for i in range(20)] + [Row(f"next{i}") for i in range(20)]
+    board = Board([*rows, Row("busy", state="running"), Row("bad", state="failed")], clock=clock)
+    lines = drawn(board, height=10)
+    assert len(lines) <= 10
+    text = "\n".join(lines)
+    assert "busy" in text
+    assert "bad" in text
+    # Five lines are left for steps, one of them for the tally: 42 - 4 steps are hidden, the 20 old ones first.
+    assert "and 38 more: 20 done before, 18 waiting" in text
+
+
+def test_no_line_is_wider_than_the_terminal(clock):
+    board = diamond(clock)
+    board.apply(Started("left", "", clock()))
+    board.apply(Progress("left", 0.5, "a long story " * 20, 8.0))
+    assert max(map(len, drawn(board, width=60))) <= 60
+
+
+def test_stopping_is_shown_at_the_next_redraw(clock):
+    file = io.StringIO()
+    display = LiveTree(diamond(clock), "title", Console(file=file, width=120, force_terminal=True, color_system=None))
+    display.stopping(1)
+    display.console.print(display)
+    display.stopping(3)
+    display.console.print(display)
+    assert "stopping at the next checkpoint; Ctrl-C again stops now" in file.getvalue()
+    assert "stopping now" in file.getvalue().splitlines()[-1]
+
+
+# ---------------------------------------------------------------------------------------------------------------- tables
+
+
+def test_tables_align_numbers_to_the_right_and_text_to_the_left():
+    text = aligned(["arm", "MSE", "note"], [["scratch", "46.7 ± 0.3", ""], ["copy", "–", ""], ["tmu", "4.1", "best"]], "TMU won")
+    assert text.splitlines() == [
+        "TMU won",
+        "arm             MSE  note",
+        "scratch  46.7 ± 0.3",
+        "copy              –",
+        "tmu             4.1  best",
+    ]

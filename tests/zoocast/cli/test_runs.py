@@ -1,0 +1,64 @@
+"""The record of a run: names that stay in the root, a report that lies there, and no passwords."""
+
+import dataclasses
+import json
+
+import pytest
+
+from zoocast.cli.runs import Record, find, forget, run_name
+from zoocast.dag.lock import Locks
+from zoocast.errors import ConfigError, IntegrityError
+
+RUN = "study-0123abcd"
+
+
+def record(**changed):
+    known = {"run": RUN, "pipeline": "study", "preset": "smoke", "overrides": [], "config": None, "argv": []}
+    return Record(**known | {"resume": "", "ui": "", "started": 1.0, "finished": 2.0, "exit_code": 0} | changed)
+
+
+def test_a_run_of_a_module_with_another_name_is_refused():
+    assert run_name("mylab.study", "key", []).startswith("mylab.study-")
+    for name in ("../study", "Study", "a" * 60, ""):
+        with pytest.raises(ConfigError, match="NAME: a run's name is made of a-z"):
+            run_name(name, "key", [])
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd", "../elsewhere/report.html", "steps/../../report.html"])
+def test_a_report_is_not_followed_out_of_the_root(tmp_path, place):
+    with pytest.raises(IntegrityError, match="names a file outside of itself"):
+        record(report=place).report_path(tmp_path)
+    inside = tmp_path / "steps" / "report-1" / "report.html"
+    assert record(report=str(inside)).report_path(tmp_path) == inside
+
+
+def test_a_record_in_another_runs_folder_is_none(tmp_path):
+    record().write(tmp_path)
+    (tmp_path / "runs" / RUN).rename(tmp_path / "runs" / "other")
+    with pytest.raises(IntegrityError, match=f"is not a record of a run .it is that of '{RUN}'."):
+        find(tmp_path, None)
+
+
+@pytest.mark.parametrize("password", ["secret", "se@cret", "se%40cret", "a:secret"])
+def test_passwords_are_not_written_down(tmp_path, password):
+    uri = f"http://me:{password}@lab.example:5000/mlflow"
+    record(argv=["run", "--tracking-uri", uri], resume=f"run --tracking-uri {uri}", ui=f"ui --tracking-uri={uri}").write(tmp_path)
+    written = json.loads((tmp_path / "runs" / RUN / "run.json").read_text())
+    plain = "http://lab.example:5000/mlflow"
+    assert (written["argv"][-1], written["resume"]) == (plain, f"run --tracking-uri {plain}")
+    assert written["ui"] == f"ui --tracking-uri={plain}"
+
+
+def test_a_run_that_is_going_on_is_not_forgotten(tmp_path):
+    going_on = record(finished=None)
+    going_on.write(tmp_path)
+    with pytest.raises(ConfigError, match="is going on; stop it first"):
+        forget(tmp_path, going_on)
+    far_away = dataclasses.replace(going_on, host="elsewhere")
+    (tmp_path / "locks").mkdir()
+    with Locks(RUN) as locks:
+        locks.acquire(tmp_path / "locks" / "step.lock")
+        with pytest.raises(ConfigError, match="is going on; stop it first"):
+            forget(tmp_path, far_away)
+    forget(tmp_path, far_away)
+    assert list((tmp_path / "runs").iterdir()) == []

@@ -1,0 +1,54 @@
+"""`pipelines sync` without a server: what it says, and what its exit code means. With a real one: tests/zoocast/tracking."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from zoocast.cli.app import invoke
+from zoocast.cli.runs import Record
+from zoocast.tracking import Delivery
+
+RUN, DEAD = "toys.counting-0123abcd", "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A finished run that was meant for a server which does not answer."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    delivery = Delivery(tmp_path, RUN, tmp_path / "runs" / RUN, experiment="toys.counting", uri=DEAD)
+    assert delivery.close("finished").pending == 4  # head, two statuses, and a run that MLflow has not been told of
+    record = Record(RUN, "toys.counting", "smoke", [], {}, [], "resume", "ui", started=0.0, finished=1.0, exit_code=0)
+    record.write(tmp_path)
+    return tmp_path
+
+
+def test_what_waits_is_named_until_it_is_delivered_somewhere(root, capsys):
+    def sync(*args: str) -> tuple[int, str, str]:
+        code = invoke(["sync", *args, "--root", str(root)])
+        return (code, *capsys.readouterr())
+
+    code, out, err = sync("--tracking-uri", DEAD, "--json")
+    waiting = {"run": RUN, "pending": 4, "refused": 0, "problem": "no server answers there"}
+    assert (code, json.loads(out)) == (4, {"server": DEAD, "runs": [waiting], "elsewhere": {}})
+    assert err == f"{RUN}: 4 entries wait (no server answers there)\n"
+
+    code, _, err = sync()
+    assert code == 4
+    assert re.search(rf"{RUN}: waits for another server, 127\.0\.0\.1-9-\w+; name it with --tracking-uri\nno run was meant", err)
+
+    code, out, err = sync("toys.counting")  # to the store in force, whatever it was meant for
+    assert code == 0
+    assert err.endswith(f"{RUN}: MLflow knows all of it\n")
+    assert out.split() == ["run", "waiting", "refused", "why", RUN, "0", "0"]
+    assert sync()[0] == 0  # MLflow has it, if another one than was meant
+
+
+def test_a_password_in_the_uri_is_refused_and_shown_nowhere(root, capsys):
+    assert invoke(["sync", "--root", str(root), "--tracking-uri", "http://me:a-canary@lab.example"]) == 2
+    out, err = capsys.readouterr()
+    assert "must hold no name or password, only http://lab.example" in err
+    assert "canary" not in out + err
+    assert not any(b"canary" in path.read_bytes() for path in root.rglob("*") if path.is_file())

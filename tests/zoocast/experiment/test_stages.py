@@ -1,0 +1,128 @@
+"""The steps that pipelines share, on real clips and networks: what they leave is what the library itself computes."""
+
+import dataclasses
+import functools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from zoocast.dag import StepContext
+from zoocast.data import DigitsConfig
+from zoocast.data.store import ClipStore
+from zoocast.evaluation import copy_last, evaluate
+from zoocast.experiment.stages import BuildClipsConfig, EvaluateConfig, build_clips, evaluate_arm
+from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
+from zoocast.nn.tmu import TmuConfig
+from zoocast.report.files import read_gates, read_scores, read_strips
+from zoocast.tracking import curves
+
+OBSERVED, HORIZON = 2, 4
+DATA = DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=2, validation=2, test=7)
+PLAIN = PredictorConfig(hidden_channels=(4, 4), kernel_size=3)
+TMU = dataclasses.replace(PLAIN, tmu=TmuConfig(layers="first"), num_sources=2)
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """One, as the pipeline's steps have; more would make these small networks slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    context = StepContext.standalone(tmp_path_factory.mktemp("stages") / "data", BuildClipsConfig(data=DATA), name="data.target")
+    context.directory.joinpath("result.json").write_text(json.dumps(build_clips(context)))
+    return context.directory
+
+
+def trained(folder, config, seeds):
+    """What trainings with these seeds leave, and the networks themselves."""
+    networks = {}
+    for seed in seeds:
+        torch.manual_seed(seed)
+        networks[f"seed{seed}"] = Predictor(config, DATA.frame_shape()).eval()
+        save_predictor(networks[f"seed{seed}"], folder / f"seed{seed}" / "model")
+    return {name: folder / name for name in networks}, networks
+
+
+def run(folder, clips, arm, inputs, num_strips=3, batch_size=4):
+    config = EvaluateConfig(arm=arm, observed=OBSERVED, num_strips=num_strips, sources=("one", "two"), batch_size=batch_size)
+    context = StepContext.standalone(folder, config, {"data": clips, **inputs})
+    return evaluate_arm(context)
+
+
+def directly(clips, predict):
+    split = ClipStore.open(clips).split("test")
+    return evaluate(predict, split, observed=OBSERVED, horizon=HORIZON, batch_size=4)
+
+
+def test_clips_are_built_and_told(clips):
+    store = ClipStore.open(clips)
+    result = json.loads((clips / "result.json").read_text())
+    assert result == {
+        "digest": store.digest,
+        "shape": {"__type__": "FrameShape", "channels": 1, "height": 16, "width": 16},
+        "length": 6,
+    }
+    assert [len(store.split(name)) for name in ("train", "validation", "test")] == [2, 2, 7]
+
+
+def test_the_baseline_has_one_score_and_no_gates(tmp_path, clips):
+    means = run(tmp_path, clips, "copy-last", {})
+    expected = directly(clips, copy_last(HORIZON))
+    assert means == expected.means()
+    assert read_scores(tmp_path) == ("test", {0: expected})
+    assert read_gates(tmp_path) is None
+    strips = read_strips(tmp_path)
+    assert strips.clips == (0, 3, 6)  # spread over seven
+    assert (strips.prediction == strips.observed[:, -1:]).all()
+
+
+def test_every_seed_is_scored_and_means_are_over_seeds(tmp_path, clips):
+    # By name, seed10 would come before seed2.
+    inputs, networks = trained(tmp_path / "trained", PLAIN, (0, 2, 10))
+    means = run(tmp_path / "arm", clips, "scratch", inputs)
+    expected = {
+        int(name.removeprefix("seed")): directly(clips, functools.partial(network.predict, horizon=HORIZON))
+        for name, network in networks.items()
+    }
+    split, scores = read_scores(tmp_path / "arm")
+    assert split == "test"
+    assert list(scores) == [0, 2, 10]
+    assert scores == expected
+    for name in ("strict/mse", "openstl/ssim"):
+        assert means[name] == pytest.approx(sum(s.overall(name) for s in expected.values()) / 3, rel=1e-12)
+        assert curves(tmp_path / "arm" / "journal.jsonl")[f"test/{name}"] == [(0, means[name])]
+    assert read_gates(tmp_path / "arm") is None
+
+
+def test_strips_show_the_first_seed(tmp_path, clips):
+    inputs, networks = trained(tmp_path / "trained", PLAIN, (0, 1))
+    run(tmp_path / "arm", clips, "scratch", inputs, num_strips=20)
+    strips = read_strips(tmp_path / "arm")
+    assert strips.clips == tuple(range(7))  # no more than there are
+    seen = ClipStore.open(clips).split("test").clips(range(7))
+    predicted = networks["seed0"].predict(seen[:, :OBSERVED], HORIZON).clamp(0, 1).numpy()
+    assert np.abs(strips.prediction / 255 - predicted).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(strips.truth / 255 - seen[:, OBSERVED:].numpy()).max() < 1e-6
+
+
+def test_an_arm_with_transfer_units_leaves_the_gates_of_its_first_strip(tmp_path, clips):
+    inputs, networks = trained(tmp_path / "trained", TMU, (0,))
+    run(tmp_path / "arm", clips, "tmu", inputs)
+    gates = read_gates(tmp_path / "arm")
+    assert gates.sources == ("one", "two")
+    assert gates.values.shape == (2, 5, 4, 4)  # sources, steps, and maps of 16 / 4 pixels
+    # Steps 0 and 1 see true frames, the others the network's own predictions.
+    feed = torch.tensor([[1.0, 1, 0, 0, 0]])
+    with torch.no_grad():
+        expected = networks["seed0"](ClipStore.open(clips).split("test").clips([0]), feed).aux[0, "gates"]
+    for source in range(2):
+        for step in range(5):
+            means = expected[0, step, source].mean(0).numpy()
+            assert np.abs(gates.values[source, step] - means).max() < 1e-5

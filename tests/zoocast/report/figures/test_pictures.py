@@ -1,0 +1,107 @@
+import io
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from zoocast.report.figures import gate_pictures, prediction_strip, strip_comparison
+
+RED, GREEN, BLUE, GREY = (200, 10, 20), (10, 200, 20), (10, 20, 200), (90, 91, 92)
+
+
+def decode(png: bytes) -> np.ndarray:
+    """(height, width, 3) uint8."""
+    return (imread(io.BytesIO(png))[..., :3] * 255).round().astype(np.uint8)
+
+
+def count(png: bytes, color: tuple[int, int, int]) -> int:
+    return int((decode(png) == np.array(color, np.uint8)).all(axis=-1).sum())
+
+
+def clip(*pixels: tuple[int, int, int], frames: int = 1) -> np.ndarray:
+    """Frames of 2x2 coloured pixels: (frames, 3, 2, 2) uint8."""
+    return np.repeat(np.array(pixels, np.uint8).T.reshape(1, 3, 2, 2), frames, axis=0)
+
+
+def test_every_pixel_becomes_a_square_of_its_own_colour() -> None:
+    # Frames of 2x2 pixels are shown 120 canvas pixels wide, so a pixel is 60 x 60 = 3600, in 2 observed frames.
+    frames = clip(RED, GREEN, BLUE, GREY, frames=2)
+    black = np.zeros_like(frames)
+    strip = prediction_strip(frames, black, black)
+    assert [count(strip, c) for c in (RED, GREEN, BLUE, GREY)] == [7200] * 4
+
+
+def test_large_frames_keep_one_canvas_pixel_each() -> None:
+    frames = np.full((1, 3, 200, 300), 0, np.uint8)
+    frames[:, 0] = 123
+    assert count(prediction_strip(frames, frames * 0, frames * 0), (123, 0, 0)) == 200 * 300
+
+
+def test_one_channel_is_grey_and_floats_are_bytes() -> None:
+    frames = np.full((1, 1, 4, 4), 51 / 255)
+    black = np.zeros_like(frames)
+    assert count(prediction_strip(frames, black, black), (51, 51, 51)) == 120 * 120
+
+
+def test_the_sign_of_the_error_is_its_colour() -> None:
+    grey = np.full((1, 1, 2, 2), 0.5)
+    bright, dark = grey.copy(), grey.copy()
+    bright[..., 0, 0], dark[..., 0, 0] = 1.0, 0.0
+    # The limit 0.5 is reached: the ends of matplotlib's RdBu_r are (103, 0, 31) for too bright and (5, 48, 97) for too dark.
+    # The colour bar shows its ends too, so more than the pixel of 60 x 60 may be found, but not as much as in a second pixel.
+    too_bright = prediction_strip(grey, grey, bright, error_limit=0.5)
+    too_dark = prediction_strip(grey, grey, dark, error_limit=0.5)
+    assert 3600 <= count(too_bright, (103, 0, 31)) < 4200
+    assert 3600 <= count(too_dark, (5, 48, 97)) < 4200
+    assert count(too_bright, (5, 48, 97)) < 600
+
+
+def test_all_arms_share_one_error_scale() -> None:
+    truth = np.full((1, 1, 2, 2), 0.5)
+    # Largest errors 0.1, 0.1 and 0.5: the median 0.1 is the limit, so every pixel of every arm is at the end of the scale.
+    arms = {"scratch": truth + 0.1, "tmu": truth + 0.1, "copy-last": truth + 0.5}
+    assert count(strip_comparison(truth, truth, arms), (103, 0, 31)) >= 3 * 120 * 120
+
+
+def test_a_perfect_arm_has_an_even_error() -> None:
+    truth = np.full((2, 1, 2, 2), 0.5)
+    assert decode(strip_comparison(truth, truth, {"tmu": truth})).size
+
+
+def test_comparison_shows_at_most_the_columns_asked_for() -> None:
+    frames = clip(RED, RED, RED, RED, frames=10)
+    black = np.zeros_like(frames)
+    picture = strip_comparison(frames, black, {"tmu": black}, columns=4)
+    # four of ten observed frames
+    assert count(picture, RED) == 4 * 120 * 120
+
+
+def test_the_same_frames_give_the_same_bytes() -> None:
+    frames = clip(RED, GREEN, BLUE, GREY)
+    assert prediction_strip(frames, frames, frames, title="a") == prediction_strip(frames, frames, frames, title="a")
+
+
+def test_gates_share_one_scale_over_sources_and_time() -> None:
+    gates = np.full((2, 5, 3, 3), 0.2)
+    gates[0, 0, 0, 0] = gates[1, 4, 2, 2] = 0.9
+    # 120 // 3 = 40 canvas pixels a side; magma ends in (252, 253, 191), which the colour bar shows, too
+    brightest = count(gate_pictures(gates, ["a", "b"], observed=3), (252, 253, 191))
+    assert 2 * 1600 <= brightest < 2 * 1600 + 300
+
+
+def test_an_even_gate_is_an_even_picture() -> None:
+    gates = 0.5 + np.random.default_rng(0).normal(0, 1e-6, (1, 4, 3, 3))
+    picture = decode(gate_pictures(gates, ["a"], observed=2))
+    colors, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
+    tiles = [c for c, n in zip(colors, counts, strict=True) if n >= 1600 and c.min() < 200]
+    assert 1 <= len(tiles) <= 2  # the middle of the scale lies between two of matplotlib's 256 colours
+
+
+@pytest.mark.parametrize("observed", [0, 3, 4, 99])
+def test_a_boundary_outside_the_steps_is_not_drawn(observed: int) -> None:
+    assert gate_pictures(np.zeros((1, 4, 2, 2)), ["a"], observed=observed).startswith(b"\x89PNG")
+
+
+def test_gates_need_a_name_for_each_source() -> None:
+    with pytest.raises(ValueError, match="each of the 2 gates"):
+        gate_pictures(np.zeros((2, 4, 2, 2)), ["a"], observed=2)

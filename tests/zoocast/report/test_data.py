@@ -1,0 +1,152 @@
+import dataclasses
+
+import pytest
+
+from zoocast.errors import ConfigError
+from zoocast.report import Comparison, Difference, ReportData, table_markdown, table_rows
+from zoocast.report.data import cells, decimals, signed
+
+
+def difference(seeds: tuple[float, float] | None, mean: float = -0.004) -> Difference:
+    return Difference(
+        arm="tmu",
+        other="finetune.a",
+        mean=mean,
+        relative=mean / 0.04,
+        seeds=seeds,
+        clips=None,
+        count=3 if seeds else 1,
+        chosen=True,
+    )
+
+
+def report(**changes: object) -> ReportData:
+    data = ReportData(
+        title="t",
+        facts={},
+        split="test",
+        num_clips=8,
+        observed=10,
+        horizon=10,
+        arms=("copy-last", "finetune.a", "tmu"),
+        scores={
+            "strict/mse": {"copy-last": (0.1,), "finetune.a": (0.039, 0.041, 0.04), "tmu": (0.035, 0.037, 0.036)},
+            "strict/ssim": {"copy-last": (0.5,), "finetune.a": (0.70, 0.72, 0.71), "tmu": (0.80, 0.82, 0.81)},
+            "predrnn/mse": {"copy-last": (102.4,), "finetune.a": (40.1, 41.9, 41.0), "tmu": (36.0, 38.0, 37.0)},
+        },
+    )
+    return dataclasses.replace(data, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "mean", "verdict", "words"),
+    [
+        ((-0.006, -0.002), -0.004, "TMU beats the best finetune.", "10.0\N{NO-BREAK SPACE}% lower"),
+        ((0.002, 0.006), 0.004, "TMU loses to the best finetune.", "10.0\N{NO-BREAK SPACE}% higher"),
+        ((-0.009, 0.001), -0.004, "TMU and the best finetune cannot be told apart.", "which contains zero"),
+        (None, -0.004, "No verdict on TMU.", "One seed gives no interval"),
+    ],
+)
+def test_the_headline_says_what_the_interval_allows(
+    seeds: tuple[float, float] | None, mean: float, verdict: str, words: str
+) -> None:
+    headline = report(differences=(difference(seeds, mean),)).headline
+    assert headline.startswith(verdict)
+    assert words in headline
+
+
+def test_the_headline_uses_the_words_of_the_contest() -> None:
+    comparison = Comparison(ours="lma", rival="adam", ours_words="the meta-adapter", rival_words="plain Adam")
+
+    def headline(seeds: tuple[float, float] | None) -> str:
+        return report(differences=(difference(seeds),), comparison=comparison).headline
+
+    assert headline((-0.006, -0.002)).startswith("The meta-adapter beats plain Adam. strict/mse of tmu on the test split is")
+    assert "lower than that of plain Adam, finetune.a: 0.03600" in headline((-0.006, -0.002))
+    assert headline((-0.006, 0.002)).startswith("The meta-adapter and plain Adam cannot be told apart.")
+    assert headline(None).startswith("No verdict on the meta-adapter.")
+    assert "no arm of the family lma, or none of adam" in report(comparison=comparison).headline
+
+
+@pytest.mark.parametrize(
+    ("families", "message"),
+    [
+        (("searched.1", "adam"), "ours: must be the part of an arm's name before its first dot, but got 'searched.1'"),
+        (("searched", ""), "rival: must be the part of an arm's name before its first dot, but got ''"),
+        (("tmu", "tmu"), "rival: must be another family than ours, but both are 'tmu'"),
+    ],
+)
+def test_a_contest_is_between_two_families(families: tuple[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Comparison(ours=families[0], rival=families[1])
+    assert str(caught.value) == message
+
+
+def test_the_headline_holds_the_numbers() -> None:
+    headline = report(differences=(difference((-0.006, -0.002)),)).headline
+    # means 0.036 and 0.04, differing by 0.004: three digits of the difference are 5 decimals
+    assert "0.03600 against 0.04000" in headline
+    assert "is −0.00400 with a 95\N{NO-BREAK SPACE}% interval of −0.00600 to −0.00200" in headline
+
+
+def test_an_interval_that_touches_zero_is_open() -> None:
+    assert difference((-0.008, 0.0)).verdict == "open"
+
+
+def test_without_tmu_there_is_no_verdict() -> None:
+    assert report().headline.startswith("No comparison.")
+
+
+def test_a_column_shows_two_digits_of_its_spread() -> None:
+    column = cells(report(), "strict/mse")
+    # sd of 0.039, 0.041, 0.040 and of 0.035, 0.037, 0.036 is 0.001: two digits of it are 4 decimals
+    assert str(column["finetune.a"]) == "0.0400 ± 0.0010"
+    assert str(column["copy-last"]) == "0.1000"
+
+
+def test_the_best_is_lowest_or_highest_as_the_metric_has_it() -> None:
+    for metric in ("strict/mse", "strict/ssim", "predrnn/mse"):
+        assert [arm for arm, cell in cells(report(), metric).items() if cell.best] == ["tmu"]
+
+
+@pytest.mark.parametrize(
+    ("values", "spreads", "digits"),
+    [
+        ([0.04], [0.001], 4),
+        ([23.456], [0.02], 3),  # 0.020
+        ([23.456], [0.00002], 3),  # not more than five digits of the largest value
+        ([102.4, 40.0], [], 1),  # without a spread four digits of the largest value
+        ([123456.0], [], 0),
+        ([0.0], [0.0], 3),
+        ([], [], 3),
+    ],
+)
+def test_decimals(values: list[float], spreads: list[float], digits: int) -> None:
+    assert decimals(values, spreads) == digits
+
+
+def test_signed() -> None:
+    assert [signed(v, 2) for v in (1.234, -1.234, 0.001, -0.001)] == ["+1.23", "−1.23", "0.00", "0.00"]
+
+
+def test_table_for_the_terminal() -> None:
+    columns, rows = table_rows(report())
+    assert columns == ["arm", "seeds", "strict/mse", "strict/ssim", "predrnn/mse"]
+    assert rows[0] == ["copy-last", "–", "0.1000", "0.500", "102.40"]
+    assert rows[2] == ["tmu", "3", "0.0360 ± 0.0010", "0.810 ± 0.010", "37.00 ± 1.00"]
+
+
+def test_table_in_markdown_names_protocols_and_marks_the_best() -> None:
+    lines = table_markdown(report(arms=("copy-last", "finetune.a", "tmu"))).splitlines()
+    assert lines[2] == "| arm | seeds | strict/mse ↓ | strict/ssim ↑ | predrnn/mse ↓ |"
+    assert lines[-1] == "| tmu | 3 | **0.0360 ± 0.0010** | **0.810 ± 0.010** | **37.00 ± 1.00** |"
+
+
+def test_an_arm_that_a_metric_lacks_has_an_empty_cell() -> None:
+    data = report(scores={"strict/mse": {"tmu": (0.1,)}})
+    assert table_rows(data)[1][1] == ["finetune.a", "0", ""]
+
+
+def test_a_bar_in_a_name_does_not_break_markdown() -> None:
+    data = report(arms=("a|b",), scores={"strict/mse": {"a|b": (0.1,)}})
+    assert "| a\\|b | 1 |" in table_markdown(data)

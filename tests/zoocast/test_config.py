@@ -1,0 +1,140 @@
+import dataclasses
+from typing import ClassVar, Literal
+
+import pytest
+
+from zoocast.config import canonical, diff, digest, dump, load, override, parse_overrides, setting, settings
+from zoocast.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Red:
+    kind: ClassVar[str] = "red"
+    depth: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Blue:
+    kind: ClassVar[str] = "blue"
+    shade: Literal["dark", "light"] = "dark"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    name: str
+    rate: float = setting(1e-3, "step size")
+    sizes: tuple[int, ...] = (8, 8)
+    limit: float | None = None
+    paint: Red | Blue = Red()
+    threads: int = setting(1, "of the process", identity=False)
+
+    def __post_init__(self):
+        if self.rate <= 0:
+            raise ConfigError("rate", f"must be positive, but got {self.rate}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Whole:
+    parts: tuple[Part, ...] = (Part(name="one"), Part(name="two"))
+    main: Part = Part(name="main")
+    quick: bool = False
+
+
+def test_where_work_runs_is_no_part_of_what_it_is():
+    assert digest(Part(name="a", threads=1)) == digest(Part(name="a", threads=8))
+    assert digest(Part(name="a")) != digest(Part(name="b"))
+
+
+def test_types_count_but_a_whole_number_in_a_float_field_is_a_float():
+    assert digest(Part(name="a", rate=1)) == digest(Part(name="a", rate=1.0))
+    assert digest(Part(name="a", paint=Red())) != digest(Part(name="a", paint=Blue()))
+
+
+def test_json_there_and_back():
+    whole = Whole(parts=(Part(name="one", paint=Blue(shade="light"), limit=2.5, sizes=(1,)),), quick=True)
+    assert load(Whole, dump(whole)) == whole
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"__type__": "Red", "depth": 1, "colour": 2}, "colour: unknown field"),
+        ({"__type__": "Red", "depth": "1"}, "depth: expected a whole number, but got '1'"),
+        ({"__type__": "Blue"}, "expected Red"),
+    ],
+)
+def test_json_that_is_something_else_is_refused(data, message):
+    with pytest.raises(ConfigError, match=message):
+        load(Red, data)
+
+
+def test_override_parses_by_type():
+    whole = override(
+        Whole(),
+        {
+            "main.rate": "3e-4",
+            "main.sizes": "16,32,64",
+            "main.limit": "5",
+            "main.paint": "blue",
+            "main.paint.shade": "light",
+            "parts.*.threads": "2",
+            "parts.two.rate": "1",
+            "quick": "yes",
+        },
+    )
+    assert whole.main == Part(name="main", rate=3e-4, sizes=(16, 32, 64), limit=5.0, paint=Blue(shade="light"))
+    assert [p.threads for p in whole.parts] == [2, 2]
+    assert [p.rate for p in whole.parts] == [1e-3, 1.0]
+    assert whole.quick is True
+    assert override(whole, {"main.limit": "none"}).main.limit is None
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ({"main.rat": "1"}, r"main\.rat: unknown setting; did you mean rate or paint\?"),
+        ({"main.rate": "fast"}, r"main\.rate: must be a finite number, but got 'fast'"),
+        ({"main.rate": "nan"}, r"main\.rate: must be a finite number"),
+        ({"main.rate": "-1"}, r"main\.rate: must be positive, but got -1\.0"),
+        ({"parts.three.rate": "1"}, r"parts\.three: there is no 'three'; known: one, two"),
+        ({"main.paint.shade": "dark"}, r"main\.paint\.shade: unknown setting; .*Red has depth"),
+        ({"main.paint": "green"}, r"main\.paint: must be one of red, blue, but got 'green'"),
+        ({"main.sizes": "1,x"}, r"main\.sizes: must be a whole number, but got 'x'"),
+        ({"main.rate.x": "1"}, r"main\.rate\.x: .* has no fields"),
+        ({"quick": "maybe"}, r"quick: must be true or false, but got 'maybe'"),
+        ({"main": "x"}, r"main: holds several settings"),
+        ({"parts.one.threads": "1.5"}, r"parts\.one\.threads: must be a whole number, but got '1\.5'"),
+    ],
+)
+def test_override_refuses_with_the_rule_and_the_value(items, message):
+    with pytest.raises(ConfigError, match=message):
+        override(Whole(), items)
+
+
+def test_overrides_on_the_command_line():
+    assert parse_overrides(["a.b=1", "c= x=y "]) == {"a.b": "1", "c": "x=y"}
+    with pytest.raises(ConfigError, match="FIELD=VALUE, but got 'a'"):
+        parse_overrides(["a"])
+    with pytest.raises(ConfigError, match="a: given twice"):
+        parse_overrides(["a=1", "a=2"])
+
+
+def test_diff_names_parts_by_their_names():
+    after = override(Whole(), {"parts.two.rate": "0.5", "main.paint": "blue"})
+    changes = [str(c) for c in diff(canonical(Whole()), canonical(after))]
+    assert "parts.two.rate: 0.001 -> 0.5" in changes
+    assert 'main.paint.__type__: "Red" -> "Blue"' in changes
+    assert diff(canonical(after), canonical(after)) == []
+
+
+def test_settings_are_the_leaves_with_their_help():
+    found = {s.path: s for s in settings(Whole())}
+    assert found["parts.one.rate"].help == "step size"
+    assert found["main.paint.depth"].type == "a whole number"
+
+
+def test_what_is_no_config_value_is_refused():
+    with pytest.raises(TypeError, match="plain values"):
+        canonical({"a": object()})
+    with pytest.raises(ConfigError, match="finite"):
+        canonical(float("inf"))

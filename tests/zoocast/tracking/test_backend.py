@@ -1,0 +1,90 @@
+"""Which store is meant, and entering it, also for two processes at once."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoocast.errors import ConfigError
+from zoocast.tracking.backend import artifact_location, exclusive, locate, sqlite_file, store_name
+
+PLATFORM = Path(__file__).parents[3] / "platform"
+
+
+@pytest.fixture(autouse=True)
+def no_server_from_outside(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_option_wins_over_the_environment_and_that_over_the_root(tmp_path, monkeypatch):
+    assert locate(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000/")
+    assert locate(tmp_path) == "http://server:5000"
+    assert locate(tmp_path, "https://other/mlflow/") == "https://other/mlflow"
+
+
+def test_sqlite_paths_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert locate(Path("runs")) == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert locate(Path("runs"), "sqlite:///mine.db") == f"sqlite:///{tmp_path}/mine.db"
+    assert sqlite_file("http://server") is None
+
+
+@pytest.mark.parametrize(
+    "uri", ["runs/mlruns", "file:///mlruns", "sqlite://", "sqlite:///", "postgresql://a:secret@db/mlflow", "http://"]
+)
+def test_anything_else_is_refused_without_showing_a_password(tmp_path, uri):
+    with pytest.raises(ConfigError, match="must be http://SERVER") as error:
+        locate(tmp_path, uri)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://me:secret@lab.example/mlflow", "http://secret@lab.example", "http://me:a/[secret@lab.example"]
+)
+def test_a_password_in_the_uri_is_refused_with_the_place_where_it_belongs(tmp_path, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConfigError, match=r"only https?://lab\.example.*; put them into MLFLOW_TRACKING_USERNAME") as error:
+        locate(tmp_path)
+    assert "secret" not in str(error.value)
+
+
+def test_store_names_are_folders(tmp_path):
+    assert store_name(tmp_path, locate(tmp_path)) == "local"
+    name = store_name(tmp_path, "https://lab.example:8080/mlflow")
+    assert name.startswith("lab.example-8080-")
+    assert "/" not in name
+    assert name != store_name(tmp_path, "https://lab.example:8080/other")
+
+
+def test_artifacts_lie_beside_a_sqlite_store_and_where_a_server_says(tmp_path):
+    assert artifact_location(f"sqlite:///{tmp_path}/a b/mlflow.db", "zoo") == f"file://{tmp_path}/a%20b/mlartifacts/zoo"
+    assert artifact_location("http://server", "zoo") is None
+
+
+def test_a_lock_is_held_once_and_freed_with_its_holder(tmp_path):
+    path = tmp_path / "sub" / "a.lock"
+    with exclusive(path) as held, exclusive(path, wait=False) as second:
+        assert (held, second) == (True, False)
+    with exclusive(path, wait=False) as free:
+        assert free
+
+
+def test_two_processes_may_make_the_store_at_once(tmp_path):
+    code = "import sys; from zoocast.tracking.backend import connect; print(len(connect(sys.argv[1]).search_experiments()))"
+    environment = {**os.environ, "PYTHONPATH": str(PLATFORM)}
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, uri], env=environment, cwd=tmp_path, stdout=-1, stderr=-1, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        out, error = process.communicate(timeout=120)
+        assert (process.returncode, out.strip()) == (0, "1"), error  # the one experiment is MLflow's `Default`
+    with sqlite3.connect(tmp_path / "new" / "mlflow.db") as database:
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+    database.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new"]  # nothing is left in the working directory

@@ -1,0 +1,613 @@
+"""From journals to MLflow: complete, once, and whatever is killed on the way."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from zoocast.errors import ConfigError
+from zoocast.tracking import Delivered, Delivery, Journal, deliver_pending
+from zoocast.tracking.backend import connect
+from zoocast.tracking.ui import study_links
+
+PLATFORM = Path(__file__).parents[3] / "platform"
+RUN = "zoo-to-target-0123abcd"
+
+
+def open_delivery(root: Path, run: str = RUN, **options) -> Delivery:
+    return Delivery(root, run, root / "runs" / run, experiment="zoo-to-target", **options)
+
+
+def step(root: Path, name: str, key: str) -> tuple[Path, Journal]:
+    """A step at work: its directory, which still is partial, and its journal."""
+    directory = root / "steps" / f"{name}-{key}.partial"
+    directory.mkdir(exist_ok=True)
+    return directory, Journal(directory / "journal.jsonl")
+
+
+def done_step(root: Path, name: str = "source-one", key: str = "aaa") -> Path:
+    directory, journal = step(root, name, key)
+    for i in range(10):
+        journal.metrics({"train/loss": 1.0 / (i + 1)}, step=i)
+    (directory / "model").mkdir()
+    (directory / "model" / "predictor.safetensors").write_bytes(b"weights")
+    journal.model("model", name, alias="current", step=9)
+    return directory.rename(directory.with_suffix(""))
+
+
+def until(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def seen(root: Path, uri: str | None = None) -> SimpleNamespace:
+    """What MLflow shows: parents and children by name, and a client to ask for more."""
+    client = connect(uri or f"sqlite:///{root}/mlflow.db")
+    experiment = client.get_experiment_by_name("zoo-to-target")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = {run.info.run_name: run for run in runs if "mlflow.parentRunId" not in run.data.tags}
+    children = {
+        (parent.info.run_name, run.info.run_name): run
+        for parent in parents.values()
+        for run in runs
+        if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+    }
+    assert len(parents) + len(children) == len(runs), "a run was made twice, or has no parent"
+    return SimpleNamespace(client=client, parents=parents, children=children, experiment=experiment)
+
+
+def points(view: SimpleNamespace, run, key: str = "train/loss") -> list[tuple[int, float]]:
+    return sorted((metric.step, metric.value) for metric in view.client.get_metric_history(run.info.run_id, key))
+
+
+def files(view: SimpleNamespace, run, folder: str | None = None) -> list[str]:
+    return sorted(file.path for file in view.client.list_artifacts(run.info.run_id, folder))
+
+
+def test_everything_that_is_said_arrives(root, png):
+    delivery = open_delivery(root, tags={"zoocast.git.commit": "c0ffee"})
+    delivery.journal.params({"preset": "smoke"})
+    delivery.journal.metrics({"tmu/test_mse": 40.0}, step=delivery.attempt)
+    delivery.journal.note("| arm | mse |\n|---|---|\n| tmu | 40 |\n")
+    (root / "report.html").write_text("<p>report</p>")
+    delivery.journal.artifact(root / "report.html")
+
+    directory, journal = step(root, "target-tmu", "bbb")
+    delivery.started("target-tmu", "bbb", directory)
+    journal.params({"arm": "tmu", "learning_rate": 1e-3})
+    journal.tags({"zoocast.data": "d1"})
+    journal.dataset("digits", "0123456789abcdef" * 4, context="training", source="steps/data", profile={"clips": 64})
+    for i in range(0, 100, 10):
+        journal.metrics({"train/loss": 1 / (i + 1), "val/mse": 50 - i / 10}, step=i)
+    journal.image("strips/val", png, step=0)
+    journal.image("strips/val", png, step=50)
+    (directory / "curves").mkdir()
+    (directory / "curves" / "loss.txt").write_text("falling")
+    journal.artifact("curves", "figures")
+    (directory / "model").mkdir()
+    (directory / "model" / "predictor.safetensors").write_bytes(b"weights")
+    journal.model("model", "target-tmu", alias="current", step=90)
+    final = directory.rename(directory.with_suffix(""))
+    delivery.finished("target-tmu", "bbb", final)
+    delivery.finished("data", "ddd", root / "steps" / "data-ddd")  # a step without a journal
+    assert delivery.close("finished") == Delivered(0, 0, "")
+
+    view = seen(root)
+    parent = view.parents[RUN]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params == {"preset": "smoke"}
+    assert parent.data.metrics == {"tmu/test_mse": 40.0}
+    assert parent.data.tags["mlflow.note.content"].startswith("| arm | mse |")
+    assert parent.data.tags["zoocast.git.commit"] == "c0ffee"
+    assert files(view, parent) == ["report.html"]
+
+    assert set(view.children) == {(RUN, "target-tmu"), (RUN, "data")}
+    assert view.children[RUN, "data"].info.status == "FINISHED"
+    child = view.children[RUN, "target-tmu"]
+    assert child.info.status == "FINISHED"
+    assert child.data.params == {"arm": "tmu", "learning_rate": "0.001"}
+    assert child.data.tags["zoocast.key"] == "bbb"
+    assert child.data.tags["zoocast.data"] == "d1"
+    assert points(view, child) == [(i, 1 / (i + 1)) for i in range(0, 100, 10)]
+    assert files(view, child, "figures/curves") == ["figures/curves/loss.txt"]
+    # each picture of a series is a PNG and its thumbnail, under the names that MLflow's page looks for
+    images = files(view, child, "images")
+    assert [name.partition("+timestamp+")[0] for name in images] == [f"images/strips~val+step+{s}" for s in (0, 0, 50, 50)]
+    assert sum(name.endswith(".png") for name in images) == sum(name.endswith("+compressed.webp") for name in images) == 2
+    (dataset,) = child.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "0123456789abcdef")
+    assert [(tag.key, tag.value) for tag in dataset.tags] == [("mlflow.data.context", "training")]
+
+    version = view.client.get_model_version_by_alias("target-tmu", "current")
+    assert version.tags["zoocast.key"] == "bbb"
+    assert [output.model_id for output in child.outputs.model_outputs] == [version.tags["zoocast.model"]]
+    weights = Path(version.source.removeprefix("file://")) / "predictor.safetensors"
+    assert weights.read_bytes() == b"weights"
+    # nothing was written outside of the root, neither by us nor by MLflow
+    assert sorted(path.name for path in root.parent.iterdir()) == ["runs"]
+
+
+def test_a_killed_and_resumed_step_has_each_point_once(root):
+    """SIGKILL in the middle of writing, delivery meanwhile, then the same command again: a checkpoint at 30 repeats 30..49."""
+    worker = (
+        "import os, signal, sys; from pathlib import Path; from zoocast.tracking.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1])); first, last = int(sys.argv[2]), int(sys.argv[3])\n"
+        "if first: journal.rewind(first)\n"
+        "for step in range(first, last): journal.metrics({'train/loss': 1 / (step + 1)}, step=step)\n"
+        'if last == 50: os.write(journal._file, b\'{"kind":"metr\'); os.kill(os.getpid(), signal.SIGKILL)\n'
+    )
+
+    def work(first: int, last: int) -> int:
+        arguments = [sys.executable, "-c", worker, str(directory / "journal.jsonl"), str(first), str(last)]
+        return subprocess.run(arguments, env={**os.environ, "PYTHONPATH": str(PLATFORM)}, check=False).returncode
+
+    directory, _ = step(root, "source-one", "aaa")
+    delivery = open_delivery(root)
+    delivery.started("source-one", "aaa", directory)
+    assert work(0, 50) == -signal.SIGKILL
+    until(lambda: delivery.state().pending == 0)
+    view = seen(root)
+    assert view.children[RUN, "source-one"].info.status == "RUNNING"
+    delivery.finished("source-one", "aaa", directory, "failed")
+    delivery.close("failed")
+    view = seen(root)
+    assert view.children[RUN, "source-one"].info.status == "FAILED"
+    assert view.parents[RUN].info.status == "FAILED"
+
+    delivery = open_delivery(root)
+    assert delivery.attempt == 1
+    delivery.started("source-one", "aaa", directory)
+    assert work(30, 80) == 0
+    until(lambda: delivery.state().pending == 0)
+    assert seen(root).children[RUN, "source-one"].info.status == "RUNNING"
+    delivery.finished("source-one", "aaa", directory.rename(directory.with_suffix("")))
+    assert delivery.close("finished").pending == 0
+
+    view = seen(root)
+    child = view.children[RUN, "source-one"]
+    assert child.info.status == view.parents[RUN].info.status == "FINISHED"
+    assert points(view, child) == [(i, 1 / (i + 1)) for i in range(80)]
+    assert child.data.tags["zoocast.resumed"] == "from step 30"
+
+
+def test_a_killed_driver_leaves_nothing_running_and_loses_nothing(root):
+    directory = done_step(root)
+    driver = (
+        "import sys, time; from pathlib import Path; from zoocast.tracking import Delivery\n"
+        f"root = Path(sys.argv[1]); d = Delivery(root, {RUN!r}, root / 'runs' / {RUN!r}, experiment='zoo-to-target')\n"
+        f"d.started('source-one', 'aaa', Path(sys.argv[2])); d.journal.params({{'preset': 'smoke'}})\n"
+        "while d.state().pending: time.sleep(0.05)\n"
+        "d.journal.metrics({'late': 1.0}, step=0); print('delivered', flush=True); time.sleep(60)\n"
+    )
+    arguments = [sys.executable, "-c", driver, str(root), str(directory)]
+    process = subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": str(PLATFORM)}, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"delivered\n"
+    assert seen(root).children[RUN, "source-one"].info.status == "RUNNING"
+    assert deliver_pending(root).problem == "it is in the hands of another process"  # its driver is alive
+    assert seen(root).children[RUN, "source-one"].info.status == "RUNNING"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+    assert deliver_pending(root) == Delivered(0, 0, "")
+    view = seen(root)
+    assert {run.info.status for run in (*view.parents.values(), *view.children.values())} == {"KILLED"}
+    assert view.parents[RUN].data.metrics == {"late": 1.0}
+
+    delivery = open_delivery(root)
+    delivery.finished("source-one", "aaa", directory)
+    delivery.close("finished")
+    view = seen(root)
+    assert {run.info.status for run in (*view.parents.values(), *view.children.values())} == {"FINISHED"}
+    assert points(view, view.children[RUN, "source-one"]) == [(i, 1.0 / (i + 1)) for i in range(10)]
+
+
+def test_telling_all_again_changes_nothing(root, png):
+    directory, journal = step(root, "source-one", "aaa")
+    journal.metrics({"train/loss": math.nan}, step=0)
+    journal.metrics({"train/loss": 0.5}, step=1)
+    journal.dataset("digits", "d" * 64, context="training")
+    journal.image("strips/val", png, step=0)
+    (directory / "model").mkdir()
+    (directory / "model" / "predictor.json").write_text("{}")
+    journal.model("model", "source-one", alias="current")
+
+    def deliver() -> tuple:
+        delivery = open_delivery(root)
+        delivery.finished("source-one", "aaa", directory)
+        assert delivery.close("finished").pending == 0
+        view = seen(root)
+        child = view.children[RUN, "source-one"]
+        versions = [version.version for version in view.client.search_model_versions("name = 'source-one'")]
+        steps = [at for at, _ in points(view, child)]
+        return child.info.run_id, steps, files(view, child, "images"), versions, len(child.inputs.dataset_inputs)
+
+    first = deliver()
+    assert first[1] == [0, 1]
+    shutil.rmtree(root / "delivery")  # what had been delivered is forgotten
+    assert deliver() == first
+
+
+def test_a_finished_step_is_told_for_every_run_that_uses_it_and_its_model_registered_once(root):
+    directory = done_step(root)
+    for run in ("zoo-to-target-00000001", "zoo-to-target-00000002"):
+        delivery = open_delivery(root, run)
+        delivery.finished("source-one", "aaa", directory)
+        assert delivery.close("finished").pending == 0
+    view = seen(root)
+    first, second = (view.children[run, "source-one"] for run in sorted(view.parents))
+    assert points(view, first) == points(view, second) == [(i, 1.0 / (i + 1)) for i in range(10)]
+    (version,) = view.client.search_model_versions("name = 'source-one'")
+    assert [o.model_id for o in first.outputs.model_outputs] == [o.model_id for o in second.outputs.model_outputs]
+    assert version.run_id == first.info.run_id
+
+
+def test_an_alias_follows_the_latest_run_and_never_moves_back(root):
+    old, new = done_step(root, key="aaa"), done_step(root, key="bbb")
+    dead = "http://127.0.0.1:9"
+    late = open_delivery(root, "zoo-to-target-00000001", uri=dead)
+    late.finished("source-one", "aaa", old)
+    assert late.close("finished").pending > 0
+    delivery = open_delivery(root, "zoo-to-target-00000002")
+    delivery.finished("source-one", "bbb", new)
+    delivery.close("finished")
+    assert deliver_pending(root, runs=["zoo-to-target-00000001"]).pending == 0
+    client = seen(root).client
+    assert len(client.search_model_versions("name = 'source-one'")) == 2
+    assert client.get_model_version_by_alias("source-one", "current").tags["zoocast.key"] == "bbb"
+
+
+def test_what_another_run_adds_to_a_journal_is_not_told_for_a_run_that_had_given_up(root):
+    directory, journal = step(root, "source-one", "aaa")
+    journal.metrics({"train/loss": 1.0}, step=0)
+    first = open_delivery(root, "zoo-to-target-00000001")
+    first.started("source-one", "aaa", directory)
+    first.close("killed")
+    second = open_delivery(root, "zoo-to-target-00000002")
+    second.started("source-one", "aaa", directory)
+    journal.metrics({"train/loss": 0.5}, step=1)
+    second.finished("source-one", "aaa", directory)
+    second.close("finished")
+    assert deliver_pending(root) == Delivered(0, 0, "")
+    view = seen(root)
+    assert points(view, view.children["zoo-to-target-00000001", "source-one"]) == [(0, 1.0)]
+    assert view.children["zoo-to-target-00000001", "source-one"].info.status == "KILLED"
+    assert points(view, view.children["zoo-to-target-00000002", "source-one"]) == [(0, 1.0), (1, 0.5)]
+
+
+def test_a_step_done_all_over_again_replaces_its_child(root):
+    directory = done_step(root)
+    delivery = open_delivery(root)
+    delivery.finished("source-one", "aaa", directory)
+    delivery.close("finished")
+    former = seen(root).children[RUN, "source-one"].info.run_id
+    shutil.rmtree(directory)
+    directory, journal = step(root, "source-one", "aaa")
+    delivery = open_delivery(root)
+    delivery.started("source-one", "aaa", directory)
+    journal.metrics({"train/loss": 7.0}, step=0)
+    delivery.finished("source-one", "aaa", directory)
+    delivery.close("finished")
+    view = seen(root)
+    assert points(view, view.children[RUN, "source-one"]) == [(0, 7.0)]
+    assert view.client.get_run(former).info.lifecycle_stage == "deleted"
+
+
+def test_a_run_whose_folder_was_deleted_begins_a_new_page_with_all_its_steps(root):
+    directory = done_step(root)
+    former = []
+    for _ in range(2):
+        delivery = open_delivery(root)
+        delivery.finished("source-one", "aaa", directory)
+        assert delivery.close("finished").pending == 0
+        view = seen(root)  # it sees what is not in the trash
+        assert view.children.keys() == {(RUN, "source-one")}
+        assert len(points(view, view.children[RUN, "source-one"])) == 10
+        former.append(view.parents[RUN].info.run_id)
+        shutil.rmtree(root / "runs" / RUN)
+    assert former[0] != former[1]
+
+
+def test_colleagues_with_the_same_settings_have_a_page_each(root, tmp_path):
+    store = f"sqlite:///{root}/mlflow.db"
+    for number, place in enumerate((root, tmp_path / "theirs"), start=1):
+        (place / "steps").mkdir(parents=True, exist_ok=True)
+        delivery = open_delivery(place, uri=store)
+        delivery.finished("source-one", "aaa", done_step(place))
+        delivery.finished("data", "ddd", place / "steps" / "data-ddd")  # a step without a journal
+        assert delivery.close("finished") == Delivered(0, 0, "")
+        client = connect(store)
+        runs = client.search_runs([client.get_experiment_by_name("zoo-to-target").experiment_id])
+        assert sorted(run.info.run_name for run in runs) == sorted([RUN, "source-one", "data"] * number)
+
+
+def test_runs_move_to_another_store_and_an_emptied_one_is_filled_again(root, tmp_path):
+    directory = done_step(root)
+    delivery = open_delivery(root)
+    delivery.finished("source-one", "aaa", directory)
+    delivery.close("finished")
+    other = f"sqlite:///{tmp_path}/other/mlflow.db"
+    assert deliver_pending(root, other) == Delivered(0, 0, "")  # no run was meant for it
+    shutil.copytree(root, tmp_path / "other", ignore=shutil.ignore_patterns("steps", "delivery", "runs"))
+    (root / "mlflow.db").rename(tmp_path / "away.db")  # somebody tidied up
+    for path, uri, runs in ((tmp_path / "other", other, [RUN]), (root, f"sqlite:///{root}/mlflow.db", None)):
+        assert deliver_pending(root, uri, runs=runs) == Delivered(0, 0, "")
+        view = seen(path, uri)
+        assert len(points(view, view.children[RUN, "source-one"])) == 10
+    with pytest.raises(ConfigError, match=f"nothing is known of a run 'nope' .*known: {RUN}"):
+        deliver_pending(root, runs=["nope"])
+
+
+def test_what_mlflow_will_never_take_is_noted_and_keeps_nothing_else(root, png):
+    directory, journal = step(root, "source-one", "aaa")
+    journal.image("strips/val", b"not a picture", step=0)
+    journal.artifact("gone.txt")
+    journal.model("model", "source/one")  # a registered model must not have a slash in its name
+    (directory / "model").mkdir()
+    journal.image("strips/val", png, step=1)
+    journal.params({"learning_rate": 1e-3})
+    delivery = open_delivery(root)
+    delivery.finished("source-one", "aaa", directory)
+    state = delivery.close("finished")
+    assert (state.pending, state.refused, state.problem) == (0, 3, "")
+    (notes,) = (root / "delivery" / "local").rglob("*.refused")
+    assert [line.partition(":")[0] for line in notes.read_text().splitlines()] == [
+        "image images/strips-val-00000000.png",
+        "artifact gone.txt",
+        "model model",
+    ]
+    view = seen(root)
+    assert len(files(view, view.children[RUN, "source-one"], "images")) == 2
+    assert view.children[RUN, "source-one"].data.params == {"learning_rate": "0.001"}
+
+
+def test_nothing_outside_of_the_root_is_told_to_mlflow(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("home")
+    (elsewhere / "id_rsa").write_text("secret")
+    directory, journal = step(root, "source-one", "aaa")
+    (directory / "figures").mkdir()
+    (directory / "figures" / "a.txt").write_text("a")
+    (directory / "linked").mkdir()
+    (directory / "linked" / "key").symlink_to(elsewhere / "id_rsa")
+    up = os.path.relpath(elsewhere, directory)
+    for place in (elsewhere / "id_rsa", elsewhere, f"{up}/id_rsa", "linked", "linked/key", "figures"):
+        journal.artifact(place)
+    journal.child("one", elsewhere)
+    delivery = open_delivery(root)
+    delivery.finished("source-one", "aaa", directory)
+    state = delivery.close("finished")
+    assert (state.pending, state.refused, state.problem) == (0, 6, "")
+    (notes,) = (root / "delivery" / "local").rglob("*.refused")
+    assert notes.read_text().count("lies outside of ") == 5
+    assert "a part lies in the folder of its step" in notes.read_text()
+    view = seen(root)
+    assert set(view.children) == {(RUN, "source-one")}
+    assert files(view, view.children[RUN, "source-one"]) == ["figures"]
+    assert not any(b"secret" in path.read_bytes() for path in (root / "mlartifacts").rglob("*") if path.is_file())
+
+
+def test_a_journal_that_cannot_be_delivered_keeps_no_other(root):
+    stuck, journal = step(root, "source-one", "aaa")
+    delivery = open_delivery(root)
+    delivery.started("source-one", "aaa", stuck)
+    until(lambda: delivery.state().pending == 0)
+    view = seen(root)
+    # a file where the run's folder should be, as a stand-in for storage that takes nothing from this run
+    place = root / "mlartifacts" / "zoo-to-target" / view.children[RUN, "source-one"].info.run_id
+    place.parent.mkdir(parents=True)
+    place.write_text("")
+    (stuck / "a.txt").write_text("a")
+    journal.artifact("a.txt")
+    other, journal = step(root, "source-two", "bbb")
+    for i in range(2500):
+        journal.metrics({"train/loss": 1.0}, step=i)
+    delivery.finished("source-one", "aaa", stuck)
+    delivery.finished("source-two", "bbb", other)
+    state = delivery.close("finished")
+    assert state.pending == 2  # one artifact and one status
+    assert "NotADirectoryError" in state.problem or "FileExistsError" in state.problem
+    view = seen(root)
+    assert len(points(view, view.children[RUN, "source-two"])) == 2500
+    assert view.children[RUN, "source-two"].info.status == view.parents[RUN].info.status == "FINISHED"
+    place.unlink()
+    assert deliver_pending(root) == Delivered(0, 0, "")
+    view = seen(root)
+    assert files(view, view.children[RUN, "source-one"]) == ["a.txt"]
+
+
+def test_non_finite_values_are_gaps_and_are_named(root):
+    directory, journal = step(root, "source-one", "aaa")
+    for i, value in enumerate([1.0, math.inf, math.nan, -math.inf]):
+        journal.metrics({"train/loss": value}, step=i)
+    delivery = open_delivery(root)
+    delivery.finished("source-one", "aaa", directory, "failed")
+    delivery.close("failed")
+    view = seen(root)
+    child = view.children[RUN, "source-one"]
+    assert child.data.tags["zoocast.nonfinite"] == "train/loss was inf at step 1"
+    values = [value for _, value in points(view, child)]
+    assert values[0] == 1.0
+    assert all(math.isnan(value) for value in values[1:])  # not 1.8e308
+    assert len(values) == 4
+
+
+def test_a_child_that_the_user_has_deleted_stays_deleted(root):
+    directory, journal = step(root, "source-one", "aaa")
+    journal.metrics({"train/loss": 1.0}, step=0)
+    delivery = open_delivery(root)
+    delivery.started("source-one", "aaa", directory)
+    until(lambda: delivery.state().pending == 0)
+    view = seen(root)
+    view.client.delete_run(view.children[RUN, "source-one"].info.run_id)
+    journal.metrics({"train/loss": 0.5}, step=1)
+    delivery.finished("source-one", "aaa", directory)
+    delivery.close("finished")
+    assert deliver_pending(root).pending == 0
+    assert seen(root).children == {}
+
+
+def test_a_long_note_is_cut_at_a_line_and_kept_whole_beside(root):
+    delivery = open_delivery(root)
+    text = "".join(f"| {i:4} | arm |\n" for i in range(1000))  # 15,000 characters; MLflow would cut in mid-row at 8,000
+    delivery.journal.note(text)
+    delivery.close("finished")
+    view = seen(root)
+    note = view.parents[RUN].data.tags["mlflow.note.content"]
+    table, _, remark = note.partition("\n\n")
+    assert text.startswith(table + "\n")
+    assert len(note) < 8000
+    assert "note.md" in remark
+    assert files(view, view.parents[RUN]) == ["note.md"]
+
+
+@pytest.fixture
+def silent_server(monkeypatch):
+    """Takes connections and never answers, as a server does that hangs."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_server_that_never_answers_holds_nobody(root, silent_server):
+    directory = done_step(root)
+    begin = time.monotonic()
+    delivery = open_delivery(root, uri=silent_server)
+    delivery.finished("source-one", "aaa", directory)
+    assert time.monotonic() - begin < 0.5
+    begin = time.monotonic()
+    state = delivery.close("finished", timeout=1.0)
+    assert time.monotonic() - begin < 1.5
+    # the parent: header, running, finished; the step: header, 10 metrics, model; and two runs that MLflow has not been told of
+    assert state.pending == 3 + 12 + 2
+    assert "longer than 1 s" in state.problem or "does not answer" in state.problem
+    delivery._thread.join(30)
+
+
+def test_a_dead_server_is_named_and_tried_once_when_closing(root):
+    directory = done_step(root)
+    delivery = open_delivery(root, "zoo-to-target-00000001", uri="http://127.0.0.1:9")
+    delivery.finished("source-one", "aaa", directory)
+    begin = time.monotonic()
+    state = delivery.close("finished")
+    assert time.monotonic() - begin < 10
+    assert (state.pending > 0, state.problem) == (True, "no server answers there")
+    assert deliver_pending(root, "http://127.0.0.1:9").problem == "no server answers there"
+
+
+def search_step(root: Path, trials: dict[str, str | None]) -> tuple[Path, Journal]:
+    """A step at work whose journal names its parts: each has a point, and ended as said (None: it is at work)."""
+    directory, journal = step(root, "search", "sss")
+    for number, (name, status) in enumerate(trials.items()):
+        (directory / "trials" / name).mkdir(parents=True, exist_ok=True)
+        journal.child(name, directory / "trials" / name)
+        part = Journal(directory / "trials" / name / "journal.jsonl")
+        part.status("running")
+        part.params({"adapter.cycle": 100 + number})
+        part.metrics({"trial/best_error": 0.1}, step=5)
+        if status is not None:
+            part.status(status)
+    return directory, journal
+
+
+def trials_seen(root: Path) -> dict[str, SimpleNamespace]:
+    """The trials that MLflow shows, all of them children of the one run of the search."""
+    client = connect(f"sqlite:///{root}/mlflow.db")
+    experiment = client.get_experiment_by_name("zoo-to-target")
+    runs = client.search_runs([experiment.experiment_id])
+    (search,) = (run for run in runs if run.info.run_name == "search")
+    trials = [run for run in runs if run.info.run_name.startswith("trial-")]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} <= {search.info.run_id}
+    names = [run.info.run_name for run in trials]
+    assert len(set(names)) == len(names)
+    return dict(zip(names, trials, strict=True))
+
+
+def test_parts_of_a_step_are_runs_below_its_run_with_its_tags(root):
+    delivery = open_delivery(root, tags={"zoocast.preset": "smoke"})
+    directory, journal = search_step(root, {"trial-0000": "finished", "trial-0001": None})
+    journal.compare("trial/best_error", ["adapter.cycle"])
+    delivery.started("search", "sss", directory)
+    until(lambda: delivery.state().pending == 0)
+    assert {name: run.info.status for name, run in trials_seen(root).items()} == {
+        "trial-0000": "FINISHED",
+        "trial-0001": "RUNNING",
+    }
+    search_step(root, {"trial-0001": "failed", "trial-0002": "finished"})  # said again, ended, and one more
+    delivery.finished("search", "sss", directory.rename(directory.with_suffix("")))
+    assert delivery.close("finished") == Delivered(0, 0, "")
+    trials = trials_seen(root)
+    assert {name: run.info.status for name, run in trials.items()} == {
+        "trial-0000": "FINISHED",
+        "trial-0001": "FAILED",
+        "trial-0002": "FINISHED",
+    }
+    first = trials["trial-0000"].data
+    assert (first.params, first.metrics) == ({"adapter.cycle": "100"}, {"trial/best_error": 0.1})
+    assert (first.tags["zoocast.preset"], first.tags["zoocast.key"]) == ("smoke", "sss/trial-0000")
+    (link,) = study_links(root, "http://page").values()
+    key = link.partition("viewStateShareKey=")[2]
+    client = connect(f"sqlite:///{root}/mlflow.db")
+    view = json.loads(client.get_experiment_by_name("zoo-to-target").tags[f"mlflow.sharedViewState.{key}"])
+    assert view["searchFilter"] == f"tags.mlflow.parentRunId = '{first.tags['mlflow.parentRunId']}'"
+    assert view["orderByKey"] == "metrics.`trial/best_error`"
+    assert [chart["selectedParams"] for chart in view["compareRunCharts"]] == [["adapter.cycle"]]
+
+
+def test_parts_that_are_left_behind_end_as_killed_and_go_on_with_their_step(root):
+    first = open_delivery(root)
+    directory, _ = search_step(root, {"trial-0000": "finished", "trial-0001": None})
+    first.started("search", "sss", directory)
+    first.close("killed")
+    before = trials_seen(root)
+    assert {name: run.info.status for name, run in before.items()} == {"trial-0000": "FINISHED", "trial-0001": "KILLED"}
+    # Another run goes on with the step; what it says is not the first run's.
+    other = open_delivery(root, "zoo-to-target-00000002", uri=f"sqlite:///{root}/other.db")
+    other.started("search", "sss", directory)
+    Journal(directory / "trials" / "trial-0001" / "journal.jsonl").metrics({"trial/best_error": 0.05}, step=6)
+    other.close("killed")
+    assert deliver_pending(root) == Delivered(0, 0, "")
+    assert points_of(root, "trial-0001") == [(5, 0.1)]
+    # The first run goes on, too.
+    again = open_delivery(root)
+    again.started("search", "sss", directory)
+    search_step(root, {"trial-0001": "finished"})
+    again.finished("search", "sss", directory.rename(directory.with_suffix("")))
+    assert again.close("finished") == Delivered(0, 0, "")
+    after = trials_seen(root)
+    assert {name: run.info.run_id for name, run in after.items()} == {name: run.info.run_id for name, run in before.items()}
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    assert points_of(root, "trial-0001") == [(5, 0.1), (6, 0.05)]
+
+
+def points_of(root: Path, name: str) -> list[tuple[int, float]]:
+    client = connect(f"sqlite:///{root}/mlflow.db")
+    history = client.get_metric_history(trials_seen(root)[name].info.run_id, "trial/best_error")
+    return sorted((metric.step, metric.value) for metric in history)
+
+
+def test_the_trials_of_a_deleted_search_are_left_alone(root):
+    delivery = open_delivery(root)
+    directory, _ = search_step(root, {"trial-0000": None})
+    delivery.started("search", "sss", directory)
+    delivery.close("killed")
+    trial = trials_seen(root)["trial-0000"]
+    client = connect(f"sqlite:///{root}/mlflow.db")
+    for run_id in (trial.data.tags["mlflow.parentRunId"], trial.info.run_id):
+        client.delete_run(run_id)
+    search_step(root, {"trial-0000": "finished", "trial-0001": "finished"})
+    delivery = open_delivery(root)
+    delivery.finished("search", "sss", directory)
+    assert delivery.close("finished") == Delivered(0, 0, "")
+    assert [run.info.run_name for run in client.search_runs([trial.info.experiment_id])] == [RUN]

@@ -1,0 +1,340 @@
+"""The arms of a target: what each is trained by, where it starts, and what is left of sources and bank in what it exports."""
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from zoocast.bank.build import build_bank
+from zoocast.bank.distill import DistillationLoss
+from zoocast.bank.read import BankConfig, open_bank
+from zoocast.cluster.connect import connect
+from zoocast.config import digest
+from zoocast.dag import Resources, StepContext
+from zoocast.data import DigitsConfig
+from zoocast.data.store import ClipStore
+from zoocast.errors import ConfigError
+from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor, save_predictor
+from zoocast.nn.sampling import teacher_forced
+from zoocast.nn.tmu import TmuConfig
+from zoocast.tracking import curves
+from zoocast.training import Batch, PredictionObjective, TrainingConfig, WorkerConfig
+from zoocast.transfer.methods import (
+    L2SP,
+    AnchoredObjective,
+    Finetune,
+    Scratch,
+    TrainTargetConfig,
+    Transfer,
+    TransferObjective,
+    tmu_predictor,
+    train_target,
+)
+
+OBSERVED = 3
+PLAIN = PredictorConfig(hidden_channels=(4, 4), kernel_size=3)
+DECOUPLED = dataclasses.replace(PLAIN, cell="stlstm", decouple=True)
+NETWORKS = {
+    "near": PLAIN,
+    "gru": PredictorConfig(cell="convgru", hidden_channels=(6,), kernel_size=3, patch_size=2),  # other channels and maps
+}
+TRAINING = TrainingConfig(iterations=4, batch_size=4, validate_every=2, checkpoint_every=4)
+TRANSFER = Transfer(distillation_weight=0.1, tmu=TmuConfig(layers="first"))
+ONLINE = BankConfig(mode="online", policy="free_run", dtype="float32")
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """One, as the pipeline's steps have; more would make these small networks slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """``data``, and the sources `near`, which has the target's network, and `gru`, with random weights."""
+    root = tmp_path_factory.mktemp("transfer")
+    data = DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=12, validation=4, test=4)
+    (root / "data").mkdir()
+    data.build(root / "data", lambda _fraction, _message: None)
+    for seed, (name, network) in enumerate(NETWORKS.items(), start=100):
+        torch.manual_seed(seed)
+        save_predictor(Predictor(network, data.frame_shape()), root / name / "model")
+    return root
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with connect("local", num_cpus=2) as summary:
+        yield summary
+
+
+def train(directory, folder, method, predictor=PLAIN, bank=ONLINE, best="near", training=TRAINING, stored=None, **workers):
+    """Train an arm as the pipeline does; returns its result, and leaves it in `directory`."""
+    config = TrainTargetConfig(
+        arm="arm",
+        method=method,
+        predictor=predictor,
+        training=training,
+        bank=bank,
+        observed=OBSERVED,
+        sources=tuple(NETWORKS),
+        workers=WorkerConfig(**workers),
+    )
+    inputs = {name: folder / name for name in ("data", *NETWORKS)} | ({"bank": stored} if stored else {})
+    results = {"rank": {"best": best}} | ({"bank": {"digest": "d"}} if stored else {})
+    resources = Resources(0 if workers else 1)
+    return train_target(StepContext.standalone(directory, config, inputs, results, resources))
+
+
+def weights(directory):
+    return load_file(directory / "model" / "predictor.safetensors")
+
+
+def distance(a, b):
+    """Euclidean distance of two exported networks."""
+    ours, theirs = weights(a), weights(b)
+    assert ours.keys() == theirs.keys()
+    return torch.stack([(ours[k] - theirs[k]).square().sum() for k in ours]).sum().sqrt().item()
+
+
+# ------------------------------------------------------------------------------------------------------------------- loss terms
+
+
+@pytest.fixture(scope="module")
+def batch(folder):
+    indices = torch.arange(4)
+    return Batch(indices, ClipStore.open(folder / "data").split("train").clips(indices), teacher_forced(4, 6), False)
+
+
+def objectives(folder, predictor):
+    """One of each kind, for one network."""
+    torch.manual_seed(0)
+    frames = ClipStore.open(folder / "data").shape
+    yield PredictionObjective(Predictor(predictor, frames), 0.1), {"mse"}
+    anchored = AnchoredObjective(Predictor(predictor, frames), 0.1, weight=0.1)
+    with torch.no_grad():
+        for parameter in anchored.parameters():
+            parameter.add_(0.01)  # where it starts the anchor pulls nowhere
+    yield anchored, {"mse", "anchor"}
+    for layers in ("first", "all"):
+        transfer = dataclasses.replace(TRANSFER, tmu=TmuConfig(layers=layers))
+        target = Predictor(tmu_predictor(predictor, transfer, len(NETWORKS)), frames)
+        bank = open_bank(
+            dataclasses.replace(ONLINE, layers=layers),
+            directory=None,
+            sources=[(name, folder / name / "model") for name in NETWORKS],
+            clips=folder / "data",
+            observed=OBSERVED,
+            target=target.config,
+        )
+        yield (
+            TransferObjective(target, 0.1, bank, DistillationLoss(target, bank), transfer.distillation_weight),
+            {"mse", "distill"},
+        )
+
+
+@pytest.mark.parametrize(
+    "network", [PLAIN, DECOUPLED, dataclasses.replace(DECOUPLED, layer_norm=True)], ids=["convlstm", "stlstm", "norm"]
+)
+def test_every_term_of_the_loss_changes_the_gradient_of_the_predictor(folder, batch, network):
+    for objective, expected in objectives(folder, network):
+        terms = objective(batch)
+        assert terms.keys() == expected | ({"decouple"} if network.decouple else set())
+        for name in terms:
+            objective.zero_grad()
+            objective(batch)[name].backward()
+            slopes = [p.grad.abs().max() for p in objective.predictor.parameters() if p.grad is not None]
+            assert max(slopes) > 1e-8, name
+        objective.zero_grad()
+        torch.stack(list(objective(batch).values())).sum().backward()
+        # Workers that train together wait for ever for a gradient that nothing computes.
+        assert all(p.grad is not None for p in objective.parameters())
+
+
+def test_training_follows_the_sum_of_all_terms(folder, tmp_path):
+    transfer = dataclasses.replace(TRANSFER, warm_start="none")
+    train(tmp_path / "arm", folder, transfer, DECOUPLED)
+    logged = curves(tmp_path / "arm" / "journal.jsonl")
+    assert {k for k in logged if k.startswith("train/")} == {"train/loss", "train/mse", "train/decouple", "train/distill"}
+    for i, (step, loss) in enumerate(logged["train/loss"]):
+        assert step == 2 * (i + 1)
+        assert loss == pytest.approx(sum(logged[f"train/{k}"][i][1] for k in ("mse", "decouple", "distill")), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "other"),
+    [
+        (TRANSFER, dataclasses.replace(TRANSFER, distillation_weight=10.0)),
+        (L2SP(weight=0.0), L2SP(weight=100.0)),
+        (Scratch(), Finetune(source="near")),
+        (Finetune(source="near"), TRANSFER),
+    ],
+)
+def test_settings_of_an_arm_reach_what_it_exports(folder, tmp_path, method, other):
+    for name, chosen in (("a", method), ("again", method), ("b", other)):
+        train(tmp_path / name, folder, chosen)
+    assert distance(tmp_path / "a", tmp_path / "again") == 0
+    ours, theirs = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert (ours["head.weight"] - theirs["head.weight"]).abs().max() > 1e-5
+
+
+def test_l2_sp_measures_the_distance_to_where_the_weights_started(folder, batch):
+    torch.manual_seed(0)
+    predictor = Predictor(PLAIN, ClipStore.open(folder / "data").shape)
+    objective = AnchoredObjective(predictor, 0.0, weight=0.1)
+    assert objective(batch)["anchor"] == 0
+    with torch.no_grad():
+        predictor.head.weight.add_(0.5)
+    # The head takes 4 channels to patches of 4 x 4 pixels: 64 weights, each moved by 0.5. 0.1 / 2 * 64 * 0.25 = 0.8.
+    assert predictor.head.weight.numel() == 64
+    assert objective(batch)["anchor"].item() == pytest.approx(0.8, rel=1e-6)
+
+
+def test_l2_sp_holds_the_weights_near_the_best_source(folder, tmp_path):
+    training = dataclasses.replace(TRAINING, iterations=30, validate_every=30, learning_rate=1e-2)
+    for name, weight in (("loose", 0.0), ("tight", 100.0)):
+        train(tmp_path / name, folder, L2SP(weight=weight), training=training)
+    loose, tight = (distance(tmp_path / name, folder / "near") for name in ("loose", "tight"))
+    assert tight < 0.3 * loose
+
+
+# ------------------------------------------------------------------------------------------------------------------------ starts
+
+STILL = dataclasses.replace(TRAINING, iterations=1, validate_every=1, learning_rate=1e-30)  # too little to change a float32
+
+
+@pytest.mark.parametrize("method", [Finetune(source="near"), L2SP(), TRANSFER], ids=lambda method: method.kind)
+def test_an_arm_begins_as_the_source_that_it_starts_from(folder, tmp_path, method):
+    """A TMU arm too: with identity distillers and their mean, nothing is transferred before it is learnt."""
+    assert (TRANSFER.tmu.combine, TRANSFER.tmu.distiller_init) == ("mean", "identity")
+    train(tmp_path, folder, method, training=STILL)
+    target, source = load_predictor(tmp_path / "model"), load_predictor(folder / "near" / "model")
+    assert (target.config.tmu is not None) == isinstance(method, Transfer)
+    seen = ClipStore.open(folder / "data").split("test").clips(range(4))[:, :OBSERVED]
+    torch.testing.assert_close(target.predict(seen, 3), source.predict(seen, 3), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", [Scratch(), dataclasses.replace(TRANSFER, warm_start="none")], ids=lambda method: method.kind)
+def test_an_arm_without_a_source_begins_at_random(folder, tmp_path, method):
+    train(tmp_path, folder, method, training=STILL, best=None)
+    target, source = load_predictor(tmp_path / "model"), load_predictor(folder / "near" / "model")
+    assert not torch.allclose(target.head.weight, source.head.weight, atol=1e-2)
+
+
+def test_a_source_with_another_network_gives_no_weights(folder, tmp_path):
+    with pytest.raises(ConfigError, match="patch_size: target and source must agree, but got 4 and 2"):
+        train(tmp_path / "a", folder, Finetune(source="gru"))
+    wider = dataclasses.replace(PLAIN, hidden_channels=(5, 5))
+    with pytest.raises(ConfigError, match=r"cannot start the target from this source, for they differ in cells.0.conv.bias"):
+        train(tmp_path / "b", folder, Finetune(source="near"), wider)
+    for method in (L2SP(), TRANSFER):
+        with pytest.raises(ConfigError, match=r"target.predictor: no source has the target's architecture"):
+            train(tmp_path / method.kind, folder, method, wider, best=None)
+
+
+# ---------------------------------------------------------------------------------------------------------------------- the bank
+
+
+@pytest.fixture(scope="module")
+def stored(folder, cluster, tmp_path_factory):  # noqa: ARG001
+    """Steps' folders with stored banks, by precision."""
+    root = tmp_path_factory.mktemp("banks")
+    for dtype in ("float32", "float16"):
+        build_bank(
+            dataclasses.replace(ONLINE, mode="stored", dtype=dtype),
+            sources=[(name, folder / name / "model") for name in NETWORKS],
+            clips=folder / "data",
+            observed=OBSERVED,
+            target=PLAIN,
+            directory=root / dtype / "bank",
+            num_actors=1,
+        )
+    return root
+
+
+# Float32 at rest: the bank was built in batches of another size. Float16: memories are rounded by 2^-11 at most, and so is the
+# gradient of the distillation loss, a part of the whole; a weight whose gradient is nearly zero may go astray by more.
+@pytest.mark.parametrize(("dtype", "relative"), [("float32", 1e-4), ("float16", 1e-2)])
+def test_a_stored_bank_and_an_online_one_train_the_same_target(folder, stored, tmp_path, dtype, relative):
+    training = dataclasses.replace(TRAINING, iterations=20, validate_every=20)
+    transfer = dataclasses.replace(TRANSFER, distillation_weight=10.0)
+    at_rest = dataclasses.replace(ONLINE, mode="stored", dtype=dtype)
+    train(tmp_path / "online", folder, transfer, training=training)
+    train(tmp_path / "stored", folder, transfer, bank=at_rest, stored=stored / dtype, training=training)
+    train(tmp_path / "start", folder, transfer, training=STILL)
+    moved = distance(tmp_path / "online", tmp_path / "start")
+    assert distance(tmp_path / "online", tmp_path / "stored") < relative * moved
+    logged = {name: curves(tmp_path / name / "journal.jsonl")["train/distill"][-1][1] for name in ("online", "stored")}
+    assert logged["stored"] == pytest.approx(logged["online"], rel=relative)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_two_workers_train_the_same_target(folder, stored, tmp_path):
+    at_rest = dataclasses.replace(ONLINE, mode="stored", dtype="float16")
+    train(tmp_path / "one", folder, TRANSFER, bank=at_rest, stored=stored / "float16")
+    result = train(tmp_path / "two", folder, TRANSFER, bank=at_rest, stored=stored / "float16", num_workers=2)
+    assert (result["num_workers"], result["threads"]) == (2, 1)
+    # Sums in another order, after 4 Adam steps of 1e-3; other clips would move every weight by up to 4e-3.
+    ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert max((ours[k] - theirs[k]).abs().max() for k in ours) < 1e-4
+
+
+def test_the_exported_target_needs_neither_sources_nor_bank(folder, stored, tmp_path):
+    place = tmp_path / "place"
+    shutil.copytree(folder, place)
+    shutil.copytree(stored / "float16", place / "bank-step")
+    at_rest = dataclasses.replace(ONLINE, mode="stored", dtype="float16")
+    train(tmp_path / "arm", place, TRANSFER, bank=at_rest, stored=place / "bank-step")
+    held = load_file(next((tmp_path / "arm" / "checkpoints").glob("*/state.safetensors")))
+    assert any("projections" in name for name in held)  # they are trained, and a run that goes on needs them
+    shutil.move(tmp_path / "arm" / "model", tmp_path / "exported")
+    for used in (place, tmp_path / "arm"):
+        shutil.rmtree(used)
+
+    assert sorted(p.name for p in (tmp_path / "exported").iterdir()) == ["predictor.json", "predictor.safetensors"]
+    target = load_predictor(tmp_path / "exported")
+    assert target.predict(torch.rand(2, OBSERVED, 1, 16, 16), 5).shape == (2, 5, 1, 16, 16)
+    plain, own = set(Predictor(PLAIN, target.frames).state_dict()), {"distillers.weight", "gate.weight", "gate.bias"}
+    expected = {name.replace("cells.0.", "cells.0.base.") for name in plain} | {f"cells.0.{name}" for name in own}
+    assert set(load_file(tmp_path / "exported" / "predictor.safetensors")) == expected
+
+
+def test_without_weight_on_distillation_the_bank_is_not_read(folder, tmp_path):
+    at_rest = dataclasses.replace(ONLINE, mode="stored")
+    transfer = dataclasses.replace(TRANSFER, distillation_weight=0.0)
+    train(tmp_path / "arm", folder, transfer, bank=at_rest, stored=tmp_path / "nowhere")
+    logged = curves(tmp_path / "arm" / "journal.jsonl")
+    assert {k for k in logged if k.startswith("train/")} == {"train/loss", "train/mse"}
+    assert load_predictor(tmp_path / "arm" / "model").config.num_sources == 2
+
+
+def test_a_missing_bank_is_missed(folder, tmp_path):
+    at_rest = dataclasses.replace(ONLINE, mode="stored")
+    with pytest.raises(ConfigError, match="mode: a stored bank is read from a directory"):
+        train(tmp_path, folder, TRANSFER, bank=at_rest)
+
+
+# ---------------------------------------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: L2SP(weight=-1.0), "weight: must not be negative, but got -1.0"),
+        (lambda: Transfer(distillation_weight=-0.1), "distillation_weight: must not be negative, but got -0.1"),
+    ],
+)
+def test_settings_that_cannot_work(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_where_an_arm_is_trained_is_no_part_of_its_identity():
+    arm = TrainTargetConfig(arm="scratch", method=Scratch(), predictor=PLAIN, training=TRAINING, observed=OBSERVED)
+    assert digest(arm) == digest(dataclasses.replace(arm, workers=WorkerConfig(num_workers=4, gpus_per_worker=1)))
+    assert digest(arm) != digest(dataclasses.replace(arm, observed=4))
