@@ -13,7 +13,7 @@ from typing import Literal
 from pipelines.zoo_to_target import PRESETS as ZOO_PRESETS
 from pipelines.zoo_to_target import Zoo, ZooToTarget, evaluation_step, training_step
 from zoocast.config import setting
-from zoocast.dag import Step, ordered
+from zoocast.dag import Step, group, ordered
 from zoocast.errors import ConfigError, within
 from zoocast.experiment.stages import EvaluateConfig, ReportConfig, make_report
 from zoocast.nn.sampling import ScheduledSampling
@@ -98,7 +98,7 @@ def steps(config: Ablation) -> tuple[Step, ...]:
                 adapter=config.adapter if "lma" in arm.split("-") else None,
                 curriculum=config.curriculum,
             )
-            trained[f"seed{seed}"] = training_step(f"target.{arm}.seed{seed}", adapt, second, inputs, workers)
+            trained[str(seed)] = training_step(f"target.{arm}.seed{seed}", adapt, second, inputs, workers)
         sources = tuple(zoo.sources) if "tmu" in arm.split("-") else ()
         evaluate = EvaluateConfig(arm=arm, observed=config.zoo.observed, num_strips=config.zoo.num_strips, sources=sources)
         evaluations[arm] = evaluation_step(evaluate, zoo.data, trained, workers)
@@ -131,7 +131,7 @@ def _report(config: Ablation, evaluations: dict[str, Step]) -> Step:
             " weight. base: finetuning from the best source, which all arms start from.",
         ),
     )
-    return Step("report", make_report, page, {f"evaluate.{arm}": step for arm, step in evaluations.items()})
+    return Step("report", make_report, page, group("arms", evaluations))
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pipelines.zoo_to_target import check_horizon, clips_of, evaluation_step, training_step
 from zoocast.config import setting
-from zoocast.dag import Resources, Step, ordered
+from zoocast.dag import Resources, Step, group, ordered
 from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
 from zoocast.experiment.adapting import AdaptFoundConfig, SearchAdapterConfig, adapt_found, search_adapter
@@ -140,7 +140,7 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
     found = {**started, "search": search}
 
     def arm(name: str, make: Callable[[int], Step]) -> tuple[str, dict[str, Step]]:
-        return name, {f"seed{k}": make(k) for k in range(config.seeds)}
+        return name, {str(k): make(k) for k in range(config.seeds)}
 
     def control(name: str, adapter: AdapterConfig | None) -> tuple[str, dict[str, Step]]:
         return arm(
@@ -163,7 +163,7 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
     trained: dict[str, dict[str, Step]] = dict(
         [
             ("copy-last", {}),
-            ("stage1", {"seed0": stage1}),
+            ("stage1", {"0": stage1}),
             control("adam", None),
             searched("adam.found-rate", 0, "adam"),
             control("paper", config.adapter),
@@ -186,8 +186,7 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
             " the best trial: what the search of that rate alone is worth.",
         ),
     )
-    inputs = {f"evaluate.{name}": step for name, step in evaluations.items()}
-    return ordered([Step("report", make_report, page, inputs)])
+    return ordered([Step("report", make_report, page, group("arms", evaluations))])
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets

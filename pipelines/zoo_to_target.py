@@ -14,7 +14,7 @@ from typing import Any
 
 from zoocast.bank.config import BankConfig, check_bank
 from zoocast.config import setting
-from zoocast.dag import Resources, Step, StepContext, ordered
+from zoocast.dag import Resources, Step, StepContext, group, ordered
 from zoocast.data import DataConfig, DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
 from zoocast.evaluation import check_evaluation
@@ -170,7 +170,9 @@ class Zoo:
         sources = {source.name: _source(source, config, data) for source in config.sources}
         clips = clips_of("target", config.target.data, data)
         ranking = RankConfig(observed=config.observed, target=config.target.predictor)
-        rank = Step("rank", rank_sources, ranking, {"data": clips, **sources}, resources=held_by(config.target.workers))
+        rank = Step(
+            "rank", rank_sources, ranking, {"data": clips, **group("sources", sources)}, resources=held_by(config.target.workers)
+        )
         stored = config.reads_bank and config.bank.mode == "stored"
         return cls(clips, sources, rank, {"bank": _bank(config, clips, sources)} if stored else {})
 
@@ -180,11 +182,11 @@ class Zoo:
             case Scratch():
                 return {"data": self.data}
             case Finetune(source=source) if source:
-                return {"data": self.data, source: self.sources[source]}
+                return {"data": self.data, **group("sources", {source: self.sources[source]})}
             case Finetune() | L2SP():
-                return {"data": self.data, "rank": self.rank, **self.sources}
+                return {"data": self.data, "rank": self.rank, **group("sources", self.sources)}
             case Transfer():
-                return {"data": self.data, "rank": self.rank, **self.sources, **self.bank}
+                return {"data": self.data, "rank": self.rank, **group("sources", self.sources), **self.bank}
 
 
 def steps(config: ZooToTarget) -> tuple[Step, ...]:
@@ -198,7 +200,7 @@ def steps(config: ZooToTarget) -> tuple[Step, ...]:
         trained = {}
         for k in range(config.seeds):
             train = config.training(arm, method, config.target.training.with_seed(k))
-            trained[f"seed{k}"] = training_step(f"target.{arm}.seed{k}", train_target, train, zoo.inputs(method), workers)
+            trained[str(k)] = training_step(f"target.{arm}.seed{k}", train_target, train, zoo.inputs(method), workers)
         sources = tuple(zoo.sources) if isinstance(method, Transfer) else ()
         evaluate = dataclasses.replace(evaluate, arm=arm, sources=sources)
         evaluations[arm] = evaluation_step(evaluate, zoo.data, trained, workers)
@@ -247,7 +249,7 @@ def _bank(config: ZooToTarget, data: Step, zoo: dict[str, Step]) -> Step:
     )
     # It begins as soon as one of its actors has room, and the others join when they have.
     held = (held_by(config.bank_workers),)
-    return Step("bank", build_memories, build, {"data": data, **zoo}, resources=Resources(0), launches=held)
+    return Step("bank", build_memories, build, {"data": data, **group("sources", zoo)}, resources=Resources(0), launches=held)
 
 
 def training_step(
@@ -272,14 +274,14 @@ def training_step(
 def evaluation_step(evaluate: EvaluateConfig, data: Step, trained: Mapping[str, Step], workers: WorkerConfig) -> Step:
     """The step that reads the test split for one arm, where its seeds were trained."""
     held = held_by(workers) if trained else Resources()
-    return Step(f"evaluate.{evaluate.arm}", evaluate_arm, evaluate, {"data": data, **trained}, resources=held)
+    return Step(f"evaluate.{evaluate.arm}", evaluate_arm, evaluate, {"data": data, **group("seeds", trained)}, resources=held)
 
 
 def _report(config: ZooToTarget, evaluations: dict[str, Step]) -> Step:
     other = [s.name for s in config.sources if s.name not in config.startable]
     notes = (f"Not finetuned from {', '.join(other)}: another network than the target's.",) if other else ()
     page = ReportConfig(title="zoo to target", pipeline=config, observed=config.observed, arms=tuple(evaluations), notes=notes)
-    return Step("report", make_report, page, {f"evaluate.{arm}": step for arm, step in evaluations.items()})
+    return Step("report", make_report, page, group("arms", evaluations))
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import math
+import operator
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ __all__ = [
     "Change",
     "Setting",
     "canonical",
+    "check_ranges",
     "diff",
     "digest",
     "dump",
@@ -37,9 +39,47 @@ T = TypeVar("T")
 TYPE = "__type__"
 
 
-def setting(default: Any = dataclasses.MISSING, help: str = "", *, identity: bool = True) -> Any:  # noqa: A002
-    """A dataclass field with its explanation; `identity=False` keeps it out of every digest."""
-    return dataclasses.field(default=default, metadata={"help": help, "identity": identity})
+def setting(
+    default: Any = dataclasses.MISSING,
+    help: str = "",  # noqa: A002
+    *,
+    identity: bool = True,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field with its explanation.
+
+    Args:
+        default: its value when none is given; left out, the field must be given.
+        help: what people read beside it.
+        identity: False keeps it out of every digest, for what says only where or how work runs.
+        at_least, at_most, above, below: bounds of a number, or of each number in a tuple; `check_ranges` holds them.
+    """
+    bounds = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
+    metadata = {"help": help, "identity": identity, "bounds": {k: v for k, v in bounds.items() if v is not None}}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+_HOLDS: dict[str, Callable[[Any, Any], bool]] = {
+    "at_least": operator.ge,
+    "at_most": operator.le,
+    "above": operator.gt,
+    "below": operator.lt,
+}
+
+
+def check_ranges(config: Any) -> None:
+    """Raise `ConfigError` for the first number of `config` outside the bounds of its `setting`; call it in ``__post_init__``."""
+    for field in dataclasses.fields(config):
+        bounds, value = field.metadata.get("bounds") or {}, getattr(config, field.name)
+        if not bounds or value is None:
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            if not all(_HOLDS[name](number, limit) for name, limit in bounds.items()):
+                rule = " and ".join(f"{name.replace('_', ' ')} {limit:g}" for name, limit in bounds.items())
+                raise ConfigError(field.name, f"must be {rule}, but got {value}")
 
 
 class Setting(NamedTuple):

@@ -59,10 +59,6 @@ __all__ = [
 ]
 
 
-TAKEN = ("bank", "data", "rank", "target")
-"""Names that the steps of a target have for their other inputs."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceConfig:
     """One member of the zoo."""
@@ -81,8 +77,6 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         check_name("a source", self.name)
-        if self.name in TAKEN:
-            raise ConfigError("name", f"{', '.join(TAKEN)} mean something else beside the sources, but got {self.name!r}")
         if self.model:
             # Workers run in other folders than the command.
             object.__setattr__(self, "model", str(Path(self.model).expanduser().absolute()))
@@ -223,7 +217,7 @@ class RankConfig:
 def rank_sources(context: StepContext) -> dict[str, Any]:
     """Step: ``val_mse`` (strict) of every source on the target's validation clips, and ``best``, the best that can start it.
 
-    Inputs are the target's ``data`` and every source under its name. A source that cannot see the target's frames has no error.
+    Inputs are the target's ``data`` and the group ``sources``. A source that cannot see the target's frames has no error.
     """
     config: RankConfig = context.config
     use_threads(context.resources.num_cpus)
@@ -231,8 +225,8 @@ def rank_sources(context: StepContext) -> dict[str, Any]:
     horizon = store.length - config.observed
     errors: dict[str, float] = {}
     fitting: list[str] = []
-    for name in sorted(n for n in context.inputs if n != "data"):
-        source = load_source(context.inputs[name], "cuda" if context.resources.num_gpus else "cpu")
+    for name, folder in sorted(context.group("sources").items()):
+        source = load_source(folder, "cuda" if context.resources.num_gpus else "cpu")
         if not _sees(source, store.shape):
             continue
         predict = functools.partial(source.predict, horizon=horizon)

@@ -74,12 +74,13 @@ class BuildBankConfig:
 
 @step_kind("build-bank")
 def build_memories(context: StepContext) -> dict[str, Any]:
-    """Step: a stored memory bank. Inputs: the target's ``data`` and every source by name."""
+    """Step: a stored memory bank. Inputs: the target's ``data`` and the group ``sources``."""
     config: BuildBankConfig = context.config
+    folders = context.group("sources")
     with Journal(context.journal_path) as journal:
         manifest = build_bank(
             config.bank,
-            sources=[(name, context.inputs[name] / MODEL_FOLDER) for name in config.sources],
+            sources=[(name, folders[name] / MODEL_FOLDER) for name in config.sources],
             clips=context.inputs["data"],
             observed=config.observed,
             target=config.target,
@@ -111,20 +112,21 @@ class EvaluateConfig:
 def evaluate_arm(context: StepContext) -> dict[str, Any]:
     """Step: scores of every seed on the whole test split, prediction strips, and what the transfer gates let through.
 
-    Inputs: ``data`` and the trained ``seed0``, ``seed1``, ...; no seeds for the baseline that repeats the last frame.
+    Inputs: ``data`` and the group ``seeds``, a training for each seed by its number; none for the baseline that repeats the last
+    frame.
     """
     config: EvaluateConfig = context.config
     use_threads(context.resources.num_cpus)
     device = "cuda" if context.resources.num_gpus else "cpu"
     store = ClipStore.open(context.inputs["data"])
     horizon = store.length - config.observed
-    seeds = sorted(int(n.removeprefix("seed")) for n in context.inputs if n.startswith("seed"))
+    seeds = {int(seed): folder for seed, folder in context.group("seeds").items()}
     scores: dict[int, Scores] = {}
     with Journal(context.journal_path) as journal:
         journal.params({"arm": config.arm, "seeds": len(seeds), "observed": config.observed, "horizon": horizon})
         journal.dataset("target", store.digest, context="test")
-        for seed in seeds or [0]:
-            predictor = load_predictor(context.inputs[f"seed{seed}"] / MODEL_FOLDER, device) if seeds else None
+        for seed in sorted(seeds) or [0]:
+            predictor = load_predictor(seeds[seed] / MODEL_FOLDER, device) if seeds else None
             predict = functools.partial(predictor.predict, horizon=horizon) if predictor else copy_last(horizon)
             if not scores:
                 _keep_pictures(context, predict, predictor, store)
@@ -174,7 +176,7 @@ def make_report(context: StepContext) -> dict[str, Any]:
     """Step: ``report.html``, its figures and ``result.json`` from all that the arms left."""
     config: ReportConfig = context.config
     data = gather(
-        [context.inputs[f"evaluate.{arm}"] for arm in config.arms],
+        [context.group("arms")[arm] for arm in config.arms],
         title=config.title,
         config=config.pipeline,
         observed=config.observed,

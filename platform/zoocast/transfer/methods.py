@@ -193,7 +193,7 @@ class TransferObjective(Objective):
 
 @step_kind("train-target")
 def train_target(context: StepContext) -> dict[str, Any]:
-    """Step: train one arm. Inputs: ``data``, every source by name, ``rank``, and for a TMU arm ``bank`` if it is stored."""
+    """Step: train one arm. Inputs: ``data``, the group ``sources``, ``rank``, and for a TMU arm ``bank`` if it is stored."""
     return train_arm(context, context.config, _train)
 
 
@@ -267,11 +267,11 @@ class Arm:
 
     def _bank(self, bank: BankConfig, target: PredictorConfig) -> MemoryBank:
         if self._opened is None:
-            inputs = self.context.inputs
+            inputs, sources = self.context.inputs, self.context.group("sources")
             self._opened = open_bank(
                 bank,
                 directory=inputs["bank"] / BANK_FOLDER if "bank" in inputs else None,
-                sources=[(name, inputs[name] / MODEL_FOLDER) for name in self.config.sources],
+                sources=[(name, sources[name] / MODEL_FOLDER) for name in self.config.sources],
                 clips=inputs["data"],
                 observed=self.config.observed,
                 target=target,
@@ -288,4 +288,4 @@ class Arm:
         return str(best)
 
     def _start(self, predictor: Predictor, source: str) -> None:
-        warm_start(predictor, load_source(self.context.inputs[source]))
+        warm_start(predictor, load_source(self.context.group("sources")[source]))
