@@ -71,7 +71,7 @@ class ZooToTarget:
     observed: int = setting(10, "observed frames of every clip; the rest is the horizon")
     seeds: int = setting(3, "trainings of every arm, with seeds 0, 1, ...")
     num_strips: int = setting(4, "test clips whose predictions are kept as pictures")
-    bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where the bank is computed", identity=False)
+    bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where each bank is computed", identity=False)
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -156,12 +156,12 @@ class ZooToTarget:
 
 @dataclasses.dataclass(frozen=True)
 class Zoo:
-    """The steps that arms stand on: the target's clips, every source by name, their ranking, and the bank if one is stored."""
+    """The steps that arms stand on: the target's clips, every source by name, their ranking, and their banks if stored."""
 
     data: Step
     sources: dict[str, Step]
     rank: Step
-    bank: dict[str, Step]
+    banks: dict[str, Step]
 
     @classmethod
     def of(cls, config: ZooToTarget) -> Zoo:
@@ -174,7 +174,8 @@ class Zoo:
             "rank", rank_sources, ranking, {"data": clips, **group("sources", sources)}, resources=held_by(config.target.workers)
         )
         stored = config.reads_bank and config.bank.mode == "stored"
-        return cls(clips, sources, rank, {"bank": _bank(config, clips, sources)} if stored else {})
+        banks = {name: _bank(name, config, clips, source) for name, source in sources.items()} if stored else {}
+        return cls(clips, sources, rank, banks)
 
     def inputs(self, method: Method) -> dict[str, Step]:
         """What the training of an arm reads."""
@@ -186,7 +187,8 @@ class Zoo:
             case Finetune() | L2SP():
                 return {"data": self.data, "rank": self.rank, **group("sources", self.sources)}
             case Transfer():
-                return {"data": self.data, "rank": self.rank, **group("sources", self.sources), **self.bank}
+                zoo = {**group("sources", self.sources), **group("banks", self.banks)}
+                return {"data": self.data, "rank": self.rank, **zoo}
 
 
 def steps(config: ZooToTarget) -> tuple[Step, ...]:
@@ -239,17 +241,17 @@ def _source(source: SourceConfig, config: ZooToTarget, data: dict[str, Step]) ->
     )
 
 
-def _bank(config: ZooToTarget, data: Step, zoo: dict[str, Step]) -> Step:
+def _bank(name: str, config: ZooToTarget, data: Step, source: Step) -> Step:
     build = BuildBankConfig(
         bank=config.bank,
         observed=config.observed,
-        sources=tuple(zoo),
-        target=config.target.predictor,
+        target_depth=len(config.target.predictor.hidden_channels),
         workers=config.bank_workers,
     )
     # It begins as soon as one of its actors has room, and the others join when they have.
     held = (held_by(config.bank_workers),)
-    return Step("bank", build_memories, build, {"data": data, **group("sources", zoo)}, resources=Resources(0), launches=held)
+    inputs = {"data": data, "source": source}
+    return Step(f"bank.{name}", build_memories, build, inputs, resources=Resources(0), launches=held)
 
 
 def training_step(

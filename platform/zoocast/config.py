@@ -202,7 +202,7 @@ def _load(hint: Any, data: Any, path: str) -> Any:
         return data
     if hint is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
-    if hint in (int, str, bool) and type(data) is hint:
+    if hint is Any or (hint in (int, str, bool) and type(data) is hint):
         return data
     if hint is type(None) and data is None:
         return None

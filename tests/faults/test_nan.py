@@ -43,8 +43,8 @@ def transfer(clips: Path) -> Callable[[], Objective]:
     target = PredictorConfig(hidden_channels=(4,), kernel_size=3, tmu=TmuConfig(), num_sources=1)
     bank = open_bank(
         BankConfig(mode="online"),
-        directory=None,
-        sources=[("one", source)],
+        sources={"one": source},
+        banks={},
         clips=clips,
         observed=OBSERVED,
         target=target,

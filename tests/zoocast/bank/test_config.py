@@ -20,7 +20,7 @@ FIRST = BankConfig(layers="first")
 
 
 def ref(config: BankConfig, source: PredictorConfig, trained_on: FrameShape = FRAMES) -> dict[int, MemoryRef]:
-    return memory_refs(config, "digits", source, trained_on, FRAMES, TARGET)
+    return memory_refs(config, "digits", source, trained_on, FRAMES, len(TARGET.hidden_channels))
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,8 @@ def make_objective(folder):
         target = Predictor(tmu_predictor(PLAIN, Transfer(tmu=TmuConfig(layers="first")), len(SOURCES)), frames)
         bank = open_bank(
             BANK,
-            directory=None,
-            sources=[(name, folder / name / "model") for name in SOURCES],
+            sources={name: folder / name / "model" for name in SOURCES},
+            banks={},
             clips=folder / "data",
             observed=OBSERVED,
             target=target.config,

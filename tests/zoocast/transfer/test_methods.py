@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from zoocast.bank.build import build_bank
 from zoocast.bank.distill import DistillationLoss
 from zoocast.bank.read import BankConfig, open_bank
+from zoocast.bank.recipe import BankResult
 from zoocast.cluster.connect import connect
-from zoocast.config import digest
+from zoocast.config import digest, dump
 from zoocast.dag import Resources, StepContext
 from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
@@ -85,8 +86,9 @@ def train(directory, folder, method, predictor=PLAIN, bank=ONLINE, best="near", 
         sources=tuple(NETWORKS),
         workers=WorkerConfig(**workers),
     )
-    inputs = {name: folder / name for name in ("data", *NETWORKS)} | ({"bank": stored} if stored else {})
-    results = {"rank": {"best": best}} | ({"bank": {"digest": "d"}} if stored else {})
+    banks = {f"banks/{name}": stored / name for name in NETWORKS} if stored else {}
+    inputs = {"data": folder / "data"} | {f"sources/{name}": folder / name for name in NETWORKS} | banks
+    results = {"rank": {"best": best}} | {bank: dump(BankResult(digest="d", bytes=1)) for bank in banks}
     resources = Resources(0 if workers else 1)
     return train_target(StepContext.standalone(directory, config, inputs, results, resources))
 
@@ -126,8 +128,8 @@ def objectives(folder, predictor):
         target = Predictor(tmu_predictor(predictor, transfer, len(NETWORKS)), frames)
         bank = open_bank(
             dataclasses.replace(ONLINE, layers=layers),
-            directory=None,
-            sources=[(name, folder / name / "model") for name in NETWORKS],
+            sources={name: folder / name / "model" for name in NETWORKS},
+            banks={},
             clips=folder / "data",
             observed=OBSERVED,
             target=target.config,
@@ -242,18 +244,20 @@ def test_a_source_with_another_network_gives_no_weights(folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def stored(folder, cluster, tmp_path_factory):  # noqa: ARG001
-    """Steps' folders with stored banks, by precision."""
+    """Folders of steps with stored banks, by precision and source."""
     root = tmp_path_factory.mktemp("banks")
     for dtype in ("float32", "float16"):
-        build_bank(
-            dataclasses.replace(ONLINE, mode="stored", dtype=dtype),
-            sources=[(name, folder / name / "model") for name in NETWORKS],
-            clips=folder / "data",
-            observed=OBSERVED,
-            target=PLAIN,
-            directory=root / dtype / "bank",
-            num_actors=1,
-        )
+        for name in NETWORKS:
+            build_bank(
+                dataclasses.replace(ONLINE, mode="stored", dtype=dtype),
+                name=name,
+                source=folder / name / "model",
+                clips=folder / "data",
+                observed=OBSERVED,
+                target_depth=len(PLAIN.hidden_channels),
+                directory=root / dtype / name / "bank",
+                num_actors=1,
+            )
     return root
 
 
