@@ -130,6 +130,11 @@ class Predictor(nn.Module):
         """The cells from bottom to top."""
         return tuple(cell for cell in self.cells if isinstance(cell, Cell))
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
     def memory_shapes(self) -> dict[Key, tuple[int, int, int]]:
         """(channels, height, width) of each memory that can be collected, keyed by (layer, name)."""
         shapes = (cell.memory_shapes(*self.map_size) for cell in self.layers)
@@ -169,7 +174,7 @@ class Predictor(nn.Module):
         Observed frames from any device are taken to the network's; the prediction stays there.
         """
         batch, seen = observed.shape[:2]
-        observed = observed.to(next(self.parameters()).device)
+        observed = observed.to(self.device)
         with torch.no_grad():
             return self._unroll(observed, free_run(batch, seen, seen + horizon), {}, ()).frames[:, seen - 1 :]
 
