@@ -18,11 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from zoocast.bank.build import build_bank
-from zoocast.bank.config import BankConfig, MemoryRef
-from zoocast.bank.frozen import fixed_feed, load_sources, run_source
-from zoocast.bank.read import StoredBank
 from zoocast.bank.shards import (
     SCHEMA_VERSION,
     Column,
@@ -35,10 +30,16 @@ from zoocast.bank.shards import (
     write_manifest,
     write_shard,
 )
+
+from zoocast.bank.build import build_bank
+from zoocast.bank.config import BankConfig, MemoryRef
+from zoocast.bank.frozen import fixed_feed, load_sources, run_source
+from zoocast.bank.read import StoredBank
 from zoocast.cluster.connect import connect
 from zoocast.data.splits import Split
 from zoocast.data.store import ClipStore, write_store
 from zoocast.frames import FrameShape
+from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.store.files import human_bytes
 
@@ -120,7 +121,7 @@ def build() -> None:
         }
         write_store(root / "clips", splits, shape=frames, length=length, dtype="uint8", generator={"name": "noise"})
         sources = []
-        for name, source in (("convlstm", PredictorConfig()), ("stlstm", PredictorConfig(cell="stlstm"))):
+        for name, source in (("convlstm", PredictorConfig()), ("stlstm", PredictorConfig(cell=STLSTM()))):
             (root / name).mkdir()
             save_predictor(Predictor(source, frames), root / name)
             sources.append((name, root / name))
@@ -172,7 +173,7 @@ def plan() -> None:
     """What a bank of the papers' next size costs: bytes by its recipe, seconds by a measured forward pass in one thread."""
     clips, sources, length = 10_000, 16, 20
     config, frames = BankConfig(policy="free_run"), FrameShape(channels=1, height=64, width=64)
-    network = PredictorConfig(hidden_channels=(128,) * 4, kernel_size=5, patch_size=4)
+    network = PredictorConfig(cell=ConvLSTM(kernel_size=5), hidden_channels=(128,) * 4, patch_size=4)
     refs = [MemoryRef(layer, "c", (128, 16, 16)) for layer in range(4)]
     columns = tuple(Column(layer=t.layer, memory=t.memory, reversed=False, shape=(length - 1, *t.shape)) for t in refs)
     recipe = Recipe(

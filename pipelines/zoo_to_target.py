@@ -28,6 +28,7 @@ from zoocast.experiment.stages import (
     evaluate_arm,
     make_report,
 )
+from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig, check_predictor, read_description
 from zoocast.nn.sampling import ScheduledSampling
 from zoocast.training import TrainingConfig, WorkerConfig
@@ -294,7 +295,7 @@ def laptop() -> ZooToTarget:
 
     About six minutes on two CPU cores. TMU and the best finetune end level, at a strict/mse of 0.0446 and 0.0444.
     """
-    predictor = PredictorConfig(cell="convlstm", hidden_channels=(24, 24), kernel_size=3, patch_size=4)
+    predictor = PredictorConfig(cell=ConvLSTM(kernel_size=3), hidden_channels=(24, 24), patch_size=4)
 
     def sampling(iterations: int) -> ScheduledSampling:
         return ScheduledSampling(start=1.0, rate=1 / iterations, stop_iteration=iterations)
@@ -319,7 +320,7 @@ def laptop() -> ZooToTarget:
 
 def smoke() -> ZooToTarget:
     """Every step in its smallest form, in under a minute: shows that all works, and nothing about which arm is better."""
-    predictor = PredictorConfig(hidden_channels=(8, 8), kernel_size=3)
+    predictor = PredictorConfig(hidden_channels=(8, 8))
     small = DigitsConfig(frame_size=16, digit_size=8, length=6, train=32, validation=8, test=8)
     training = TrainingConfig(iterations=10, batch_size=4, validate_every=5, checkpoint_every=5)
     return ZooToTarget(
@@ -348,7 +349,7 @@ def paper() -> ZooToTarget:
     do not diverge; `-S transfer.tmu.combine=sum` and the other release values that `pipelines show` lists give the released ones.
     Not run by us: we have no such machine. Expect days on one GPU and a bank of tens of gigabytes.
     """
-    predictor = PredictorConfig(cell="convlstm", hidden_channels=(64, 64, 64, 64), kernel_size=5, patch_size=4)
+    predictor = PredictorConfig(cell=ConvLSTM(kernel_size=5), hidden_channels=(64, 64, 64, 64), patch_size=4)
     training = TrainingConfig(
         iterations=80_000,
         batch_size=8,

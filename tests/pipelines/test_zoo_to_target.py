@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from zoocast.bank.shards import read_manifest
 
 from pipelines.zoo_to_target import PRESETS, ZooToTarget, steps
-from zoocast.bank.shards import read_manifest
 from zoocast.cli.imports import import_checkpoint
 from zoocast.config import override, parse_overrides
 from zoocast.dag import Resources, read_record
@@ -100,11 +100,11 @@ def test_paper_asks_for_its_data(tmp_path):
         (["bank.policy=shared"], "bank.policy: shared feeds the sources the target's own random mask"),
         (["bank.layers=first", "transfer.tmu.layers=all"], r"bank.layers: the target has transfer units in layers \[1\]"),
         (["bank.memory=m"], "bank.memory: source digits-1, layer 0 .convlstm. has no memory 'm'"),
-        (["target.predictor.kernel_size=5"], "transfer.warm_start: no source has the target's network"),
+        (["target.predictor.cell.kernel_size=5"], "transfer.warm_start: no source has the target's network"),
         (["target.predictor.patch_size=3"], "target.predictor.patch_size: must divide .* got 3 for frames of 16x16 pixels"),
         (["sources.1.predictor.patch_size=3"], "sources.digits-2.predictor.patch_size: must divide .* got 3"),
-        (["target.predictor.decouple=true"], "target.predictor.decouple: memory decoupling needs cell=stlstm"),
-        (["target.predictor.num_sources=1"], "target.predictor.num_sources: a network without tmu distils no sources"),
+        (["target.predictor.cell.decouple=true"], "target.predictor.cell.decouple: unknown setting; stlstm has it"),
+        (["target.predictor.num_sources=1"], "target.predictor.num_sources: unknown setting"),
         (["target.predictor.cell=convgru", "transfer.warm_start=none"], "target.predictor.tmu: needs a cell with a memory C"),
         (["target.training.batch_size=3", "target.workers.num_workers=2"], "target.training.batch_size: must be a multiple"),
         (["sources.*.workers.num_workers=3"], "sources.digits-1.training.batch_size: must be a multiple"),
@@ -132,7 +132,7 @@ def test_the_target_gets_its_transfer_units_from_one_place():
 
 
 def test_a_layer_norm_that_takes_the_place_of_another_leaves_no_warm_start():
-    normed = ("sources.*.predictor.layer_norm=true", "target.predictor.layer_norm=true", "transfer.tmu.gate_norm=true")
+    normed = ("sources.*.predictor.cell.layer_norm=true", "target.predictor.cell.layer_norm=true", "transfer.tmu.gate_norm=true")
     with pytest.raises(ConfigError, match=r"^transfer.warm_start: .*gate_norm .* to start from digits-1, digits-2; set"):
         steps(changed(*normed))
     assert "target.tmu.seed0" in keys(changed(*normed, "transfer.warm_start=none"))
@@ -231,7 +231,7 @@ def test_a_bank_that_nothing_reads_is_not_built():
 def test_arms_follow_from_which_sources_fit():
     other = steps(changed("sources.0.predictor.hidden_channels=4,4"))
     assert [s.name for s in other if s.name.startswith("target.finetune")] == [f"target.finetune.digits-2.{s}" for s in SEEDS]
-    alone = {s.name for s in steps(changed("target.predictor.kernel_size=5", "transfer.warm_start=none"))}
+    alone = {s.name for s in steps(changed("target.predictor.cell.kernel_size=5", "transfer.warm_start=none"))}
     assert {n for n in alone if n.startswith("target.")} == {f"target.{arm}.{s}" for arm in ("scratch", "tmu") for s in SEEDS}
     assert other[-1].config.notes == ("Not finetuned from digits-1: another network than the target's.",)
 

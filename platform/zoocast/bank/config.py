@@ -39,7 +39,9 @@ class BankConfig:
     source_layers: tuple[int, ...] = setting(
         (), "for each of these layers the layer of every source that it distils from; empty: by proportion of depth"
     )
-    memory: Literal["auto", "c", "m", "h"] = setting("auto", "which memory of the sources; auto is C, or H where there is no C")
+    memory: str = setting(
+        "auto", "which memory of the sources, by its name there (c, m, h, ...); auto is the first of a cell: C, or H without a C"
+    )
     dtype: Literal["float16", "bfloat16", "float32"] = setting("float16", "of a stored bank; online memories are float32")
     reversed: bool = setting(False, "also the memories of time-flipped clips; needed when the trainer flips time")
     splits: tuple[Split, ...] = setting(("train",), "of the target's clips; only train is trained on")
@@ -129,12 +131,12 @@ def memory_refs(
                 f"source {name} has layers 0 to {depth - 1}, but layer {target_layer} of the target asks for {layer}",
             )
         exposed = {memory: shape for (at, memory), shape in shapes.items() if at == layer}
-        memory = config.memory if config.memory != "auto" else ("c" if "c" in exposed else "h")
+        memory = config.memory if config.memory != "auto" else next(iter(exposed))
         if memory not in exposed:
             known = ", ".join(f"{m} {_shape(s)}" for m, s in exposed.items())
             raise ConfigError(
                 "memory",
-                f"source {name}, layer {layer} ({source.cell}) has no memory {memory!r}; it has {known}; use memory=auto",
+                f"source {name}, layer {layer} ({source.cell.kind}) has no memory {memory!r}; it has {known}; use memory=auto",
             )
         refs[target_layer] = MemoryRef(layer, memory, exposed[memory])
     return refs

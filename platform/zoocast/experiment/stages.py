@@ -157,8 +157,7 @@ def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor 
         if predictor is not None and predictor.config.tmu is not None:
             feed = torch.ones(1, store.length - 1)
             feed[:, config.observed :] = 0
-            device = predictor.head.weight.device
-            aux = predictor(clips[:1].to(device), feed.to(device), aux=("gates",)).aux
+            aux = predictor(clips[:1].to(predictor.device), feed, aux=("gates",)).aux
             first_unit = aux[min(aux)][0].cpu()
             save_gates(context.directory, first_unit.mean(2).transpose(0, 1).numpy(), config.sources)
 

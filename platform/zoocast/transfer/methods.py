@@ -179,7 +179,7 @@ class TransferObjective(Objective):
 
     def predict(self, batch: Batch, collect: Collect) -> Prediction:
         """See `Objective.predict`."""
-        return self.predictor(batch.clips, batch.feed, collect, aux=("distilled", "delta_c", "delta_m"))
+        return self.predictor(batch.clips, batch.feed, collect, aux=("distilled", *self.predictor.loss_aux))
 
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """See `Objective.terms`."""

@@ -18,15 +18,16 @@ from zoocast.bank.read import MemoryBank, open_bank
 from zoocast.cluster.connect import connect
 from zoocast.data.store import ClipStore, write_store
 from zoocast.frames import FrameShape
+from zoocast.nn.cells import STLSTM, ConvGRU
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.nn.tmu import TmuConfig
 
 FRAMES = FrameShape(channels=1, height=16, width=16)
 LENGTH, OBSERVED = 6, 3
 SOURCES = {
-    "lstm": PredictorConfig(hidden_channels=(8, 8), kernel_size=3),  # like the target
-    "gru": PredictorConfig(cell="convgru", hidden_channels=(6, 6, 6), kernel_size=3, patch_size=2),  # maps of 8x8
-    "stlstm": PredictorConfig(cell="stlstm", hidden_channels=(4,), kernel_size=3, patch_size=8),  # maps of 2x2
+    "lstm": PredictorConfig(hidden_channels=(8, 8)),  # like the target
+    "gru": PredictorConfig(cell=ConvGRU(kernel_size=3), hidden_channels=(6, 6, 6), patch_size=2),  # maps of 8x8
+    "stlstm": PredictorConfig(cell=STLSTM(kernel_size=3), hidden_channels=(4,), patch_size=8),  # maps of 2x2
 }
 
 
@@ -106,7 +107,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     sources = {name: save_source(root / name, config) for name, config in SOURCES.items()}
     # 150 clips are more than one file of 128 rows and more than two record batches of 64.
     clips = write_clips(root / "clips", 150)
-    target = PredictorConfig(hidden_channels=(8, 8), kernel_size=3, tmu=TmuConfig(layers="all"), num_sources=len(sources))
+    target = PredictorConfig(hidden_channels=(8, 8), tmu=TmuConfig(layers="all"), num_sources=len(sources))
     return Zoo(root, clips, sources, target)
 
 

@@ -164,7 +164,7 @@ def test_an_online_bank_is_not_built(zoo: Zoo, tmp_path: Path) -> None:
 
 def test_memories_that_are_too_large_for_the_precision(zoo: Zoo, tmp_path: Path) -> None:
     # The released combination grows (1 + M)-fold per step: 41^5 > 65504, the largest float16, if the candidate is of order 0.01.
-    explosive = PredictorConfig(hidden_channels=(4,), kernel_size=3, tmu=TmuConfig(combine="sum"), num_sources=40)
+    explosive = PredictorConfig(hidden_channels=(4,), tmu=TmuConfig(combine="sum"), num_sources=40)
     loud = dataclasses.replace(zoo, sources={"explosive": save_source(tmp_path / "source", explosive)})
     with pytest.raises(ConfigError, match=r"dtype: memory c of source explosive, layer 0 reaches \d.*use bfloat16 or float32"):
         loud.build(BankConfig(layers="all", splits=("validation",)), "explosive", tmp_path / "bank")

@@ -15,6 +15,7 @@ from zoocast.bank.distill import DistillationLoss
 from zoocast.bank.read import BankConfig, open_bank
 from zoocast.data.store import write_store
 from zoocast.frames import FrameShape, unpatchify
+from zoocast.nn.cells import ConvGRU
 from zoocast.nn.predictor import Predictor, PredictorConfig, frame_mse, save_predictor
 from zoocast.nn.releases import import_release
 from zoocast.nn.tmu import TmuConfig
@@ -104,8 +105,8 @@ def test_a_distilled_memory_of_nothing_does_not_make_the_loss_vanish(zoo: Zoo) -
 
 def test_maps_of_another_size(tmp_path: Path, zoo: Zoo) -> None:
     # The target's maps are 4x4. A source with patches of 2 has 8x8, of which means of 2x2 are taken.
-    source = PredictorConfig(cell="convgru", hidden_channels=(8,), kernel_size=3, patch_size=2)
-    target = PredictorConfig(hidden_channels=(8,), kernel_size=3, tmu=TmuConfig(), num_sources=1)
+    source = PredictorConfig(cell=ConvGRU(kernel_size=3), hidden_channels=(8,), patch_size=2)
+    target = PredictorConfig(hidden_channels=(8,), tmu=TmuConfig(), num_sources=1)
     fine = dataclasses.replace(zoo, sources={"fine": save_source(tmp_path / "fine", source)}, target=target)
     bank = fine.open(BankConfig(mode="online"))
     network, distilled = distil(fine)
