@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from zoocast.bank.config import BankConfig, check_bank
 from zoocast.config import setting
@@ -31,8 +30,8 @@ from zoocast.experiment.stages import (
 from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig, check_predictor, read_description
 from zoocast.nn.sampling import ScheduledSampling
-from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer.methods import (
+from zoocast.training import Trained, TrainingConfig, WorkerConfig
+from zoocast.transfer import (
     L2SP,
     Finetune,
     Method,
@@ -40,7 +39,6 @@ from zoocast.transfer.methods import (
     TargetConfig,
     TrainTargetConfig,
     Transfer,
-    tmu_predictor,
     train_target,
 )
 from zoocast.zoo import (
@@ -91,7 +89,7 @@ class ZooToTarget:
     @property
     def reads_bank(self) -> bool:
         """Whether any arm looks at the memories of the zoo."""
-        return self.transfer.distillation_weight > 0
+        return "banks" in self.transfer.needs
 
     @property
     def startable(self) -> tuple[str, ...]:
@@ -109,15 +107,14 @@ class ZooToTarget:
 
     def training(self, arm: str, method: Method, training: TrainingConfig) -> TrainTargetConfig:
         """What one training of an arm is."""
-        distils = isinstance(method, Transfer)
         return TrainTargetConfig(
             arm=arm,
             method=method,
             predictor=self.target.predictor,
             training=training,
             observed=self.observed,
-            bank=self.bank if distils and self.reads_bank else None,
-            sources=tuple(s.name for s in self.sources) if distils else (),
+            bank=self.bank if "banks" in method.needs else None,
+            sources=tuple(s.name for s in self.sources) if method.has_units else (),
             workers=self.target.workers,
         )
 
@@ -140,7 +137,7 @@ class ZooToTarget:
                 "no source has the target's network, so there are no weights to start from;"
                 " set it to none, or give one source the target's predictor settings",
             )
-        target, frames = tmu_predictor(self.target.predictor, self.transfer, len(self.sources)), self.target.data.frame_shape()
+        target, frames = self.transfer.network(self.target.predictor, len(self.sources)), self.target.data.frame_shape()
         with within("target.predictor"):
             check_predictor(target, frames)
         networks = {s.name: s.network() for s in self.sources}
@@ -180,16 +177,12 @@ class Zoo:
 
     def inputs(self, method: Method) -> dict[str, Step]:
         """What the training of an arm reads."""
-        match method:
-            case Scratch():
-                return {"data": self.data}
-            case Finetune(source=source) if source:
-                return {"data": self.data, **group("sources", {source: self.sources[source]})}
-            case Finetune() | L2SP():
-                return {"data": self.data, "rank": self.rank, **group("sources", self.sources)}
-            case Transfer():
-                zoo = {**group("sources", self.sources), **group("banks", self.banks)}
-                return {"data": self.data, "rank": self.rank, **zoo}
+        return {
+            "data": self.data,
+            **({"rank": self.rank} if "rank" in method.needs else {}),
+            **group("sources", {name: self.sources[name] for name in method.reads(tuple(self.sources))}),
+            **group("banks", self.banks if "banks" in method.needs else {}),
+        }
 
 
 def steps(config: ZooToTarget) -> tuple[Step, ...]:
@@ -204,7 +197,7 @@ def steps(config: ZooToTarget) -> tuple[Step, ...]:
         for k in range(config.seeds):
             train = config.training(arm, method, config.target.training.with_seed(k))
             trained[str(k)] = training_step(f"target.{arm}.seed{k}", train_target, train, zoo.inputs(method), workers)
-        sources = tuple(zoo.sources) if isinstance(method, Transfer) else ()
+        sources = tuple(zoo.sources) if method.has_units else ()
         evaluate = dataclasses.replace(evaluate, arm=arm, sources=sources)
         evaluations[arm] = evaluation_step(evaluate, zoo.data, trained, workers)
     return ordered([_report(config, evaluations)])
@@ -257,7 +250,7 @@ def _bank(name: str, config: ZooToTarget, data: Step, source: Step) -> Step:
 
 def training_step(
     name: str,
-    fn: Callable[[StepContext], dict[str, Any]],
+    fn: Callable[[StepContext], Trained],
     train: object,
     inputs: Mapping[str, Step],
     workers: WorkerConfig,

@@ -25,7 +25,7 @@ from zoocast.report import Comparison, gather, save_gates, save_scores, save_str
 from zoocast.store.files import require_free_space, write_atomically
 from zoocast.tracking import Journal
 from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
-from zoocast.transfer.methods import BANK_FOLDER
+from zoocast.transfer import BANK_FOLDER
 
 PAGE_METRICS = ("strict/mse", "strict/ssim")
 """Metrics of every arm that the pipeline run's own page in MLflow shows."""
