@@ -80,7 +80,7 @@ _OURS = "#d55e00"
 _UNTRAINED = "#8a929c"
 _PALETTE = ("#0072b2", "#009e73", "#cc79a7", "#b8a100", "#56b4e9", "#7f5fc0", "#a0613a", "#4b8f8c")
 _MARKERS = ("s", "^", "P", "v", "D", "<", "d", ">", "p")
-_SHADES = (0.0, 0.5, -0.45, 0.75)  # parts of the way to white, or to black where negative
+_SHADES = (0.0, -0.45, 0.45, 0.7)  # parts of the way to white, or to black where negative
 _DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.5, 1.2), (5, 1.2, 1.2, 1.2))
 
 
