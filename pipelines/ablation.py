@@ -17,7 +17,7 @@ from zoocast.dag import Step, group, ordered
 from zoocast.errors import ConfigError, within
 from zoocast.experiment.stages import EvaluateConfig, ReportConfig, make_report
 from zoocast.nn.sampling import ScheduledSampling
-from zoocast.report import Comparison
+from zoocast.report.compare import Comparison
 from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, train_bidirectional
@@ -122,8 +122,13 @@ def _report(config: Ablation, evaluations: dict[str, Step]) -> Step:
         pipeline=config,
         observed=config.zoo.observed,
         arms=tuple(evaluations),
-        comparison=Comparison(
-            ours=best, rival=BASE, ours_words=best.upper().replace("-", " + "), rival_words="finetuning with plain Adam"
+        comparison=None
+        if best == BASE or BASE not in config.arms
+        else Comparison(
+            ours=(best,),
+            rival=(BASE,),
+            ours_words=best.upper().replace("-", " + "),
+            rival_words="finetuning with plain Adam",
         ),
         notes=(
             "tmu: Transferable Memory Units against the bank. bdn: a forward and a reverse network distil each other in both"

@@ -21,7 +21,7 @@ from zoocast.experiment.stages import EvaluateConfig, ReportConfig, make_report
 from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.sampling import ReverseScheduledSampling, ScheduledSampling
-from zoocast.report import Comparison
+from zoocast.report.compare import Comparison
 from zoocast.search import SearchConfig, load_space
 from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
@@ -32,8 +32,6 @@ from zoocast.transfer import Scratch, TargetConfig, TrainTargetConfig
 __all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "steps"]
 
 SUMMARY = "SeeMore: two directions that distil each other, and a search of the meta-adapter's settings"
-
-COMPARISON = Comparison(ours="searched", rival="adam", ours_words="the searched meta-adapter", rival_words="the best plain Adam")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,6 +169,8 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
             *(searched(f"searched.{place + 1}", place, "adapter") for place in range(config.num_best)),
         ]
     )
+    searched_arms = tuple(f"searched.{place + 1}" for place in range(config.num_best))
+    adam_arms = ("adam", "adam.found-rate")
     evaluations = {}
     for name, seeds in trained.items():
         evaluate = EvaluateConfig(arm=name, observed=config.observed, num_strips=config.num_strips)
@@ -180,7 +180,10 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
         pipeline=config,
         observed=config.observed,
         arms=tuple(evaluations),
-        comparison=COMPARISON,
+        comparison=Comparison(
+            ours=searched_arms, rival=adam_arms, ours_words="the searched meta-adapter", rival_words="the best plain Adam"
+        ),
+        families={**dict.fromkeys(searched_arms, "searched"), **dict.fromkeys(adam_arms, "adam")},
         notes=(
             "All arms of stage 2 start from one stage 1 and train for as many iterations; seeds vary stage 2 alone. An iteration"
             " of the meta-adapter that moves learning rates moves no weight. adam.found-rate is plain Adam at the initial rate of"

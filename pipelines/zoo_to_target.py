@@ -30,6 +30,7 @@ from zoocast.experiment.stages import (
 from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig, check_predictor, read_description
 from zoocast.nn.sampling import ScheduledSampling
+from zoocast.report.compare import Comparison
 from zoocast.training import Trained, TrainingConfig, WorkerConfig
 from zoocast.transfer import (
     L2SP,
@@ -276,7 +277,17 @@ def evaluation_step(evaluate: EvaluateConfig, data: Step, trained: Mapping[str, 
 def _report(config: ZooToTarget, evaluations: dict[str, Step]) -> Step:
     other = [s.name for s in config.sources if s.name not in config.startable]
     notes = (f"Not finetuned from {', '.join(other)}: another network than the target's.",) if other else ()
-    page = ReportConfig(title="zoo to target", pipeline=config, observed=config.observed, arms=tuple(evaluations), notes=notes)
+    finetuned = tuple(f"finetune.{name}" for name in config.startable)
+    best = Comparison(ours=("tmu",), rival=finetuned, ours_words="TMU", rival_words="the best finetune") if finetuned else None
+    page = ReportConfig(
+        title="zoo to target",
+        pipeline=config,
+        observed=config.observed,
+        arms=tuple(evaluations),
+        comparison=best,
+        families=dict.fromkeys(finetuned, "finetune"),
+        notes=notes,
+    )
     return Step("report", make_report, page, group("arms", evaluations))
 
 

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-
 from zoocast.bank.shards import read_manifest
+
 from zoocast.dag import read_record
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
