@@ -38,6 +38,4 @@ def steps(config: ZooToTarget) -> tuple[Step, ...]:
     """What the report on `ARMS` alone needs."""
     *_, report = zoo_to_target.steps(config)
     page = dataclasses.replace(report.config, arms=ARMS)
-    return ordered(
-        [dataclasses.replace(report, config=page, inputs={f"evaluate.{a}": report.inputs[f"evaluate.{a}"] for a in ARMS})]
-    )
+    return ordered([dataclasses.replace(report, config=page, inputs={f"arms/{a}": report.inputs[f"arms/{a}"] for a in ARMS})])

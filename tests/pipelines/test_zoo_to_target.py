@@ -16,9 +16,9 @@ from zoocast.cli.imports import import_checkpoint
 from zoocast.config import override, parse_overrides
 from zoocast.dag import Resources, read_record
 from zoocast.errors import ConfigError, DataError, IntegrityError
+from zoocast.experiment.sources import AdoptConfig
 from zoocast.nn.predictor import load_predictor
 from zoocast.report.files import read_gates
-from zoocast.zoo import AdoptConfig
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 SMOKE = PRESETS["smoke"]()
@@ -79,7 +79,7 @@ def test_paper_asks_for_its_data(tmp_path):
     ("items", "message"),
     [
         (["sources.1.name=digits-1"], "sources: every source needs a name of its own, but got digits-1, digits-1"),
-        (["sources.0.name=rank"], "sources.digits-1.name: bank, data, rank, target mean something else"),
+        (["sources.0.name=target"], "sources.target.name: target is what the target's own clips are called; use another name"),
         (["sources.0.name=Digits"], "sources.digits-1.name: a source's name is made of a-z"),
         (["sources.0.model=nowhere"], "sources.digits-1.model: /.*/nowhere holds no network"),
         (["seeds=0"], "seeds: must be at least 1, but got 0"),
@@ -225,7 +225,7 @@ def test_a_bank_that_nothing_reads_is_not_built():
     for item in ("bank.mode=online", "transfer.distillation_weight=0"):
         made = {step.name: step for step in steps(changed(item))}
         assert "bank" not in made
-        assert set(made["target.tmu.seed0"].inputs) == {"data", "rank", "digits-1", "digits-2"}
+        assert set(made["target.tmu.seed0"].inputs) == {"data", "rank", "sources/digits-1", "sources/digits-2"}
 
 
 def test_arms_follow_from_which_sources_fit():

@@ -19,6 +19,7 @@ from zoocast.seemore.adapter import AdapterConfig, MetaAdapter
 from zoocast.seemore.bidirectional import BidirectionalConfig, BidirectionalObjective
 from zoocast.tracking import Journal
 from zoocast.training import AdamUpdater, Objective, Worker, fit, load_objective
+from zoocast.training.searchable import trains_with
 from zoocast.transfer.methods import Arm, Finetune, Method, Scratch, TrainTargetConfig, Transfer, train_arm
 
 __all__ = ["AdaptConfig", "TrainBidirectionalConfig", "adapt", "adapt_in", "train_bidirectional"]
@@ -73,7 +74,14 @@ def train_bidirectional(context: StepContext) -> dict[str, Any]:
     return train_arm(context, config.target, _train_worker)
 
 
+def _adapt_here(
+    context: StepContext, config: AdaptConfig, worker: Worker, on_validation: Callable[[int, float], None] | None
+) -> dict[str, Any]:
+    return adapt_in(context, config, worker, on_validation)
+
+
 @step_kind("adapt")
+@trains_with(_adapt_here)
 def adapt(context: StepContext) -> dict[str, Any]:
     """Step: stage 2. Inputs as of `train_target`, and ``start``: the step whose weights it starts from."""
     config: AdaptConfig = context.config

@@ -39,6 +39,7 @@ from zoocast.training import (
     summary_params,
     use_threads,
 )
+from zoocast.training.searchable import trains_with
 from zoocast.zoo import load_source
 
 __all__ = [
@@ -138,7 +139,7 @@ Method = Scratch | Finetune | L2SP | Transfer
 class TrainTargetConfig:
     """The step that trains one arm with one seed. A TMU arm has a bank, and the zoo's names in the bank's order."""
 
-    arm: str
+    arm: str = setting(identity=False)
     method: Method
     predictor: PredictorConfig
     training: TrainingConfig
@@ -191,7 +192,25 @@ class TransferObjective(Objective):
 # ------------------------------------------------------------------------------------------------------------------------ steps
 
 
+def _train_here(
+    context: StepContext, config: TrainTargetConfig, worker: Worker, on_validation: Callable[[int, float], None] | None
+) -> dict[str, Any]:
+    store = ClipStore.open(context.inputs["data"])
+    arm = Arm(config, context, store.shape, worker.device)
+    return fit(
+        context,
+        config.training,
+        arm.build,
+        store.split("train"),
+        store.split("validation"),
+        config.observed,
+        worker,
+        on_validation=on_validation,
+    )
+
+
 @step_kind("train-target")
+@trains_with(_train_here)
 def train_target(context: StepContext) -> dict[str, Any]:
     """Step: train one arm. Inputs: ``data``, the group ``sources``, ``rank``, and for a TMU arm ``bank`` if it is stored."""
     return train_arm(context, context.config, _train)
@@ -223,10 +242,7 @@ def train_arm(
 
 
 def _train(context: StepContext, worker: Worker) -> dict[str, Any]:
-    config: TrainTargetConfig = context.config
-    store = ClipStore.open(context.inputs["data"])
-    arm = Arm(config, context, store.shape, worker.device)
-    return fit(context, config.training, arm.build, store.split("train"), store.split("validation"), config.observed, worker)
+    return _train_here(context, context.config, worker, None)
 
 
 def tmu_predictor(predictor: PredictorConfig, transfer: Transfer, num_sources: int) -> PredictorConfig:
