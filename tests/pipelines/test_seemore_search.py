@@ -51,7 +51,7 @@ def test_paper_asks_for_its_data():
         (["search.num_trials=0"], "search.num_trials: must be at least 1, but got 0"),
         (
             ["space=nothing"],
-            "space: there is no search space 'nothing'; known: seemore-adapter; your own is written with its dots",
+            "space: there is no search space 'nothing'; known: seemore-adapter, target; your own is written with its dots",
         ),
         (["observed=6"], "observed: must leave at least one of the 6 frames in the clips of target "),
         (["target.predictor.decouple=true", "target.predictor.cell=convlstm"], "target.predictor.decouple: memory decoupling"),

@@ -154,7 +154,11 @@ def test_equal_data_are_built_once():
     same = ("sources.1.data.num_digits=1", "sources.1.data.seed=1")
     assert {n for n in keys(changed(*same)) if n.startswith("data.")} == {"data.digits-1", "data.target"}
     made = {step.name: step for step in steps(changed(*same))}
-    assert made["source.digits-2"].inputs["data"] is made["source.digits-1"].inputs["data"]
+    # Their networks and trainings are equal as well, so the second source is the first one under another name.
+    assert "source.digits-2" not in made
+    assert made["rank"].inputs["sources/digits-2"] is made["rank"].inputs["sources/digits-1"] is made["source.digits-1"]
+    other = {step.name: step for step in steps(changed(*same, "sources.1.training.seed=5"))}
+    assert other["source.digits-2"].inputs["data"] is other["source.digits-1"].inputs["data"]
 
 
 def test_data_are_equal_when_their_files_are(tmp_path):
