@@ -15,6 +15,7 @@ from zoocast.dag import Step, ordered
 from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
 from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, Zoo, report_step, source_step
+from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig, check_predictor
 from zoocast.nn.sampling import ScheduledSampling
 from zoocast.training import TrainingConfig, WorkerConfig
@@ -38,7 +39,7 @@ class ZooToTarget:
     observed: int = setting(10, "observed frames of every clip; the rest is the horizon")
     seeds: int = setting(3, "trainings of every arm, with seeds 0, 1, ...", at_least=1)
     num_strips: int = setting(4, "test clips whose predictions are kept as pictures", at_least=1)
-    bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where the bank is computed", identity=False)
+    bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where each bank is computed", identity=False)
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -136,7 +137,7 @@ def laptop() -> ZooToTarget:
 
     About six minutes on two CPU cores. TMU and the best finetune end level, at a strict/mse of 0.0446 and 0.0444.
     """
-    predictor = PredictorConfig(cell="convlstm", hidden_channels=(24, 24), kernel_size=3, patch_size=4)
+    predictor = PredictorConfig(cell=ConvLSTM(kernel_size=3), hidden_channels=(24, 24), patch_size=4)
 
     def sampling(iterations: int) -> ScheduledSampling:
         return ScheduledSampling(start=1.0, rate=1 / iterations, stop_iteration=iterations)
@@ -161,7 +162,7 @@ def laptop() -> ZooToTarget:
 
 def smoke() -> ZooToTarget:
     """Every step in its smallest form, in under a minute: shows that all works, and nothing about which arm is better."""
-    predictor = PredictorConfig(hidden_channels=(8, 8), kernel_size=3)
+    predictor = PredictorConfig(hidden_channels=(8, 8))
     small = DigitsConfig(frame_size=16, digit_size=8, length=6, train=32, validation=8, test=8)
     training = TrainingConfig(iterations=10, batch_size=4, validate_every=5, checkpoint_every=5)
     return ZooToTarget(
@@ -190,7 +191,7 @@ def paper() -> ZooToTarget:
     do not diverge; `-S transfer.tmu.combine=sum` and the other release values that `pipelines show` lists give the released ones.
     Not run by us: we have no such machine. Expect days on one GPU and a bank of tens of gigabytes.
     """
-    predictor = PredictorConfig(cell="convlstm", hidden_channels=(64, 64, 64, 64), kernel_size=5, patch_size=4)
+    predictor = PredictorConfig(cell=ConvLSTM(kernel_size=5), hidden_channels=(64, 64, 64, 64), patch_size=4)
     training = TrainingConfig(
         iterations=80_000,
         batch_size=8,

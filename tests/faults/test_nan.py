@@ -27,7 +27,7 @@ from zoocast.tracking import curves
 from zoocast.training import AdamUpdater, Batch, Objective, PredictionObjective, TrainingConfig, Worker, fit
 from zoocast.transfer.methods import TransferObjective
 
-PLAIN = PredictorConfig(hidden_channels=(4,), kernel_size=3)
+PLAIN = PredictorConfig(hidden_channels=(4,))
 TRAINING = TrainingConfig(iterations=9, batch_size=2, validate_every=9, checkpoint_every=3, num_strips=1, reverse_input=False)
 ADAPTER = AdapterConfig(cycle=4, rate_iterations=2)
 
@@ -40,11 +40,11 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def transfer(clips: Path) -> Callable[[], Objective]:
     source = save_source(clips.parent / "source", PLAIN)
-    target = PredictorConfig(hidden_channels=(4,), kernel_size=3, tmu=TmuConfig(), num_sources=1)
+    target = PredictorConfig(hidden_channels=(4,), tmu=TmuConfig(), num_sources=1)
     bank = open_bank(
         BankConfig(mode="online"),
-        directory=None,
-        sources=[("one", source)],
+        sources={"one": source},
+        banks={},
         clips=clips,
         observed=OBSERVED,
         target=target,

@@ -24,7 +24,7 @@ RESULTS = ("*.arrow", "manifest.json", "predictor.*")
 def train(context: StepContext) -> dict[str, Any]:
     """A plain training in this process."""
     store = ClipStore.open(context.inputs["data"])
-    network = PredictorConfig(hidden_channels=(4,), kernel_size=3)
+    network = PredictorConfig(hidden_channels=(4,))
     result = fit(
         context,
         context.config,

@@ -54,7 +54,10 @@ def test_paper_asks_for_its_data():
             "space: there is no search space 'nothing'; known: seemore-adapter, target; your own is written with its dots",
         ),
         (["observed=6"], "observed: must leave at least one of the 6 frames in the clips of target "),
-        (["target.predictor.decouple=true", "target.predictor.cell=convlstm"], "target.predictor.decouple: memory decoupling"),
+        (
+            ["target.predictor.cell.decouple=true", "target.predictor.cell=convlstm"],
+            "target.predictor.cell.decouple: unknown setting; stlstm has it",
+        ),
         (["adapter.rate_iterations=4"], "adapter.rate_iterations: 0 <= rate_iterations < cycle must hold"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -19,13 +19,14 @@ from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, IntegrityError, StepFailed
 from zoocast.experiment.sources import AdoptConfig, PretrainConfig, RankConfig, adopt, pretrain, rank_sources
 from zoocast.frames import FrameShape
+from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig, read_description, save_predictor
 from zoocast.nn.tmu import TmuConfig
 from zoocast.tracking import curves, read_journal
 from zoocast.training import PredictionObjective, TrainingConfig, Worker, WorkerConfig, fit
 from zoocast.zoo import SourceConfig, can_start, check_observed, load_source
 
-PREDICTOR = PredictorConfig(hidden_channels=(4, 4), kernel_size=3)
+PREDICTOR = PredictorConfig(hidden_channels=(4, 4))
 DATA = DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=12, validation=4, test=2)
 TRAINING = TrainingConfig(iterations=12, batch_size=4, validate_every=6, checkpoint_every=5)
 
@@ -154,7 +155,7 @@ def test_sources_are_ranked_on_the_validation_clips(tmp_path, clips):
         "b": saved(tmp_path / "b", PREDICTOR, frames, 2),
         "wider": saved(tmp_path / "wider", wider, frames, 3),
         "larger": saved(tmp_path / "larger", PREDICTOR, larger, 4),
-        "normed": saved(tmp_path / "normed", dataclasses.replace(PREDICTOR, layer_norm=True), larger, 5),
+        "normed": saved(tmp_path / "normed", dataclasses.replace(PREDICTOR, cell=ConvLSTM(layer_norm=True)), larger, 5),
     }
     inputs = {"data": clips, **{f"sources/{name}": folder for name, folder in sources.items()}}
     step = StepContext.standalone(tmp_path / "rank", RankConfig(observed=3, target=PREDICTOR), inputs)
@@ -173,8 +174,8 @@ def test_weights_fit_networks_that_differ_in_transfer_units_only():
     target = dataclasses.replace(PREDICTOR, tmu=TmuConfig(), num_sources=2)
     assert can_start(target, frames, PREDICTOR, frames)
     assert can_start(target, frames, PREDICTOR, larger)
-    assert not can_start(target, frames, dataclasses.replace(PREDICTOR, kernel_size=5), frames)
-    normed = dataclasses.replace(PREDICTOR, layer_norm=True)
+    assert not can_start(target, frames, dataclasses.replace(PREDICTOR, cell=ConvLSTM(kernel_size=5)), frames)
+    normed = dataclasses.replace(PREDICTOR, cell=ConvLSTM(layer_norm=True))
     assert can_start(normed, frames, normed, frames)
     assert not can_start(normed, frames, normed, larger)
 

@@ -194,20 +194,21 @@ class Zoo:
 
     @cached_property
     def banks(self) -> dict[str, Step]:
-        """The stored memories, as inputs of a training; none when they are computed online."""
-        if self.bank.mode != "stored":
-            return {}
+        """The stored memories of each source, by its name; none when they are computed online."""
+        return {name: self._bank(name) for name in self.sources} if self.bank.mode == "stored" else {}
+
+    def _bank(self, name: str) -> Step:
         build = BuildBankConfig(
+            source=name,
             bank=self.bank,
             observed=self.target.observed,
-            sources=tuple(self.sources),
-            target=self.target.config.predictor,
+            target_depth=len(self.target.config.predictor.hidden_channels),
             workers=self.bank_workers,
         )
-        inputs = {"data": self.target.data, **group("sources", self.sources)}
+        inputs = {"data": self.target.data, "source": self.sources[name]}
         # It begins as soon as one of its actors has room, and the others join when they have.
         held = (_held_by(self.bank_workers),)
-        return {"bank": Step(self._scoped("bank"), build_memories, build, inputs, resources=Resources(0), launches=held)}
+        return Step(self._scoped(f"bank.{name}"), build_memories, build, inputs, resources=Resources(0), launches=held)
 
     def inputs(self, method: Method) -> dict[str, Step]:
         """What a training with `method` reads, besides the target's clips."""
@@ -220,7 +221,7 @@ class Zoo:
                 return {"rank": self.rank, **group("sources", self.sources)}
             case Transfer():
                 banks = self.banks if method.distillation_weight > 0 else {}
-                return {"rank": self.rank, **group("sources", self.sources), **banks}
+                return {"rank": self.rank, **group("sources", self.sources), **group("banks", banks)}
 
     def training(self, arm: str, method: Method, training: TrainingConfig) -> TrainTargetConfig:
         """What one training of an arm is; for `train_target`, or within the config of a stage of another kind."""

@@ -108,7 +108,7 @@ def adopt(context: StepContext) -> Adopted:
         raise IntegrityError(f"the network in {config.model} was replaced after this run was planned; run the pipeline again")
     channels = "-".join(map(str, predictor.config.hidden_channels))
     with Journal(context.journal_path) as journal:
-        journal.params({"arm": config.name, "method": "source", "cell": predictor.config.cell, "hidden_channels": channels})
+        journal.params({"arm": config.name, "method": "source", "cell": predictor.config.cell.kind, "hidden_channels": channels})
         journal.tags({"zoocast.model_digest": digest, "zoocast.adopted_from": config.model})
         _register(journal, config.name)
     return Adopted(digest=digest, parameters=sum(p.numel() for p in predictor.parameters()))

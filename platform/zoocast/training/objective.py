@@ -57,7 +57,7 @@ class Objective(nn.Module):
 def summary_params(predictor: PredictorConfig, training: TrainingConfig) -> dict[str, str | int | float]:
     """The few settings by which people compare runs."""
     return {
-        "cell": predictor.cell,
+        "cell": predictor.cell.kind,
         "hidden_channels": "-".join(map(str, predictor.hidden_channels)),
         "iterations": training.iterations,
         "batch_size": training.batch_size,
@@ -67,11 +67,10 @@ def summary_params(predictor: PredictorConfig, training: TrainingConfig) -> dict
 
 
 def prediction_terms(predictor: Predictor, prediction: Prediction, batch: Batch, decouple_weight: float) -> dict[str, Tensor]:
-    """What every predictor is trained by: the error of all next frames, and memory decoupling where its cells are decoupled."""
+    """What every predictor is trained by: the error of all next frames, and what its cells add, as memory decoupling."""
     terms = {"mse": frame_mse(prediction, batch.clips)}
-    if predictor.config.decouple:
-        terms["decouple"] = decouple_weight * predictor.decoupling_loss(prediction.aux)
-    return terms
+    own = predictor.losses(prediction.aux)
+    return terms | {name: decouple_weight * loss if name == "decouple" else loss for name, loss in own.items()}
 
 
 class PredictionObjective(Objective):
@@ -83,7 +82,7 @@ class PredictionObjective(Objective):
 
     def predict(self, batch: Batch, collect: Collect) -> Prediction:
         """See `Objective.predict`."""
-        return self.predictor(batch.clips, batch.feed, collect, aux=("delta_c", "delta_m"))
+        return self.predictor(batch.clips, batch.feed, collect, aux=self.predictor.loss_aux)
 
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """See `Objective.terms`."""

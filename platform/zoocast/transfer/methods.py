@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zoocast.bank.distill import DistillationLoss
 from zoocast.bank.read import BankConfig, MemoryBank, open_bank
+from zoocast.bank.recipe import BankResult, combined_digest
 from zoocast.config import setting
 from zoocast.dag import StepContext, step_kind
 from zoocast.data import DataConfig, DigitsConfig
@@ -137,7 +138,7 @@ Method = Scratch | Finetune | L2SP | Transfer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainTargetConfig:
-    """The step that trains one arm with one seed. A TMU arm has a bank, and the zoo's names in the bank's order."""
+    """The step that trains one arm with one seed. A TMU arm has a bank, and the zoo's names in the order of its units."""
 
     arm: str = setting(identity=False)
     method: Method
@@ -179,7 +180,7 @@ class TransferObjective(Objective):
 
     def predict(self, batch: Batch, collect: Collect) -> Prediction:
         """See `Objective.predict`."""
-        return self.predictor(batch.clips, batch.feed, collect, aux=("distilled", "delta_c", "delta_m"))
+        return self.predictor(batch.clips, batch.feed, collect, aux=("distilled", *self.predictor.loss_aux))
 
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """See `Objective.terms`."""
@@ -212,7 +213,7 @@ def _train_here(
 @step_kind("train-target")
 @trains_with(_train_here)
 def train_target(context: StepContext) -> dict[str, Any]:
-    """Step: train one arm. Inputs: ``data``, the group ``sources``, ``rank``, and for a TMU arm ``bank`` if it is stored."""
+    """Step: train one arm. Inputs: ``data``, ``rank``, the group ``sources``, and for a TMU arm ``banks`` of them if stored."""
     return train_arm(context, context.config, _train)
 
 
@@ -228,8 +229,9 @@ def train_arm(
     journal.params({"arm": config.arm, "method": config.method.kind, **summary_params(config.predictor, config.training)})
     if isinstance(config.method, Transfer):
         journal.params({"distillation_weight": config.method.distillation_weight, "combine": config.method.tmu.combine})
-        if "bank" in context.results:
-            journal.tags({"zoocast.bank_digest": context.results["bank"]["digest"]})
+        if banks := context.group("banks"):
+            digests = [context.result(f"banks/{name}", BankResult).digest for name in config.sources if name in banks]
+            journal.tags({"zoocast.bank_digest": combined_digest(digests)})
     journal.tags({"zoocast.data_digest": store.digest})
     journal.dataset(name="target", digest=store.digest, context="training")
     if config.workers.num_workers > 1:
@@ -283,12 +285,12 @@ class Arm:
 
     def _bank(self, bank: BankConfig, target: PredictorConfig) -> MemoryBank:
         if self._opened is None:
-            inputs, sources = self.context.inputs, self.context.group("sources")
+            sources, banks = self.context.group("sources"), self.context.group("banks")
             self._opened = open_bank(
                 bank,
-                directory=inputs["bank"] / BANK_FOLDER if "bank" in inputs else None,
-                sources=[(name, sources[name] / MODEL_FOLDER) for name in self.config.sources],
-                clips=inputs["data"],
+                sources={name: sources[name] / MODEL_FOLDER for name in self.config.sources},
+                banks={name: folder / BANK_FOLDER for name, folder in banks.items()},
+                clips=self.context.inputs["data"],
                 observed=self.config.observed,
                 target=target,
                 device=self.device,

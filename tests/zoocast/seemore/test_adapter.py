@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
+from zoocast.nn.cells import STLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.nn.sampling import teacher_forced
 from zoocast.seemore.adapter import AdapterConfig, MetaAdapter, level_of
@@ -347,7 +348,7 @@ def peak_bytes(work):
 
 def test_a_learning_rate_call_takes_no_more_memory_than_a_weight_call(batch):
     frames = FrameShape(channels=1, height=32, width=32)
-    network = PredictorConfig(cell="stlstm", decouple=True, hidden_channels=(16, 16), patch_size=4)
+    network = PredictorConfig(cell=STLSTM(decouple=True), hidden_channels=(16, 16), patch_size=4)
     ahead, back = (PredictionObjective(Predictor(network, frames), 0.1) for _ in range(2))
     adapter = adapt(BidirectionalObjective(ahead, back, BidirectionalConfig()), cycle=2, rate_iterations=1)
     batch = Batch(torch.arange(4), torch.rand(4, 10, 1, 32, 32), teacher_forced(4, 10), False)

@@ -10,12 +10,14 @@ from safetensors.torch import load_file
 from zoocast.bank.build import build_bank
 from zoocast.bank.distill import DistillationLoss
 from zoocast.bank.read import BankConfig, open_bank
+from zoocast.bank.recipe import BankResult
 from zoocast.cluster.connect import connect
-from zoocast.config import digest
+from zoocast.config import digest, dump
 from zoocast.dag import Resources, StepContext
 from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError
+from zoocast.nn.cells import STLSTM, ConvGRU
 from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor, save_predictor
 from zoocast.nn.sampling import teacher_forced
 from zoocast.nn.tmu import TmuConfig
@@ -34,11 +36,11 @@ from zoocast.transfer.methods import (
 )
 
 OBSERVED = 3
-PLAIN = PredictorConfig(hidden_channels=(4, 4), kernel_size=3)
-DECOUPLED = dataclasses.replace(PLAIN, cell="stlstm", decouple=True)
+PLAIN = PredictorConfig(hidden_channels=(4, 4))
+DECOUPLED = dataclasses.replace(PLAIN, cell=STLSTM(decouple=True))
 NETWORKS = {
     "near": PLAIN,
-    "gru": PredictorConfig(cell="convgru", hidden_channels=(6,), kernel_size=3, patch_size=2),  # other channels and maps
+    "gru": PredictorConfig(cell=ConvGRU(kernel_size=3), hidden_channels=(6,), patch_size=2),  # other channels and maps
 }
 TRAINING = TrainingConfig(iterations=4, batch_size=4, validate_every=2, checkpoint_every=4)
 TRANSFER = Transfer(distillation_weight=0.1, tmu=TmuConfig(layers="first"))
@@ -85,8 +87,9 @@ def train(directory, folder, method, predictor=PLAIN, bank=ONLINE, best="near", 
         sources=tuple(NETWORKS),
         workers=WorkerConfig(**workers),
     )
-    inputs = {name: folder / name for name in ("data", *NETWORKS)} | ({"bank": stored} if stored else {})
-    results = {"rank": {"best": best}} | ({"bank": {"digest": "d"}} if stored else {})
+    banks = {f"banks/{name}": stored / name for name in NETWORKS} if stored else {}
+    inputs = {"data": folder / "data"} | {f"sources/{name}": folder / name for name in NETWORKS} | banks
+    results = {"rank": {"best": best}} | {bank: dump(BankResult(digest="d", bytes=1)) for bank in banks}
     resources = Resources(0 if workers else 1)
     return train_target(StepContext.standalone(directory, config, inputs, results, resources))
 
@@ -126,8 +129,8 @@ def objectives(folder, predictor):
         target = Predictor(tmu_predictor(predictor, transfer, len(NETWORKS)), frames)
         bank = open_bank(
             dataclasses.replace(ONLINE, layers=layers),
-            directory=None,
-            sources=[(name, folder / name / "model") for name in NETWORKS],
+            sources={name: folder / name / "model" for name in NETWORKS},
+            banks={},
             clips=folder / "data",
             observed=OBSERVED,
             target=target.config,
@@ -139,12 +142,14 @@ def objectives(folder, predictor):
 
 
 @pytest.mark.parametrize(
-    "network", [PLAIN, DECOUPLED, dataclasses.replace(DECOUPLED, layer_norm=True)], ids=["convlstm", "stlstm", "norm"]
+    "network",
+    [PLAIN, DECOUPLED, dataclasses.replace(DECOUPLED, cell=STLSTM(layer_norm=True, decouple=True))],
+    ids=["convlstm", "stlstm", "norm"],
 )
 def test_every_term_of_the_loss_changes_the_gradient_of_the_predictor(folder, batch, network):
     for objective, expected in objectives(folder, network):
         terms = objective(batch)
-        assert terms.keys() == expected | ({"decouple"} if network.decouple else set())
+        assert terms.keys() == expected | ({"decouple"} if network is not PLAIN else set())
         for name in terms:
             objective.zero_grad()
             objective(batch)[name].backward()
@@ -242,18 +247,20 @@ def test_a_source_with_another_network_gives_no_weights(folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def stored(folder, cluster, tmp_path_factory):  # noqa: ARG001
-    """Steps' folders with stored banks, by precision."""
+    """Folders of steps with stored banks, by precision and source."""
     root = tmp_path_factory.mktemp("banks")
     for dtype in ("float32", "float16"):
-        build_bank(
-            dataclasses.replace(ONLINE, mode="stored", dtype=dtype),
-            sources=[(name, folder / name / "model") for name in NETWORKS],
-            clips=folder / "data",
-            observed=OBSERVED,
-            target=PLAIN,
-            directory=root / dtype / "bank",
-            num_actors=1,
-        )
+        for name in NETWORKS:
+            build_bank(
+                dataclasses.replace(ONLINE, mode="stored", dtype=dtype),
+                name=name,
+                source=folder / name / "model",
+                clips=folder / "data",
+                observed=OBSERVED,
+                target_depth=len(PLAIN.hidden_channels),
+                directory=root / dtype / name / "bank",
+                num_actors=1,
+            )
     return root
 
 
