@@ -15,6 +15,7 @@ from zoocast.errors import ConfigError
 from zoocast.experiment import Target, Zoo, search_step, source_step, with_found
 from zoocast.experiment.searching import Searched
 from zoocast.experiment.stages import evaluate_arm
+from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.search import SearchConfig, read_study
 from zoocast.tracking.journal import read_journal
@@ -22,7 +23,7 @@ from zoocast.training import TrainingConfig
 from zoocast.transfer.methods import TargetConfig, Transfer, train_target
 from zoocast.zoo import SourceConfig
 
-PREDICTOR = PredictorConfig(hidden_channels=(4, 4), kernel_size=3)
+PREDICTOR = PredictorConfig(cell=ConvLSTM(kernel_size=3), hidden_channels=(4, 4))
 DATA = DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=8, validation=4, test=2)
 TRAINING = TrainingConfig(iterations=4, batch_size=4, validate_every=2, checkpoint_every=2, num_strips=1)
 BUDGET = SearchConfig(num_trials=3, max_iterations=4, grace_cycles=2, max_concurrent=2)
