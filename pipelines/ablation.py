@@ -80,9 +80,10 @@ def steps(config: Ablation) -> tuple[Step, ...]:
     zoo = config.zoo.zoo_steps()
     arms = [_arm(config, zoo, name) for name in config.arms]
     best = max(config.arms, key=lambda arm: (arm != BASE, arm.count("-")))
-    comparison = Comparison(
-        ours=best, rival=BASE, ours_words=best.upper().replace("-", " + "), rival_words="finetuning with plain Adam"
-    )
+    comparison = None
+    if best != BASE and BASE in config.arms:
+        words = best.upper().replace("-", " + ")
+        comparison = Comparison(ours=(best,), rival=(BASE,), ours_words=words, rival_words="finetuning with plain Adam")
     notes = (
         "tmu: Transferable Memory Units against the bank. bdn: a forward and a reverse network distil each other in both"
         " stages; only the forward one is evaluated. lma: the meta-adapter in stage 2, whose learning-rate iterations move no"

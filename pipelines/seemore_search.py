@@ -29,8 +29,6 @@ __all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "steps"]
 
 SUMMARY = "SeeMore: two directions that distil each other, and a search of the meta-adapter's settings"
 
-COMPARISON = Comparison(ours="searched", rival="adam", ours_words="the searched meta-adapter", rival_words="the best plain Adam")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SecondStage:
@@ -136,7 +134,7 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
     arms = (
         COPY_LAST,
         Arm("stage1", [stage1]),
-        Arm("adam", [second("adam", k, None) for k in seeds]),
+        Arm("adam", [second("adam", k, None) for k in seeds], family="adam"),
         Arm("adam.found-rate", [with_found(second("adam.found-rate", k, None), found, take=rate) for k in seeds], family="adam"),
         Arm("paper", [second("paper", k, config.adapter) for k in seeds]),
         *(searched(place) for place in range(config.num_best)),
@@ -146,7 +144,13 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
         " of the meta-adapter that moves learning rates moves no weight. adam.found-rate is plain Adam at the initial rate of"
         " the best trial: what the search of that rate alone is worth.",
     )
-    return ordered([report_step("SeeMore: search of the meta-adapter", config, target, arms, COMPARISON, notes=notes)])
+    comparison = Comparison(
+        ours=tuple(arm.name for arm in arms if arm.family == "searched"),
+        rival=("adam", "adam.found-rate"),
+        ours_words="the searched meta-adapter",
+        rival_words="the best plain Adam",
+    )
+    return ordered([report_step("SeeMore: search of the meta-adapter", config, target, arms, comparison, notes=notes)])
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets

@@ -22,7 +22,7 @@ from zoocast.training import TrainingConfig, WorkerConfig
 from zoocast.transfer.methods import L2SP, Finetune, Method, Scratch, TargetConfig, Transfer, tmu_predictor
 from zoocast.zoo import SourceConfig, can_start, check_observed
 
-__all__ = ["PRESETS", "SUMMARY", "ZooToTarget", "steps"]
+__all__ = ["PRESETS", "SUMMARY", "ZooToTarget", "arms", "comparison", "steps"]
 
 SUMMARY = "a zoo of sources, their memory banks, and a target: scratch, finetuned, L2-SP and TMU compared"
 
@@ -74,6 +74,10 @@ class ZooToTarget:
             arms["l2-sp"] = self.l2sp
         return arms | {"tmu": self.transfer}
 
+    def only(self, names: tuple[str, ...]) -> ZooToTarget:
+        """The experiment with some of its sources."""
+        return dataclasses.replace(self, sources=tuple(source for source in self.sources if source.name in names))
+
     def target_steps(self) -> Target:
         """What all arms share, as steps."""
         return Target(config=self.target, observed=self.observed, num_strips=self.num_strips)
@@ -97,8 +101,9 @@ class ZooToTarget:
         if self.transfer.warm_start == "best" and not self.startable:
             raise ConfigError(
                 "transfer.warm_start",
-                "no source has the target's network, so there are no weights to start from;"
-                " set it to none, or give one source the target's predictor settings",
+                "no source has the target's network, so there are no weights to start from"
+                f" (looked at {', '.join(s.name for s in self.sources)});"
+                " set it to none, or give one of them the target's predictor settings",
             )
         target, frames = tmu_predictor(self.target.predictor, self.transfer, len(self.sources)), self.target.data.frame_shape()
         with within("target.predictor"):
@@ -120,13 +125,20 @@ def arms(config: ZooToTarget, zoo: Zoo) -> list[Arm]:
     return [COPY_LAST, *(zoo.arm(name, method, config.seeds) for name, method in config.methods().items())]
 
 
+def comparison(config: ZooToTarget) -> Comparison:
+    """TMU against the best finetune, or against training from scratch where no source fits the target."""
+    finetuned = tuple(f"finetune.{name}" for name in config.startable)
+    rival, words = (finetuned, "the best finetune") if finetuned else (("scratch",), "training from scratch")
+    return Comparison(ours=("tmu",), rival=rival, ours_words="TMU", rival_words=words)
+
+
 def steps(config: ZooToTarget) -> tuple[Step, ...]:
     """The experiment as a graph; `report` is its last step. Raises `ConfigError` for settings that cannot work together."""
     config.check()
     zoo = config.zoo_steps()
     other = [s.name for s in config.sources if s.name not in config.startable]
     notes = [f"Not finetuned from {', '.join(other)}: another network than the target's."] if other else []
-    return ordered([report_step("zoo to target", config, zoo.target, arms(config, zoo), Comparison(), notes=notes)])
+    return ordered([report_step("zoo to target", config, zoo.target, arms(config, zoo), comparison(config), notes=notes)])
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from zoocast.dag import Event, Finished, Plan, Planned, Progress, RunResult, Started, Waiting
+from zoocast.words import duration
 
-__all__ = ["Board", "Row", "State", "duration", "rows_of", "tree_parents"]
+__all__ = ["Board", "Row", "State", "rows_of", "tree_parents"]
 
 State = Literal["waiting", "running", "elsewhere", "cached", "done", "failed", "skipped", "interrupted"]
 OPEN: tuple[State, ...] = ("waiting", "running", "elsewhere")
@@ -177,14 +178,3 @@ def _path(name: str, above: Mapping[str, str | None]) -> list[str]:
     """The steps from the root of the tree down to `name`."""
     parent = above[name]
     return [*(_path(parent, above) if parent is not None else []), name]
-
-
-def duration(seconds: float | None) -> str:
-    """``0.7 s``, ``42 s``, ``12:30`` or ``1:02:03``; empty when unknown."""
-    if seconds is None:
-        return ""
-    if seconds < 59.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

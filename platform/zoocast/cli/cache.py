@@ -21,6 +21,7 @@ from zoocast.cli.options import RUNS, AsJson, Command, Overrides, Preset, Root, 
 from zoocast.errors import ConfigError, IntegrityError, did_you_mean
 from zoocast.store.bucket import address, mirror_of
 from zoocast.store.files import human_bytes
+from zoocast.words import duration, moment
 
 if TYPE_CHECKING:
     from zoocast.cli.runs import Record
@@ -115,8 +116,8 @@ def _facts(folder: Folder) -> dict[str, Any]:
     }
 
 
-def _age(moment: float) -> str:
-    seconds = time.time() - moment
+def _age(since: float) -> str:
+    seconds = time.time() - since
     for length, unit in ((DAY, "d"), (3600.0, "h"), (60.0, "min")):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
@@ -195,17 +196,15 @@ def _planned(step: str, pipeline: str, preset: str, overrides: Sequence[str], ro
 
 
 def _explanation(folder: Folder) -> Iterator[str]:
-    from zoocast.cli.board import duration
-
     def line(name: str, value: str) -> str:
         return f"  {name:<10} {value}"
 
-    yield f"{folder.path.name}: {folder.state}, {human_bytes(folder.bytes)}, last written {_when(folder.modified)}"
+    yield f"{folder.path.name}: {folder.state}, {human_bytes(folder.bytes)}, last written {moment(folder.modified)}"
     yield line("folder", str(folder.path))
     record = folder.record
     if record is not None:
         yield line("kind", f"{record.kind}, version {record.version}")
-        yield line("took", f"{duration(record.seconds)} on {record.host}, until {_when(record.finished)}, for run {record.run}")
+        yield line("took", f"{duration(record.seconds)} on {record.host}, until {moment(record.finished)}, for run {record.run}")
         yield line("with", ", ".join(f"{name} {version}" for name, version in record.versions.items()))
         yield line("files", f"{len(record.files)}, {human_bytes(sum(f.bytes for f in record.files.values()))}")
         for name, (parent, key) in record.inputs.items():
@@ -216,10 +215,6 @@ def _explanation(folder: Folder) -> Iterator[str]:
             yield line("setting", f"{path} = {json.dumps(value)}" if path else json.dumps(value))
     yield line("runs", ", ".join(folder.runs) or "none refers to it: `pipelines cache gc` removes it")
     yield line("made of it", ", ".join(folder.needed_by) or "no other step")
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from zoocast.cli.board import Board, Row, duration, tree_parents
+from zoocast.cli.board import Board, Row, tree_parents
+from zoocast.words import duration
 
 __all__ = ["Display", "LiveTree", "PlainLines", "branches", "display_for", "print_table"]
 

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoocast.cli.board import duration, tree_parents
+from zoocast.cli.board import tree_parents
 from zoocast.cli.catalogue import Configured
 from zoocast.cli.console import branches, print_table
 from zoocast.config import settings
 from zoocast.errors import IntegrityError
 from zoocast.store.bucket import local
+from zoocast.words import duration, moment
 
 if TYPE_CHECKING:
     from zoocast.cli.runs import Record
@@ -161,7 +162,7 @@ def record_data(record: Record) -> dict[str, Any]:
 def print_runs(records: Sequence[Record]) -> None:
     """One line per run, the latest first."""
     rows = [
-        [r.run, r.state(), _steps_done(r.steps), _when(r.started), duration(_took(r)), r.message.partition("\n")[0]]
+        [r.run, r.state(), _steps_done(r.steps), moment(r.started), duration(_took(r)), r.message.partition("\n")[0]]
         for r in records
     ]
     print_table(["run", "state", "steps", "started", "took", "message"], rows)
@@ -172,7 +173,7 @@ def print_run(record: Record) -> None:
     facts = {
         "run": record.run,
         "state": record.state(),
-        "started": f"{_when(record.started)} by process {record.pid} on {record.host}",
+        "started": f"{moment(record.started)} by process {record.pid} on {record.host}",
         "took": duration(_took(record)),
         "settings": " ".join([f"--preset {record.preset}", *(f"-S {item}" for item in record.overrides)]),
         "message": record.message,
@@ -217,17 +218,13 @@ def print_jobs(jobs: Sequence[Job]) -> None:
             job.id,
             job.state,
             job.exit_code,
-            _when(job.started) if job.started else "",
+            moment(job.started) if job.started else "",
             duration(job.took()),
             job.root or job.entrypoint,
         ]
         for job in jobs
     ]
     print_table(["job", "state", "exit", "started", "took", "root"], rows)
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 # ---------------------------------------------------------------------------------------------------------------- result

@@ -27,12 +27,14 @@ from zoocast.experiment.parts import (
     source_step,
     with_found,
 )
-from zoocast.report import Comparison
+from zoocast.report.compare import Comparison
+from zoocast.report.sections import SourceMatrix
 
 __all__ = [
     "COPY_LAST",
     "Arm",
     "Comparison",
+    "SourceMatrix",
     "Target",
     "Zoo",
     "clips_step",

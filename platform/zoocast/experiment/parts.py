@@ -30,7 +30,8 @@ from zoocast.experiment.stages import (
     make_report,
 )
 from zoocast.nn.predictor import read_description
-from zoocast.report import Comparison
+from zoocast.report.compare import Comparison
+from zoocast.report.sections import Section
 from zoocast.search import SearchConfig, load_space
 from zoocast.training import TrainingConfig, WorkerConfig
 from zoocast.transfer.methods import L2SP, Finetune, Method, Scratch, TargetConfig, TrainTargetConfig, Transfer, train_target
@@ -260,10 +261,15 @@ def leave_one_out(sources: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Subsets of `sources` by a name for each: every one left out (``without.X``), then every one alone (``only.X``).
 
     Each subset once: of two sources, the one without the first is the second alone.
+
+    Raises:
+        ConfigError: there are fewer than two.
     """
     whole = tuple(sources)
+    if len(whole) < 2:
+        raise ConfigError("sources", f"must be at least two, or none can be left out, but got {', '.join(whole) or 'none'}")
     without = {f"without.{name}": tuple(n for n in whole if n != name) for name in whole if len(whole) > 2}
-    return without | {f"only.{name}": (name,) for name in whole if len(whole) > 1}
+    return without | {f"only.{name}": (name,) for name in whole}
 
 
 def report_step(
@@ -271,9 +277,10 @@ def report_step(
     pipeline: Any,
     target: Target,
     arms: Sequence[Arm],
-    comparison: Comparison,
+    comparison: Comparison | None,
     *,
     notes: Iterable[str] = (),
+    sections: Iterable[Section] = (),
     name: str = "report",
 ) -> Step:
     """The step that compares `arms` on a page, from their evaluations, which are made here as well.
@@ -283,18 +290,26 @@ def report_step(
         pipeline: the whole configuration, which the page lists.
         target: on which the arms were trained, and are judged.
         arms: in the order in which they are shown.
-        comparison: whose comparison is the headline.
+        comparison: whose comparison is the headline; none where nothing is to be compared.
         notes: sentences that a reader must know.
+        sections: what the page shows besides, such as a `SourceMatrix`.
         name: of the step; another one for each report of an experiment with several.
 
     Raises:
-        ConfigError: two arms have one name.
+        ConfigError: two arms have one name, or the comparison or a section names an arm that is not there.
     """
     names = tuple(arm.name for arm in arms)
     if len(set(names)) < len(names):
         raise ConfigError("arms", f"every arm needs a name of its own, but got {', '.join(names)}")
     config = ReportConfig(
-        title=title, pipeline=pipeline, observed=target.observed, arms=names, comparison=comparison, notes=tuple(notes)
+        title=title,
+        pipeline=pipeline,
+        observed=target.observed,
+        arms=names,
+        comparison=comparison,
+        families={arm.name: arm.family for arm in arms if arm.family},
+        notes=tuple(notes),
+        sections=tuple(sections),
     )
     return Step(name, make_report, config, group("arms", {arm.name: target.evaluate(arm) for arm in arms}))
 

@@ -24,7 +24,11 @@ from zoocast.data.store import ClipStore
 from zoocast.evaluation import Predict, Scores, copy_last, evaluate
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, load_predictor
-from zoocast.report import Comparison, gather, save_gates, save_scores, save_strips, table_markdown, write_report
+from zoocast.report.compare import Comparison
+from zoocast.report.data import table_markdown
+from zoocast.report.files import save_gates, save_scores, save_strips
+from zoocast.report.gather import gather, write_report
+from zoocast.report.sections import Section
 from zoocast.store.files import require_free_space, write_atomically
 from zoocast.tracking import Journal
 from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
@@ -195,8 +199,16 @@ class ReportConfig:
     pipeline: Any
     observed: int
     arms: tuple[str, ...]
-    comparison: Comparison = setting(Comparison(), "whose comparison is the headline")
+    comparison: Comparison | None = setting(None, "whose comparison is the headline")
+    families: Mapping[str, str] | None = setting(None, "the family of arms that share a colour")
     notes: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+    def __post_init__(self) -> None:
+        # What a report would refuse at its end is refused before anything is trained.
+        for named in (self.comparison, *self.sections):
+            if named is not None:
+                named.check(self.arms)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,18 +224,21 @@ def make_report(context: StepContext) -> Reported:
     """Step: ``report.html``, its figures and ``result.json`` from all that the arms left."""
     config: ReportConfig = context.config
     data = gather(
-        [context.group("arms")[arm] for arm in config.arms],
+        {arm: context.group("arms")[arm] for arm in config.arms},
         title=config.title,
         config=config.pipeline,
         observed=config.observed,
         step=context.name,
         comparison=config.comparison,
+        families=config.families,
         notes=config.notes,
+        sections=config.sections,
     )
     write_report(data, context.directory)
     write_atomically(context.directory / "table.md", table_markdown(data))
     means = {
         f"{name.replace('/', '_')}/{arm}": float(np.mean(v)) for name in PAGE_METRICS for arm, v in data.scores[name].items()
     }
-    against = {f"{config.comparison.ours}_minus/{d.other}": d.mean for d in data.differences}
+    families = config.families or {}
+    against = {f"{families.get(d.arm, d.arm)}_minus/{d.other}": d.mean for d in data.differences}
     return Reported(headline=data.headline, metrics={**means, **against})

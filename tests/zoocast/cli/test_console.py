@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from zoocast.cli.board import Board, Row, duration, tree_parents
+from zoocast.cli.board import Board, Row, tree_parents
 from zoocast.cli.console import LiveTree, PlainLines, aligned, branches
 from zoocast.dag import Finished, Progress, Started, Waiting
 
@@ -78,10 +78,6 @@ def test_a_lost_and_repeated_step_starts_its_clock_anew(clock):
     clock.now += 7
     row = board.apply(Started("data", "", clock()))
     assert (row.fraction, row.message, row.elapsed(clock() + 1)) == (None, "", 1.0)
-
-
-def test_durations_are_written_for_people():
-    assert [duration(s) for s in (None, 0.04, 9.96, 59.4, 59.6, 3599.6)] == ["", "0.0 s", "10 s", "59 s", "1:00", "1:00:00"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- the tree
