@@ -99,7 +99,7 @@ class ReleasedAdapter:
 
     def __init__(self, objective: BidirectionalObjective) -> None:
         self.objective = objective
-        self.layers, self.patch_size = len(objective.predictor.layers), objective.predictor.config.patch_size
+        self.layers, self.patch_size = len(objective.exported.layers), objective.exported.config.patch_size
         self.parameters = dict(objective.named_parameters())
         self.rates = {level: nn.Parameter(torch.full((1,), 1e-4)) for level in dict.fromkeys(map(level_of, self.parameters))}
         self.meta = torch.optim.Adam(self.rates.values(), lr=1e-7)

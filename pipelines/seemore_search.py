@@ -23,7 +23,7 @@ from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, train_bidirectional
 from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer.methods import Scratch, TargetConfig, TrainTargetConfig
+from zoocast.transfer import Scratch, TargetConfig, TrainTargetConfig
 
 __all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "steps"]
 

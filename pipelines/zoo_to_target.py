@@ -19,7 +19,7 @@ from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig, check_predictor
 from zoocast.nn.sampling import ScheduledSampling
 from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer.methods import L2SP, Finetune, Method, Scratch, TargetConfig, Transfer, tmu_predictor
+from zoocast.transfer import L2SP, Finetune, Method, Scratch, TargetConfig, Transfer
 from zoocast.zoo import SourceConfig, can_start, check_observed
 
 __all__ = ["PRESETS", "SUMMARY", "ZooToTarget", "arms", "comparison", "steps"]
@@ -58,7 +58,7 @@ class ZooToTarget:
     @property
     def reads_bank(self) -> bool:
         """Whether any arm looks at the memories of the zoo."""
-        return self.transfer.distillation_weight > 0
+        return "banks" in self.transfer.needs
 
     @property
     def startable(self) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ class ZooToTarget:
                 f" (looked at {', '.join(s.name for s in self.sources)});"
                 " set it to none, or give one of them the target's predictor settings",
             )
-        target, frames = tmu_predictor(self.target.predictor, self.transfer, len(self.sources)), self.target.data.frame_shape()
+        target, frames = self.transfer.network(self.target.predictor, len(self.sources)), self.target.data.frame_shape()
         with within("target.predictor"):
             check_predictor(target, frames)
         networks = {s.name: s.network() for s in self.sources}

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from zoocast.errors import ConfigError
 from zoocast.search import SearchSpace, When
-from zoocast.transfer.methods import Transfer
+from zoocast.transfer import Transfer
 
 __all__ = ["space"]
 

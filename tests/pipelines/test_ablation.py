@@ -97,7 +97,7 @@ def test_both_papers_together_export_one_plain_network(folders):
     joined = load_predictor(folders["target.tmu-bdn-lma.seed0"] / "model")
     assert base.config.tmu is None
     assert joined.config.num_sources == 2
-    assert not any("reverse" in name or "bridge" in name for name in joined.state_dict())
+    assert not any("reverse" in name or "distillation" in name for name in joined.state_dict())
 
 
 def test_both_directions_distil_from_the_bank_and_every_level_has_its_rate(folders):

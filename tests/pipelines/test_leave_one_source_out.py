@@ -1,4 +1,4 @@
-"""Leaving each source out: what the subsets share, what is refused, one whole run, and the same lines as a pipeline of one's own."""
+"""Leaving each source out: what subsets share, what is refused, and a whole run of the same lines in a package of one's own."""
 
 import json
 import shutil

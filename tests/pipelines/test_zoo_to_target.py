@@ -108,7 +108,7 @@ def test_paper_asks_for_its_data(tmp_path):
         (["target.predictor.cell=convgru", "transfer.warm_start=none"], "target.predictor.tmu: needs a cell with a memory C"),
         (["target.training.batch_size=3", "target.workers.num_workers=2"], "target.training.batch_size: must be a multiple"),
         (["sources.*.workers.num_workers=3"], "sources.digits-1.training.batch_size: must be a multiple"),
-        (["transfer.distillation_weight=-1"], "transfer.distillation_weight: must not be negative, but got -1.0"),
+        (["transfer.distillation_weight=-1"], "transfer.distillation_weight: must be at least 0, but got -1.0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

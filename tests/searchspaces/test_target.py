@@ -12,7 +12,7 @@ from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.tmu import TmuConfig
 from zoocast.search import load_space
 from zoocast.training import TrainingConfig
-from zoocast.transfer.methods import Scratch, TrainTargetConfig, Transfer
+from zoocast.transfer import Scratch, TrainTargetConfig, Transfer
 
 BASE = TrainTargetConfig(
     arm="tmu",

@@ -23,7 +23,7 @@ from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig, read_description, save_predictor
 from zoocast.nn.tmu import TmuConfig
 from zoocast.tracking import curves, read_journal
-from zoocast.training import PredictionObjective, TrainingConfig, Worker, WorkerConfig, fit
+from zoocast.training import PredictionObjective, Surroundings, TrainingConfig, WorkerConfig, fit
 from zoocast.zoo import SourceConfig, can_start, check_observed, load_source
 
 PREDICTOR = PredictorConfig(hidden_channels=(4, 4))
@@ -57,13 +57,12 @@ def here(folder, clips, training=TRAINING):
     torch.set_num_threads(1)
     try:
         return fit(
-            context(folder, clips, training),
-            training,
             lambda: PredictionObjective(Predictor(PREDICTOR, store.shape), training.decouple_weight),
             store.split("train"),
             store.split("validation"),
-            3,
-            Worker(),
+            observed=3,
+            config=training,
+            surroundings=Surroundings.of_step(context(folder, clips, training)),
         )
     finally:
         torch.set_num_threads(threads)
@@ -82,7 +81,7 @@ def test_one_worker_gives_the_bits_that_training_without_ray_gives(tmp_path, cli
     result = pretrain(context(tmp_path / "ray", clips))
     plain = here(tmp_path / "plain", clips)
     assert difference(tmp_path / "ray", tmp_path / "plain") == 0
-    assert (result["val_mse"], result["threads"], result["num_workers"]) == (plain["val_mse"], 1, 1)
+    assert (result.val_mse, result.threads, result.num_workers) == (plain.val_mse, 1, 1)
     assert not load_source(tmp_path / "ray").training
 
 
@@ -90,7 +89,7 @@ def test_one_worker_gives_the_bits_that_training_without_ray_gives(tmp_path, cli
 def test_two_workers_see_the_same_clips(tmp_path, clips):
     result = pretrain(context(tmp_path / "two", clips, num_workers=2))
     here(tmp_path / "one", clips)
-    assert result["num_workers"] == 2
+    assert result.num_workers == 2
     # Sums in another order, after 12 Adam steps of 1e-3: 1e-2 would be other clips.
     assert difference(tmp_path / "two", tmp_path / "one") < 1e-4
 
@@ -129,7 +128,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path, 
     assert not (tmp_path / "killed" / "ray").exists()
     here(tmp_path / "whole", clips, training)
     assert difference(tmp_path / "killed", tmp_path / "whole") == 0
-    assert result["iterations"] == 300
+    assert result.iterations == 300
     logged = curves(tmp_path / "killed" / "journal.jsonl")["val/mse"]
     assert logged == curves(tmp_path / "whole" / "journal.jsonl")["val/mse"]
 

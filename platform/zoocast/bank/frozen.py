@@ -37,12 +37,15 @@ def load_frozen(source: Path, clips: FrameShape, refs: Iterable[MemoryRef], devi
     Raises:
         IntegrityError: its files are missing or damaged.
     """
-    predictor = load_predictor(source)
-    if predictor.frames != clips:
-        # Convolutions do not mind the size of a map; `memory_refs` has refused what does.
-        moved = Predictor(predictor.config, clips)
-        moved.load_state_dict(predictor.state_dict())
-        predictor = moved
+    # A network is made with random weights before it gets its own. What is trained next to the bank must not begin with other
+    # numbers because its bank is computed online, and not read from a disk, where no network is made.
+    with torch.random.fork_rng(devices=[]):
+        predictor = load_predictor(source)
+        if predictor.frames != clips:
+            # Convolutions do not mind the size of a map; `memory_refs` has refused what does.
+            moved = Predictor(predictor.config, clips)
+            moved.load_state_dict(predictor.state_dict())
+            predictor = moved
     return FrozenSource(predictor.to(device).requires_grad_(False).eval(), tuple(sorted(set(refs))))
 
 

@@ -34,7 +34,7 @@ from zoocast.report.compare import Comparison
 from zoocast.report.sections import Section
 from zoocast.search import SearchConfig, load_space
 from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer.methods import L2SP, Finetune, Method, Scratch, TargetConfig, TrainTargetConfig, Transfer, train_target
+from zoocast.transfer import Method, TargetConfig, TrainTargetConfig, train_target
 from zoocast.zoo import SourceConfig, check_observed
 
 __all__ = [
@@ -213,27 +213,21 @@ class Zoo:
 
     def inputs(self, method: Method) -> dict[str, Step]:
         """What a training with `method` reads, besides the target's clips."""
-        match method:
-            case Scratch():
-                return {}
-            case Finetune(source=name) if name:
-                return group("sources", {name: self.sources[name]})
-            case Finetune() | L2SP():
-                return {"rank": self.rank, **group("sources", self.sources)}
-            case Transfer():
-                banks = self.banks if method.distillation_weight > 0 else {}
-                return {"rank": self.rank, **group("sources", self.sources), **group("banks", banks)}
+        return {
+            **({"rank": self.rank} if "rank" in method.needs else {}),
+            **group("sources", {name: self.sources[name] for name in method.reads(tuple(self.sources))}),
+            **group("banks", self.banks if "banks" in method.needs else {}),
+        }
 
     def training(self, arm: str, method: Method, training: TrainingConfig) -> TrainTargetConfig:
         """What one training of an arm is; for `train_target`, or within the config of a stage of another kind."""
-        distils = isinstance(method, Transfer) and method.distillation_weight > 0
         return TrainTargetConfig(
             arm=arm,
             method=method,
             predictor=self.target.config.predictor,
             training=training,
             observed=self.target.observed,
-            bank=self.bank if distils else None,
+            bank=self.bank if "banks" in method.needs else None,
             sources=self.gated(method),
             workers=self.target.config.workers,
         )
@@ -251,7 +245,7 @@ class Zoo:
 
     def gated(self, method: Method) -> tuple[str, ...]:
         """The sources between which the gates of `method` choose, in the gates' order; none for one without gates."""
-        return tuple(self.sources) if isinstance(method, Transfer) else ()
+        return tuple(self.sources) if method.has_units else ()
 
     def _scoped(self, name: str) -> str:
         return f"{name}.{self.scope}" if self.scope else name

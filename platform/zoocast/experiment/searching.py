@@ -16,8 +16,7 @@ from zoocast.dag import Kind, Step, StepContext, step_kind
 from zoocast.errors import StepFailed
 from zoocast.search import SearchConfig, Trial, load_space, read_study, search
 from zoocast.tracking import Journal
-from zoocast.training import Worker
-from zoocast.training.searchable import train_here
+from zoocast.training import Trained, Worker, train_here
 
 __all__ = ["FoundConfig", "SearchTrainingConfig", "Searched", "SearchedStep", "search_training", "searched_step", "train_found"]
 
@@ -103,7 +102,7 @@ class _TrainTrial:
 
     function: str
 
-    def __call__(self, trial: Trial) -> Any:
+    def __call__(self, trial: Trial) -> Trained:
         worker = Worker(device="cuda" if trial.context.resources.num_gpus else "cpu")
         train = train_here(pkgutil.resolve_name(self.function))
         return train(trial.context, trial.context.config, worker, trial.report)
@@ -126,7 +125,7 @@ class FoundConfig:
 
 
 @step_kind("train-found")
-def train_found(context: StepContext) -> Any:
+def train_found(context: StepContext) -> Trained:
     """Step: run another step with settings that were found. Inputs as of that step, and ``search``."""
     config: FoundConfig = context.config
     best = read_study(context.inputs["search"]).best(config.place + 1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
 
 from zoocast.config import setting
 from zoocast.dag import StepContext, step_kind
@@ -22,6 +21,8 @@ from zoocast.tracking import Journal
 from zoocast.training import (
     MODEL_FOLDER,
     PredictionObjective,
+    Surroundings,
+    Trained,
     TrainingConfig,
     Worker,
     WorkerConfig,
@@ -48,7 +49,7 @@ class PretrainConfig:
 
 
 @step_kind("pretrain-source")
-def pretrain(context: StepContext) -> dict[str, Any]:
+def pretrain(context: StepContext) -> Trained:
     """Step: train a source on the clips of its input ``data`` in Ray Train workers."""
     config: PretrainConfig = context.config
     journal = Journal(context.journal_path)
@@ -66,14 +67,22 @@ def _register(journal: Journal, source: str) -> None:
     journal.model(MODEL_FOLDER, name=f"source-{source}".replace(".", "-"), alias="ready")
 
 
-def _pretrain_worker(context: StepContext, worker: Worker) -> dict[str, Any]:
+def _pretrain_worker(context: StepContext, worker: Worker) -> Trained:
     config: PretrainConfig = context.config
     store = ClipStore.open(context.inputs["data"])
 
     def build() -> PredictionObjective:
         return PredictionObjective(Predictor(config.predictor, store.shape), config.training.decouple_weight)
 
-    return fit(context, config.training, build, store.split("train"), store.split("validation"), config.observed, worker)
+    return fit(
+        build,
+        store.split("train"),
+        store.split("validation"),
+        observed=config.observed,
+        config=config.training,
+        worker=worker,
+        surroundings=Surroundings.of_step(context),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

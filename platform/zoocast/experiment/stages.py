@@ -32,7 +32,7 @@ from zoocast.report.sections import Section
 from zoocast.store.files import require_free_space, write_atomically
 from zoocast.tracking import Journal
 from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
-from zoocast.transfer.methods import BANK_FOLDER
+from zoocast.transfer import BANK_FOLDER
 
 __all__ = [
     "BuildBankConfig",

@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeVar
 from zoocast.dag import StepContext
 from zoocast.errors import ConfigError
 from zoocast.training.config import Worker
+from zoocast.training.result import Trained
+from zoocast.training.surroundings import OnValidation
 
 __all__ = ["TrainHere", "train_here", "trains_with"]
 
@@ -21,13 +23,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 class TrainHere(Protocol):
     """Train in this process, in the folder of `context` and with its inputs, as `config` says.
 
-    `on_validation` is told the iteration and the validation error of every reading of the validation split; see
-    `zoocast.training.fit`.
+    `on_validation` is called after every reading of the validation split; see `zoocast.training.Surroundings`.
     """
 
-    def __call__(
-        self, context: StepContext, config: Any, worker: Worker, on_validation: Callable[[int, float], None] | None
-    ) -> Any: ...
+    def __call__(self, context: StepContext, config: Any, worker: Worker, on_validation: OnValidation | None) -> Trained: ...
 
 
 def trains_with(train: TrainHere) -> Callable[[F], F]:

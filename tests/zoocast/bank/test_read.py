@@ -180,6 +180,13 @@ def test_opening_a_stored_bank_loads_no_network(zoo: Zoo, stored: dict[str, Path
         without_weights.open(online(STORED))
 
 
+def test_opening_a_bank_leaves_the_random_numbers_of_what_is_trained_alone(zoo: Zoo, stored: dict[str, Path]) -> None:
+    before = torch.get_rng_state()
+    for bank in (zoo.open(STORED, stored), zoo.open(online(STORED))):
+        bank.memories("train", INDICES)
+        assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_reading_a_bank_imports_no_ray(zoo: Zoo, stored: dict[str, Path]) -> None:
     script = f"""
 import sys

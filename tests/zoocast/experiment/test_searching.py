@@ -20,7 +20,7 @@ from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.search import SearchConfig, read_study
 from zoocast.tracking.journal import read_journal
 from zoocast.training import TrainingConfig
-from zoocast.transfer.methods import TargetConfig, Transfer, train_target
+from zoocast.transfer import TargetConfig, Transfer, train_target
 from zoocast.zoo import SourceConfig
 
 PREDICTOR = PredictorConfig(cell=ConvLSTM(kernel_size=3), hidden_channels=(4, 4))

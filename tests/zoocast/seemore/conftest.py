@@ -13,7 +13,7 @@ from zoocast.nn.cells import STLSTM, ConvGRU
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.nn.tmu import TmuConfig
 from zoocast.training import Batch, PredictionObjective
-from zoocast.transfer.methods import AnchoredObjective, Transfer, TransferObjective, tmu_predictor
+from zoocast.transfer import AnchoredObjective, Transfer, TransferObjective
 
 OBSERVED = 3
 SOURCES = ("near", "gru")
@@ -71,7 +71,7 @@ def make_objective(folder):
             return AnchoredObjective(Predictor(PLAIN, frames), 0.1, weight=0.1)
         if kind != "tmu":
             return PredictionObjective(Predictor(NETWORKS[kind], frames), 0.1)
-        target = Predictor(tmu_predictor(PLAIN, Transfer(tmu=TmuConfig(layers="first")), len(SOURCES)), frames)
+        target = Predictor(Transfer(tmu=TmuConfig(layers="first")).network(PLAIN, len(SOURCES)), frames)
         bank = open_bank(
             BANK,
             sources={name: folder / name / "model" for name in SOURCES},

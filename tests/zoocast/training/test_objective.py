@@ -1,13 +1,14 @@
 import dataclasses
 from typing import ClassVar
 
+import pytest
 import torch
 
 from zoocast.data.store import ClipStore
 from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.nn.sampling import free_run
-from zoocast.training import Batch, PredictionObjective
+from zoocast.training import Batch, Objective, PredictionObjective
 
 
 def make_batch(clips):
@@ -52,3 +53,8 @@ def test_a_batch_flips_in_time_with_its_mask_kept(clips):
     assert flipped.feed is batch.feed
     assert torch.equal(flipped.flipped().clips, batch.clips)
     assert not flipped.flipped().reverse
+
+
+def test_an_objective_without_a_network_and_a_loss_cannot_be_made():
+    with pytest.raises(TypeError, match=r"abstract methods .*exported.*predict.*terms"):
+        Objective()

@@ -23,7 +23,7 @@ from zoocast.nn.sampling import teacher_forced
 from zoocast.nn.tmu import TmuConfig
 from zoocast.tracking import curves
 from zoocast.training import Batch, PredictionObjective, TrainingConfig, WorkerConfig
-from zoocast.transfer.methods import (
+from zoocast.transfer import (
     L2SP,
     AnchoredObjective,
     Finetune,
@@ -31,9 +31,9 @@ from zoocast.transfer.methods import (
     TrainTargetConfig,
     Transfer,
     TransferObjective,
-    tmu_predictor,
     train_target,
 )
+from zoocast.zoo import Ranking
 
 OBSERVED = 3
 PLAIN = PredictorConfig(hidden_channels=(4, 4))
@@ -89,7 +89,9 @@ def train(directory, folder, method, predictor=PLAIN, bank=ONLINE, best="near", 
     )
     banks = {f"banks/{name}": stored / name for name in NETWORKS} if stored else {}
     inputs = {"data": folder / "data"} | {f"sources/{name}": folder / name for name in NETWORKS} | banks
-    results = {"rank": {"best": best}} | {bank: dump(BankResult(digest="d", bytes=1)) for bank in banks}
+    results = {"rank": dump(Ranking(val_mse={}, fitting=(), best=best))} | {
+        bank: dump(BankResult(digest="d", bytes=1)) for bank in banks
+    }
     resources = Resources(0 if workers else 1)
     return train_target(StepContext.standalone(directory, config, inputs, results, resources))
 
@@ -126,7 +128,7 @@ def objectives(folder, predictor):
     yield anchored, {"mse", "anchor"}
     for layers in ("first", "all"):
         transfer = dataclasses.replace(TRANSFER, tmu=TmuConfig(layers=layers))
-        target = Predictor(tmu_predictor(predictor, transfer, len(NETWORKS)), frames)
+        target = Predictor(transfer.network(predictor, len(NETWORKS)), frames)
         bank = open_bank(
             dataclasses.replace(ONLINE, layers=layers),
             sources={name: folder / name / "model" for name in NETWORKS},
@@ -285,7 +287,7 @@ def test_two_workers_train_the_same_target(folder, stored, tmp_path):
     at_rest = dataclasses.replace(ONLINE, mode="stored", dtype="float16")
     train(tmp_path / "one", folder, TRANSFER, bank=at_rest, stored=stored / "float16")
     result = train(tmp_path / "two", folder, TRANSFER, bank=at_rest, stored=stored / "float16", num_workers=2)
-    assert (result["num_workers"], result["threads"]) == (2, 1)
+    assert (result.num_workers, result.threads) == (2, 1)
     # Sums in another order, after 4 Adam steps of 1e-3; other clips would move every weight by up to 4e-3.
     ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max((ours[k] - theirs[k]).abs().max() for k in ours) < 1e-4
@@ -332,8 +334,8 @@ def test_a_missing_bank_is_missed(folder, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: L2SP(weight=-1.0), "weight: must not be negative, but got -1.0"),
-        (lambda: Transfer(distillation_weight=-0.1), "distillation_weight: must not be negative, but got -0.1"),
+        (lambda: L2SP(weight=-1.0), "weight: must be at least 0, but got -1.0"),
+        (lambda: Transfer(distillation_weight=-0.1), "distillation_weight: must be at least 0, but got -0.1"),
     ],
 )
 def test_settings_that_cannot_work(make, message):
@@ -341,7 +343,8 @@ def test_settings_that_cannot_work(make, message):
         make()
 
 
-def test_where_an_arm_is_trained_is_no_part_of_its_identity():
+def test_what_an_arm_is_called_and_where_it_is_trained_is_no_part_of_its_identity():
     arm = TrainTargetConfig(arm="scratch", method=Scratch(), predictor=PLAIN, training=TRAINING, observed=OBSERVED)
     assert digest(arm) == digest(dataclasses.replace(arm, workers=WorkerConfig(num_workers=4, gpus_per_worker=1)))
+    assert digest(arm) == digest(dataclasses.replace(arm, arm="another name"))
     assert digest(arm) != digest(dataclasses.replace(arm, observed=4))
