@@ -58,7 +58,7 @@ def test_a_target_with_transfer_units_is_searched_and_trained_with_what_was_foun
     best = with_found(dataclasses.replace(trial, name="target.best.seed0"), searched)
     with connect(num_cpus=2):
         result = run([best], tmp_path, run_id="test")
-    assert result.exit_code == 0, result.outcomes
+    assert result.exit_code == 0, [outcome.error for outcome in result.outcomes.values()]
     study = read_study(final_path(tmp_path, searched))
     weights = [t.params[WEIGHT] for t in study.trials]
     assert weights == [0.0, 0.1, 0.1]  # the release as it runs and with its loss, and our units
