@@ -18,7 +18,7 @@ def steps(config: whole.ZooToTarget) -> tuple[Step, ...]:
     zoo, used = config.zoo_steps(), {"tmu": tuple(source.name for source in config.sources)}
     compared, against = whole.arms(config, zoo), whole.comparison(config)
     for subset, names in leave_one_out(zoo.sources).items():
-        config.only(names).check()
+        config.only(names).check_transfer()
         used[f"tmu.{subset}"] = names
         compared.append(zoo.only(names, scope=subset).arm(f"tmu.{subset}", config.transfer, config.seeds))
     matrix = SourceMatrix(sources=used["tmu"], arms=used, reference="tmu")

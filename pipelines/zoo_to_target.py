@@ -95,9 +95,10 @@ class ZooToTarget:
             if not source.model:
                 check_observed(self.observed, source.data.length, f"sources.{source.name}")
         self.target_steps().check()
-        self._check_transfer()
+        self.check_transfer()
 
-    def _check_transfer(self) -> None:
+    def check_transfer(self) -> None:
+        """Raise `ConfigError` if these sources cannot be transferred from; `check` does it as well."""
         if self.transfer.warm_start == "best" and not self.startable:
             raise ConfigError(
                 "transfer.warm_start",
