@@ -80,14 +80,16 @@ class TrackedRun:
             self._delivery.finished(event.name, self._keys[event.name], Path(event.directory), STATUS[event.state])
 
     def conclude(self, result: RunResult, report: Outcome | None) -> None:
-        """How the run ended, and what its report says: numbers of the report step's result become the page's metrics."""
+        """How the run ended, and what its report says: numbers of the last step's result become the page's metrics.
+
+        They may stand in the result itself or in its `metrics`, as those of `zoocast.experiment`'s reports do.
+        """
         self.status = {0: "finished", 130: "killed"}.get(result.exit_code, "failed")  # type: ignore[assignment]
         if report is None or not report.ok:
             return
         journal = self._delivery.journal
-        journal.metrics(
-            {k: v for k, v in report.result.items() if isinstance(v, int | float) and not isinstance(v, bool)}, step=0
-        )
+        numbers = {**report.result, **(report.result.get("metrics") or {})}
+        journal.metrics({k: v for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)}, step=0)
         directory = local(address(report.directory))
         journal.note((directory / "table.md").read_text(encoding="utf-8"))
         for name in ("report.html", "figures"):

@@ -1,6 +1,7 @@
-"""The steps that pipelines share: build clips, build banks, evaluate an arm, write the report.
+"""The steps that experiments share: build clips, build banks, evaluate an arm, write the report.
 
-Each is a function of a `StepContext`, named in a `Step`; the training steps live with what they train.
+Each is a function of a `StepContext`, named in a `Step`; `zoocast.experiment.parts` makes those steps. The steps of sources and
+of searches have modules of their own, and training steps live with what they train.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import torch
 from zoocast.bank.build import build_bank
 from zoocast.bank.config import BankConfig
 from zoocast.bank.recipe import BankResult
-from zoocast.config import dump, setting
+from zoocast.config import setting
 from zoocast.dag import StepContext, step_kind
 from zoocast.data import DataConfig
 from zoocast.data.store import ClipStore
 from zoocast.evaluation import Predict, Scores, copy_last, evaluate
+from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.report.compare import Comparison
 from zoocast.report.data import table_markdown
@@ -32,19 +34,22 @@ from zoocast.tracking import Journal
 from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
 from zoocast.transfer import BANK_FOLDER
 
-PAGE_METRICS = ("strict/mse", "strict/ssim")
-"""Metrics of every arm that the pipeline run's own page in MLflow shows."""
-
 __all__ = [
     "BuildBankConfig",
     "BuildClipsConfig",
+    "BuiltClips",
     "EvaluateConfig",
+    "Evaluated",
     "ReportConfig",
+    "Reported",
     "build_clips",
     "build_memories",
     "evaluate_arm",
     "make_report",
 ]
+
+PAGE_METRICS = ("strict/mse", "strict/ssim")
+"""Metrics of every arm that the pipeline run's own page in MLflow shows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,8 +59,17 @@ class BuildClipsConfig:
     data: DataConfig
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuiltClips:
+    """What a clip store holds: the digest of its content, the shape of a frame, and the frames of a clip."""
+
+    digest: str
+    shape: FrameShape
+    length: int
+
+
 @step_kind("build-clips")
-def build_clips(context: StepContext) -> dict[str, Any]:
+def build_clips(context: StepContext) -> BuiltClips:
     """Step: the clip store of one data set, in the step's folder."""
     config: BuildClipsConfig = context.config
     with Journal(context.journal_path) as journal:
@@ -64,7 +78,7 @@ def build_clips(context: StepContext) -> dict[str, Any]:
         journal.dataset(
             config.data.kind, store.digest, context="built", profile={"frames": store.length, "shape": str(store.shape)}
         )
-        return {"digest": store.digest, "shape": dump(store.shape), "length": store.length}
+        return BuiltClips(digest=store.digest, shape=store.shape, length=store.length)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +88,7 @@ class BuildBankConfig:
     Of the target only its number of layers counts, which decides the layers of the source that are kept; the source is an input.
     """
 
+    source: str = setting(identity=False)
     bank: BankConfig
     observed: int
     target_depth: int
@@ -84,11 +99,10 @@ class BuildBankConfig:
 def build_memories(context: StepContext) -> BankResult:
     """Step ``bank.SOURCE``: a stored memory bank. Inputs: the target's ``data``, and ``source``."""
     config: BuildBankConfig = context.config
-    name = context.name.removeprefix("bank.")
     with Journal(context.journal_path) as journal:
         manifest = build_bank(
             config.bank,
-            name=name,
+            name=config.source,
             source=context.inputs["source"] / MODEL_FOLDER,
             clips=context.inputs["data"],
             observed=config.observed,
@@ -101,24 +115,34 @@ def build_memories(context: StepContext) -> BankResult:
             progress=context.progress,
             should_stop=context.should_stop,
         )
-        journal.params({"policy": config.bank.policy, "dtype": config.bank.dtype, "source": name})
+        journal.params({"policy": config.bank.policy, "dtype": config.bank.dtype, "source": config.source})
         journal.tags({"zoocast.bank_digest": manifest.digest})
         return BankResult(digest=manifest.digest, bytes=manifest.bytes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """The step that reads the test split for one arm: all its seeds, and the strips of `num_strips` clips."""
+    """The step that reads the test split for one arm: all its seeds, and the strips of `num_strips` clips.
 
-    arm: str
+    The arm's name is a label: what is the same work under two names is one step.
+    """
+
+    arm: str = setting(identity=False)
     observed: int
     num_strips: int
     sources: tuple[str, ...] = ()
     batch_size: int = setting(32, identity=False)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """Every metric on the test split, over the whole horizon and as the mean over seeds."""
+
+    means: Mapping[str, float]
+
+
 @step_kind("evaluate")
-def evaluate_arm(context: StepContext) -> dict[str, Any]:
+def evaluate_arm(context: StepContext) -> Evaluated:
     """Step: scores of every seed on the whole test split, prediction strips, and what the transfer gates let through.
 
     Inputs: ``data`` and the group ``seeds``, a training for each seed by its number; none for the baseline that repeats the last
@@ -146,7 +170,7 @@ def evaluate_arm(context: StepContext) -> dict[str, Any]:
         save_scores(context.directory, "test", scores)
         means = {name: sum(s.overall(name) for s in scores.values()) / len(scores) for name in scores[min(scores)].names}
         journal.metrics({f"test/{name}": value for name, value in means.items()}, step=0)
-    return means
+    return Evaluated(means=means)
 
 
 def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor | None, store: ClipStore) -> None:
@@ -187,8 +211,16 @@ class ReportConfig:
                 named.check(self.arms)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reported:
+    """The result in one or two sentences, and the numbers that the run's own page in MLflow shows."""
+
+    headline: str
+    metrics: Mapping[str, float]
+
+
 @step_kind("report")
-def make_report(context: StepContext) -> dict[str, Any]:
+def make_report(context: StepContext) -> Reported:
     """Step: ``report.html``, its figures and ``result.json`` from all that the arms left."""
     config: ReportConfig = context.config
     data = gather(
@@ -207,5 +239,6 @@ def make_report(context: StepContext) -> dict[str, Any]:
     means = {
         f"{name.replace('/', '_')}/{arm}": float(np.mean(v)) for name in PAGE_METRICS for arm, v in data.scores[name].items()
     }
-    against = {f"{d.arm}_minus/{d.other}": d.mean for d in data.differences}
-    return {"headline": data.headline, **means, **against}
+    families = config.families or {}
+    against = {f"{families.get(d.arm, d.arm)}_minus/{d.other}": d.mean for d in data.differences}
+    return Reported(headline=data.headline, metrics={**means, **against})

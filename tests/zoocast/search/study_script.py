@@ -17,7 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from zoocast.cluster.connect import connect
 from zoocast.config import setting
-from zoocast.dag import Event, Finished, Resources, Started, Step, StepContext, StopSignal, run
+from zoocast.dag import Event, Finished, Kind, Resources, Started, Step, StepContext, StopSignal, run
 from zoocast.errors import Interrupted
 from zoocast.search import SearchConfig, SearchSpace, Trial, When, search
 from zoocast.tracking import Delivery
@@ -86,7 +86,7 @@ def walk(trial: Trial) -> dict[str, Any]:
 
 def find(context: StepContext) -> dict[str, Any]:
     """The step."""
-    study = search(context, context.config.search, SPACE, context.config.walk, walk, cycle=2)
+    study = search(context, context.config.search, SPACE, context.config.walk, walk, kind=Kind("walk", 1), cycle=2)
     best = study.best()[0]
     return {"best": best.id, "error": best.best_error}
 

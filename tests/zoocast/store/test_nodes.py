@@ -14,10 +14,11 @@ from pipelines.zoo_to_target import smoke, steps
 from zoocast.cluster.connect import connect
 from zoocast.dag import Resources, Step, StepContext, plan, run
 from zoocast.dag.records import final_path
+from zoocast.experiment.sources import _pretrain_worker
 from zoocast.nn.predictor import Predictor, read_description, save_predictor
 from zoocast.store.bucket import mirror_of, open_root
 from zoocast.training import Worker
-from zoocast.zoo import SourceConfig, _pretrain_worker
+from zoocast.zoo import SourceConfig
 
 
 class Nodes:
