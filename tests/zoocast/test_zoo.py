@@ -20,7 +20,8 @@ from zoocast.errors import ConfigError, IntegrityError, StepFailed
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig, read_description, save_predictor
 from zoocast.nn.tmu import TmuConfig
-from zoocast.tracking import curves, read_journal
+from zoocast.tracking import curves, read_entries
+from zoocast.tracking.entries import Model, Params
 from zoocast.training import PredictionObjective, TrainingConfig, Worker, WorkerConfig, fit
 from zoocast.zoo import (
     AdoptConfig,
@@ -233,9 +234,11 @@ def test_a_network_is_adopted_as_it_is(tmp_path):
         assert (tmp_path / "step" / "model" / file).read_bytes() == (model / file).read_bytes()
     assert not any(p.requires_grad for p in load_source(tmp_path / "step").parameters())
     assert result["digest"] == read_description(model).digest
-    entries = {e["kind"]: e for e, _ in read_journal(tmp_path / "step" / "journal.jsonl")}
-    assert entries["model"] | {"name": "source-my-source", "alias": "ready", "file": "model"} == entries["model"]
-    assert entries["params"]["values"] == {"arm": "my.source", "method": "source", "cell": "convlstm", "hidden_channels": "4-4"}
+    journal = tmp_path / "step" / "journal.jsonl"
+    (logged,) = read_entries(journal, Model)
+    assert (logged.name, logged.alias, logged.file) == ("source-my-source", "ready", "model")
+    (params,) = read_entries(journal, Params)
+    assert params.values == {"arm": "my.source", "method": "source", "cell": "convlstm", "hidden_channels": "4-4"}
 
 
 def test_where_a_network_lies_is_no_part_of_its_identity():

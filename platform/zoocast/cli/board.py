@@ -12,7 +12,7 @@ from typing import Literal
 
 from zoocast.dag import Event, Finished, Plan, Planned, Progress, RunResult, Started, Waiting
 
-__all__ = ["Board", "Row", "State", "duration", "rows_of", "tree_parents"]
+__all__ = ["Board", "Row", "State", "duration", "moment", "rows_of", "tree_parents"]
 
 State = Literal["waiting", "running", "elsewhere", "cached", "done", "failed", "skipped", "interrupted"]
 OPEN: tuple[State, ...] = ("waiting", "running", "elsewhere")
@@ -60,7 +60,7 @@ class Board:
         self.began = clock()
 
     def apply(self, event: Event) -> Row | None:
-        """Take over what a run tells; returns the row that it is about, None when it is about all."""
+        """Take over an event of the engine; returns the row that it is about, None when it is about all."""
         if isinstance(event, Planned):
             return None
         row = self.rows[event.name]
@@ -188,3 +188,8 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def moment(seconds: float) -> str:
+    """Seconds since the epoch as date and time on this machine's clock."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

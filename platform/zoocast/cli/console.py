@@ -41,7 +41,7 @@ HINTS = (
     "stopping now",
 )
 # What the live tree gives up first when the terminal is too low for every step.
-LEAST_TELLING = ("cached", "done", "waiting", "skipped")
+LEAST_INTERESTING = ("cached", "done", "waiting", "skipped")
 PROGRESS_EVERY = 10.0
 
 
@@ -75,7 +75,7 @@ class PlainLines:
 
     def __init__(self, board: Board) -> None:
         self.board = board
-        self._said: dict[str, float] = {}
+        self._printed: dict[str, float] = {}
         self._states: dict[str, str] = {name: row.state for name, row in board.rows.items()}
 
     def __enter__(self) -> Self:
@@ -85,22 +85,22 @@ class PlainLines:
         sys.stderr.flush()
 
     def stopping(self, level: int) -> None:
-        """Say it past Python's buffers, which the handler may have caught in the middle of a write."""
+        """Write it past Python's buffers, which the handler may have caught in the middle of a write."""
         os.write(sys.stderr.fileno(), f"{_dated(HINTS[min(level, 2)])}\n".encode())
 
     def changed(self, row: Row) -> None:
-        """Say what is new; progress of one step at most every `PROGRESS_EVERY` seconds."""
+        """Print what is new; progress of one step at most every `PROGRESS_EVERY` seconds."""
         now = self.board.clock()
         if self._states.get(row.name) != row.state:
             self._states[row.name] = row.state
-            self._said[row.name] = now
-            self._say(f"{row.name}: {_words(row, now)}")
-        elif row.state == "running" and now - self._said[row.name] >= PROGRESS_EVERY:
-            self._said[row.name] = now
+            self._printed[row.name] = now
+            self._print(f"{row.name}: {_words(row, now)}")
+        elif row.state == "running" and now - self._printed[row.name] >= PROGRESS_EVERY:
+            self._printed[row.name] = now
             left = self.board.left()
-            self._say(f"{row.name}: {_words(row, now)}{f'; whole run: {left}' if left else ''}")
+            self._print(f"{row.name}: {_words(row, now)}{f'; whole run: {left}' if left else ''}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         print(_dated(text), file=sys.stderr, flush=True)
 
 
@@ -187,11 +187,11 @@ class LiveTree:
 
 
 def _that_fit(rows: list[Row], height: int | None) -> tuple[list[Row], list[Row]]:
-    """The rows to show in `height` lines, in order, and those left out: the least telling first."""
+    """The rows to show in `height` lines, in order, and those left out: the least interesting first."""
     if height is None or len(rows) <= height:
         return rows, []
     by_interest = sorted(
-        rows, key=lambda row: LEAST_TELLING.index(row.state) if row.state in LEAST_TELLING else len(LEAST_TELLING)
+        rows, key=lambda row: LEAST_INTERESTING.index(row.state) if row.state in LEAST_INTERESTING else len(LEAST_INTERESTING)
     )
     dropped = {row.name for row in by_interest[: len(rows) - height + 1]}
     return [row for row in rows if row.name not in dropped], [row for row in rows if row.name in dropped]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoocast.cli.board import duration, tree_parents
+from zoocast.cli.board import duration, moment, tree_parents
 from zoocast.cli.catalogue import Configured
 from zoocast.cli.console import branches, print_table
 from zoocast.config import settings
@@ -20,7 +20,7 @@ from zoocast.errors import IntegrityError
 from zoocast.store.bucket import local
 
 if TYPE_CHECKING:
-    from zoocast.cli.runs import Record
+    from zoocast.cli.runs import RunRecord
     from zoocast.cluster.jobs import Job
     from zoocast.cluster.preflight import Finding
     from zoocast.dag import Plan
@@ -41,7 +41,7 @@ def print_json(data: Any) -> None:
 
 
 def show_data(configured: Configured) -> dict[str, Any]:
-    """Everything that `show` tells."""
+    """Everything that `show` prints."""
     pipeline = configured.pipeline
     return {
         "name": pipeline.name,
@@ -153,26 +153,26 @@ def print_findings(findings: Iterable[Finding], *, as_json: bool) -> list[Findin
 # ---------------------------------------------------------------------------------------------------------------- status
 
 
-def record_data(record: Record) -> dict[str, Any]:
+def record_data(record: RunRecord) -> dict[str, Any]:
     """A run as JSON, with the state that follows from whether its process lives."""
     return {"state": record.state(), **dataclasses.asdict(record)}
 
 
-def print_runs(records: Sequence[Record]) -> None:
+def print_runs(records: Sequence[RunRecord]) -> None:
     """One line per run, the latest first."""
     rows = [
-        [r.run, r.state(), _steps_done(r.steps), _when(r.started), duration(_took(r)), r.message.partition("\n")[0]]
+        [r.run, r.state(), _steps_done(r.steps), moment(r.started), duration(_took(r)), r.message.partition("\n")[0]]
         for r in records
     ]
     print_table(["run", "state", "steps", "started", "took", "message"], rows)
 
 
-def print_run(record: Record) -> None:
+def print_run(record: RunRecord) -> None:
     """One run and its steps."""
     facts = {
         "run": record.run,
         "state": record.state(),
-        "started": f"{_when(record.started)} by process {record.pid} on {record.host}",
+        "started": f"{moment(record.started)} by process {record.pid} on {record.host}",
         "took": duration(_took(record)),
         "settings": " ".join([f"--preset {record.preset}", *(f"-S {item}" for item in record.overrides)]),
         "message": record.message,
@@ -200,7 +200,7 @@ def _steps_done(steps: Sequence[Mapping[str, Any]]) -> str:
     return f"{sum(step['state'] in ('done', 'cached') for step in steps)}/{len(steps)}"
 
 
-def _took(record: Record) -> float | None:
+def _took(record: RunRecord) -> float | None:
     if record.finished is None:
         return time.time() - record.started if record.state() == "running" else None
     return record.finished - record.started
@@ -217,17 +217,13 @@ def print_jobs(jobs: Sequence[Job]) -> None:
             job.id,
             job.state,
             job.exit_code,
-            _when(job.started) if job.started else "",
+            moment(job.started) if job.started else "",
             duration(job.took()),
             job.root or job.entrypoint,
         ]
         for job in jobs
     ]
     print_table(["job", "state", "exit", "started", "took", "root"], rows)
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 # ---------------------------------------------------------------------------------------------------------------- result
@@ -255,7 +251,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 # ------------------------------------------------------------------------------------------------------------ the end of a run
 
 
-def run_data(record: Record) -> dict[str, Any]:
+def run_data(record: RunRecord) -> dict[str, Any]:
     """The end of a run as JSON."""
     return {**record_data(record), "result": read_result(local(record.report).parent) if record.report else None}
 

@@ -38,8 +38,8 @@ from zoocast.report.files import read_gates, read_scores, read_strips
 from zoocast.report.illustrations import illustrations
 from zoocast.report.page import compose
 from zoocast.report.study import read_rates, read_search
-from zoocast.store.files import write_atomically
-from zoocast.tracking.journal import read_journal
+from zoocast.store.files import JOURNAL_FILE, write_atomically
+from zoocast.tracking.journal import curves
 
 CURVES = ("val/mse", "train/loss")
 HORIZONS = ("strict/mse", "strict/ssim")
@@ -147,18 +147,14 @@ def lineage(directories: Iterable[Path]) -> dict[str, Path]:
 
 
 def read_curves(seeds: Mapping[int, Path], metric: str) -> dict[int, Curve]:
-    """The values of `metric` that each seed's journal tells, against iterations; a seed without any is left out."""
-    curves: dict[int, Curve] = {}
+    """The values of `metric` in each seed's journal, against iterations; a seed without any is left out."""
+    found: dict[int, Curve] = {}
     for seed, directory in seeds.items():
-        points: dict[int, float] = {}
-        path = directory / "journal.jsonl"
-        for entry, _ in read_journal(path) if path.exists() else ():
-            if entry.get("kind") == "metrics" and metric in entry["values"]:
-                points.setdefault(int(entry["step"]), float(entry["values"][metric]))
+        path = directory / JOURNAL_FILE
+        points = curves(path).get(metric) if path.exists() else None
         if points:
-            steps = sorted(points)
-            curves[seed] = (np.array(steps), np.array([points[s] for s in steps]))
-    return curves
+            found[seed] = (np.array([step for step, _ in points]), np.array([value for _, value in points]))
+    return found
 
 
 def _rates(trainings: Trainings) -> dict[str, Rates]:

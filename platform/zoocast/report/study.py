@@ -10,17 +10,19 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from zoocast.report.data import Rates, Search
 from zoocast.report.figures import FieldView, TrialView
 from zoocast.search import TrialRecord, When, importance, read_study
-from zoocast.tracking.journal import curves, read_journal
+from zoocast.store.files import JOURNAL_FILE
+from zoocast.tracking import entries
+from zoocast.tracking.journal import curves, read_entries
 
 
 def read_rates(directory: Path) -> Rates | None:
-    """The learning rates by level that a training's journal tells, as ``rate/LEVEL``; None if it tells of none."""
-    path = directory / "journal.jsonl"
-    told = curves(path) if path.exists() else {}
-    levels = {name.removeprefix("rate/"): points for name, points in told.items() if name.startswith("rate/")}
+    """The learning rates by level that a training's journal holds, as ``rate/LEVEL``; None if it holds none."""
+    path = directory / JOURNAL_FILE
+    logged = curves(path) if path.exists() else {}
+    levels = {name.removeprefix("rate/"): points for name, points in logged.items() if name.startswith("rate/")}
     if not levels:
         return None
-    params = (e["values"] for e, _ in read_journal(path) if e.get("kind") == "params")
+    params = (entry.values for entry in read_entries(path, entries.Params))
     initial = next((float(p["adapter.initial_rate"]) for p in params if "adapter.initial_rate" in p), None)
     return Rates({level: (np.array(points)[:, 0], np.array(points)[:, 1]) for level, points in levels.items()}, initial)
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from zoocast.cli.runs import Record, find, forget, run_name
+from zoocast.cli.runs import RunRecord, find, forget, run_name
 from zoocast.dag.lock import Locks
 from zoocast.errors import ConfigError, IntegrityError
 
@@ -14,7 +14,7 @@ RUN = "study-0123abcd"
 
 def record(**changed):
     known = {"run": RUN, "pipeline": "study", "preset": "smoke", "overrides": [], "config": None, "argv": []}
-    return Record(**known | {"resume": "", "ui": "", "started": 1.0, "finished": 2.0, "exit_code": 0} | changed)
+    return RunRecord(**known | {"resume": "", "ui": "", "started": 1.0, "finished": 2.0, "exit_code": 0} | changed)
 
 
 def test_a_run_of_a_module_with_another_name_is_refused():

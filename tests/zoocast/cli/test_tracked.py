@@ -27,6 +27,6 @@ def test_ctrl_c_ends_the_wait_for_a_server_that_never_answers(tmp_path, capsys):
             timer.cancel()
             signal.signal(signal.SIGINT, before)
         assert time.monotonic() - began < 20
-    said = capsys.readouterr().err
-    assert "MLflow does not know all of it yet (stopped by Ctrl-C)" in said
-    assert "deliver them with: pipelines sync" in said
+    shown = capsys.readouterr().err
+    assert "MLflow does not know all of it yet (stopped by Ctrl-C)" in shown
+    assert "send them with: pipelines sync" in shown

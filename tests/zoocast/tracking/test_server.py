@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from zoocast.errors import InfrastructureError
-from zoocast.tracking import Delivery, Journal
+from zoocast.tracking import Journal, Sync
 from zoocast.tracking.ui import comparison_link, serve_ui
 
 RUN = "zoo-to-target-0123abcd"
@@ -48,13 +48,13 @@ def test_a_page_that_cannot_be_served_says_why(root):
 def test_the_page_shows_the_comparison_filled(root, png, tmp_path, free_port):
     from playwright.sync_api import expect, sync_playwright
 
-    delivery = Delivery(root, RUN, root / "runs" / RUN, experiment="zoo-to-target")
+    sync = Sync(root, RUN, root / "runs" / RUN, experiment="zoo-to-target")
     arms = [f"arm{i:02}" for i in range(12)]  # more than the ten that MLflow draws by itself
     for i, arm in enumerate(arms):
         directory, journal = work(root, arm, png, range(20))
         journal.metrics({"test/strict_mse": 40.0 - i}, step=0)
-        delivery.finished(f"target-{arm}", arm, directory)
-    assert delivery.close("finished", timeout=60).pending == 0
+        sync.finished(f"target-{arm}", arm, directory)
+    assert sync.close("finished", timeout=60).pending == 0
 
     with socket.create_server(("127.0.0.1", free_port)), serve_ui(root, port=free_port) as page:
         assert page.moved
