@@ -14,8 +14,7 @@ import pytest
 from tests.faults.disk import disk
 from tests.faults.training import attempt, contents, made, pipeline
 from tests.zoocast.bank.test_shards import make_recipe, reader, write_bank
-from zoocast.cli.runs import Record as RunRecord
-from zoocast.cli.runs import path_of
+from zoocast.cli.runs import RunRecord, path_of
 from zoocast.cli.runs import read as read_run
 from zoocast.dag import Step
 from zoocast.dag.records import final_path, read_record

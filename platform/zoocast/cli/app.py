@@ -102,8 +102,8 @@ def show(name: Name, preset: Preset = DEFAULT_PRESET, overrides: Overrides = Non
     """What a pipeline does: its steps, presets and every setting."""
     from zoocast.cli.views import print_json, print_show, show_data
 
-    data = show_data(configure(load(name), preset, overrides or ()))
-    print_json(data) if as_json else print_show(data)
+    configured = configure(load(name), preset, overrides or ())
+    print_json(show_data(configured)) if as_json else print_show(configured)
 
 
 @app.command(

@@ -10,7 +10,7 @@ from zoocast.dag import Finished, Progress, Started, Waiting
 
 
 class Clock:
-    """Time that passes when told to."""
+    """Time that passes when a test lets it."""
 
     def __init__(self):
         self.now = 1000.0
@@ -142,7 +142,7 @@ def test_plain_lines_say_what_is_new_and_progress_every_ten_seconds(clock, capsy
     assert out == ""
     assert [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in err.splitlines()] == [
         "data: started",
-        # Ten and twenty seconds after the start; the fraction said last is 9/25 and 19/25.
+        # Ten and twenty seconds after the start; the fraction printed last is 9/25 and 19/25.
         "data: 36%, 16 s left, step 9; whole run: at least 16 s left",
         "data: 76%, 6.0 s left, step 19; whole run: at least 6.0 s left",
         "data: done in 25 s",

@@ -18,7 +18,7 @@ def test_ctrl_c_ends_the_wait_for_a_server_that_never_answers(tmp_path, capsys):
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
         try:
             with tracked(tmp_path, "run", configured, f"http://127.0.0.1:{deaf.getsockname()[1]}", "pipelines sync"):
                 began = time.monotonic()

@@ -476,13 +476,13 @@ def silent_server(monkeypatch):
     """Takes connections and never answers, as a server does that hangs."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        yield server
 
 
 def test_a_server_that_never_answers_holds_up_no_driver(root, silent_server):
     directory = done_step(root)
     begin = time.monotonic()
-    sync = open_sync(root, uri=silent_server)
+    sync = open_sync(root, uri=f"http://127.0.0.1:{silent_server.getsockname()[1]}")
     sync.finished("source-one", "aaa", directory)
     assert time.monotonic() - begin < 0.5
     begin = time.monotonic()
@@ -491,7 +491,9 @@ def test_a_server_that_never_answers_holds_up_no_driver(root, silent_server):
     # the parent: header, running, finished; the step: header, 10 metrics, model; and two runs that MLflow does not have
     assert state.pending == 3 + 12 + 2
     assert "longer than 1 s" in state.problem or "does not answer" in state.problem
+    silent_server.close()  # which ends the call that waits for it
     sync._thread.join(30)
+    assert not sync._thread.is_alive()
 
 
 def test_a_dead_server_is_named_and_tried_once_when_closing(root):
@@ -564,7 +566,7 @@ def test_parts_of_a_step_are_runs_below_its_run_with_its_tags(root):
     assert [chart["selectedParams"] for chart in view["compareRunCharts"]] == [["adapter.cycle"]]
 
 
-def test_parts_that_are_left_behind_end_as_killed_and_go_on_with_their_step(root):
+def test_parts_that_are_left_behind_end_as_killed_and_go_on_with_their_step(root, empty_store):
     first = open_sync(root)
     directory, _ = search_step(root, {"trial-0000": "finished", "trial-0001": None})
     first.started("search", "sss", directory)
@@ -572,6 +574,7 @@ def test_parts_that_are_left_behind_end_as_killed_and_go_on_with_their_step(root
     before = trials_seen(root)
     assert {name: run.info.status for name, run in before.items()} == {"trial-0000": "FINISHED", "trial-0001": "KILLED"}
     # Another run goes on with the step; what it says is not the first run's.
+    shutil.copyfile(empty_store, root / "other.db")
     other = open_sync(root, "zoo-to-target-00000002", uri=f"sqlite:///{root}/other.db")
     other.started("search", "sss", directory)
     Journal(directory / "trials" / "trial-0001" / "journal.jsonl").metrics({"trial/best_error": 0.05}, step=6)

@@ -364,7 +364,7 @@ def broken_server(port: int):
 
 
 def test_a_server_that_dies_during_an_export_gets_everything_once_by_sync(root, server, query, rows, pages, png, capsys):
-    run, many = f"{EXPERIMENT}-50000001", 10_000
+    run, many = f"{EXPERIMENT}-50000001", 6_000
     everything = "select * from metrics order by run_uuid, key, step", "select * from runs order by run_uuid"
     directory, journal = step(root, "source", many)
     sync = open_sync(root, run, server.uri)
