@@ -7,9 +7,7 @@ an export stop anywhere and begin again: it may repeat its last call, and need n
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
-import os
 import shutil
 import tempfile
 import uuid
@@ -17,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from zoocast.provenance import user_name
 from zoocast.tracking import entries
 from zoocast.tracking.backend import artifact_location, connect, exclusive
 from zoocast.tracking.entries import Status
@@ -128,7 +127,7 @@ class Server:
             if found.data.tags.get(JOURNAL) == tags[JOURNAL]:
                 return str(found.info.run_id)
             self.discard(found.info.run_id)
-        all_tags = {"mlflow.user": _user(), "mlflow.source.name": "zoocast", "mlflow.source.type": "JOB", **tags}
+        all_tags = {"mlflow.user": user_name(), "mlflow.source.name": "zoocast", "mlflow.source.type": "JOB", **tags}
         made = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags, start_time=started)
         return str(made.info.run_id)
 
@@ -299,10 +298,3 @@ def _ignoring(*codes: str) -> Iterator[None]:
     except Exception as error:
         if getattr(error, "error_code", None) not in codes:
             raise
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # containers run under ids without a name
-        return str(os.getuid())

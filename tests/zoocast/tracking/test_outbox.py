@@ -1,5 +1,6 @@
 """What is to be exported, on disk: places that survive a rename and a move, and damage that costs nothing but time."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -23,6 +24,15 @@ def test_an_outbox_is_read_back_as_it_was_written(outbox, tmp_path):
     outbox.put(Stream("source", "aaa", "steps/source-aaa", settled="killed", until=12))
     assert Outbox.load(tmp_path, outbox.run) == outbox
     assert outboxes(tmp_path) == [outbox]
+
+
+def test_outboxes_and_cursors_are_on_disk_under_the_names_that_they_always_had(outbox, tmp_path):
+    outbox.put(Stream("source", "aaa", "steps/source-aaa"))
+    outbox.save_cursor("local", "aaa", Cursor(reported="running", exported="killed"))
+    of_stream, of_run = (json.loads(path.read_text()) for path in sorted((tmp_path / "delivery").rglob("*.json")))
+    assert [each["key"] for each in of_run["lines"]] == ["aaa"]
+    assert (of_stream["said"], of_stream["told"]) == ("running", "killed")
+    assert outbox.cursor("local", "aaa") == Cursor(reported="running", exported="killed")
 
 
 def test_a_stream_of_the_same_key_is_replaced(outbox):
