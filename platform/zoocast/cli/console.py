@@ -24,7 +24,7 @@ from zoocast.cli.board import Board, Row, duration, tree_parents
 __all__ = ["Display", "LiveTree", "PlainLines", "branches", "display_for", "print_table"]
 
 # State: (sign, sign where only ASCII can be shown, style, words).
-LOOKS: Mapping[str, tuple[str, str, str, str]] = {
+STYLES: Mapping[str, tuple[str, str, str, str]] = {
     "cached": ("✓", "=", "green dim", "done before"),
     "waiting": ("·", ".", "dim", ""),
     "running": ("▸", ">", "bold cyan", "running"),
@@ -111,7 +111,7 @@ def _dated(text: str) -> str:
 def _words(row: Row, now: float) -> str:
     if row.state == "running" and row.fraction is None:
         return "started"
-    parts = [f"{row.fraction:.0%}" if row.state == "running" and row.fraction is not None else LOOKS[row.state][3]]
+    parts = [f"{row.fraction:.0%}" if row.state == "running" and row.fraction is not None else STYLES[row.state][3]]
     if row.state == "running" and row.left(now) is not None:
         parts.append(f"{duration(row.left(now))} left")
     elif row.finished is not None:
@@ -170,7 +170,7 @@ class LiveTree:
         yield self._overall()
 
     def _cells(self, row: Row, now: float, ascii_only: bool) -> tuple[Any, ...]:
-        sign, ascii_sign, style, words = LOOKS[row.state]
+        sign, ascii_sign, style, words = STYLES[row.state]
         name = Text.assemble((f"{self._branches[row.name]}", "dim"), (f"{ascii_sign if ascii_only else sign} {row.name}", style))
         middle: Any = Text(words, style=style)
         if row.state == "running" and row.fraction is not None:
@@ -200,7 +200,7 @@ def _that_fit(rows: list[Row], height: int | None) -> tuple[list[Row], list[Row]
 def _tally(rows: Iterable[Row]) -> str:
     counts: dict[str, int] = {}
     for row in rows:
-        words = LOOKS[row.state][3] or row.state
+        words = STYLES[row.state][3] or row.state
         counts[words] = counts.get(words, 0) + 1
     return ", ".join(f"{count} {words}" for words, count in counts.items())
 

@@ -11,7 +11,7 @@ from zoocast.tracking import SyncState, sync_pending
 from zoocast.tracking.backend import locate, store_name
 from zoocast.tracking.outbox import outboxes
 
-__all__ = ["Synced", "print_synced", "sync"]
+__all__ = ["Synced", "print_synced", "sync_runs"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Synced:
         return bool(self.elsewhere) or any(run.pending for run in self.runs)
 
 
-def sync(root: Path, uri: str | None, run: str | None) -> Synced:
+def sync_runs(root: Path, uri: str | None, run: str | None) -> Synced:
     """Export `run` (None: all that were meant for the server in force); progress goes to stderr.
 
     Raises:

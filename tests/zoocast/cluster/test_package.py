@@ -116,7 +116,7 @@ def test_ignore_files_mean_what_git_means(tmp_path: Path) -> None:
     assert "sub/b.py" not in select(tmp_path).files
 
 
-def test_links_are_not_followed(tmp_path: Path) -> None:
+def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
     write(tmp_path, "outside/passwords.txt", "lab/a.py")
     (tmp_path / "lab/link.txt").symlink_to(tmp_path / "outside/passwords.txt")
     (tmp_path / "lab/folder").symlink_to(tmp_path / "outside")
@@ -125,7 +125,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert selection.left_out() == ["left out, since they are symbolic links: folder, link.txt"]
 
 
-def test_too_much_is_refused_with_the_largest_and_the_remedy(tmp_path: Path) -> None:
+def test_a_folder_too_large_to_send_is_refused_with_its_largest_files(tmp_path: Path) -> None:
     write(tmp_path, "a.py")
     for name, size in {"movie.raw": LARGEST_BYTES, "frames/train/1.png": 3 * 2**20, "frames/train/2.png": 2**20}.items():
         write(tmp_path, name, text="")
