@@ -12,10 +12,10 @@ from typing import Literal
 
 from zoocast.dag import Event, Finished, Plan, Planned, Progress, RunResult, Started, Waiting
 
-__all__ = ["Board", "Row", "State", "duration", "moment", "rows_of", "tree_parents"]
+__all__ = ["Board", "Row", "RowState", "duration", "moment", "rows_of", "tree_parents"]
 
-State = Literal["waiting", "running", "elsewhere", "cached", "done", "failed", "skipped", "interrupted"]
-OPEN: tuple[State, ...] = ("waiting", "running", "elsewhere")
+RowState = Literal["waiting", "running", "elsewhere", "cached", "done", "failed", "skipped", "interrupted"]
+OPEN: tuple[RowState, ...] = ("waiting", "running", "elsewhere")
 
 
 @dataclasses.dataclass
@@ -28,7 +28,7 @@ class Row:
     parents: tuple[str, ...] = ()
     num_cpus: float = 1.0
     earlier_seconds: float | None = None
-    state: State = "waiting"
+    state: RowState = "waiting"
     fraction: float | None = None
     message: str = ""
     started: float | None = None
@@ -86,7 +86,7 @@ class Board:
             row.state, row.message = outcome.state, _without_name(name, outcome.error)
             row.started, row.finished = outcome.started or None, outcome.finished or None
 
-    def count(self, *states: State) -> int:
+    def count(self, *states: RowState) -> int:
         """How many steps are in one of these states."""
         return sum(row.state in states for row in self.rows.values())
 
