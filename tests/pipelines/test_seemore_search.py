@@ -15,7 +15,8 @@ from zoocast.errors import ConfigError, StepFailed
 from zoocast.experiment.searching import train_found
 from zoocast.nn.predictor import load_predictor
 from zoocast.search import read_study
-from zoocast.tracking.journal import read_journal
+from zoocast.tracking.entries import Params
+from zoocast.tracking.journal import read_entries
 
 SMOKE = PRESETS["smoke"]()
 
@@ -123,8 +124,8 @@ def test_the_best_settings_are_trained_again(folders):
     assert study.trials[0].params["adapter.rate_iterations"] == 1
     best = study.best()[0]
     params = {}
-    for entry, _ in read_journal(folders["target.searched.1.seed0"] / "journal.jsonl"):
-        params |= entry["values"] if entry.get("kind") == "params" else {}
+    for entry in read_entries(folders["target.searched.1.seed0"] / "journal.jsonl", Params):
+        params |= entry.values
     assert {name: params[name] for name in best.params} == {name: str(value) for name, value in best.params.items()}
     # Same start, seed and settings: the training of the best trial is repeated to the last digit, if it ran to its end.
     again = read_record(folders["target.searched.1.seed0"]).result["val_mse"]
@@ -134,11 +135,11 @@ def test_the_best_settings_are_trained_again(folders):
 
 def test_plain_adam_is_given_the_rate_that_was_found(folders):
     best = read_study(folders["search"]).best()[0]
-    entries = [entry for entry, _ in read_journal(folders["target.adam.found-rate.seed0"] / "journal.jsonl")]
-    said = {name: value for entry in entries if entry.get("kind") == "params" for name, value in entry["values"].items()}
-    assert said["adapter"] == "none"
-    assert said["search.trial"] == best.id
-    assert float(said["learning_rate"]) == best.params["adapter.initial_rate"]
+    entries = read_entries(folders["target.adam.found-rate.seed0"] / "journal.jsonl", Params)
+    logged = {name: value for entry in entries for name, value in entry.values.items()}
+    assert logged["adapter"] == "none"
+    assert logged["search.trial"] == best.id
+    assert float(logged["learning_rate"]) == best.params["adapter.initial_rate"]
 
 
 def test_what_is_exported_is_the_forward_network_alone(folders):

@@ -22,7 +22,8 @@ from zoocast.frames import FrameShape
 from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig, read_description, save_predictor
 from zoocast.nn.tmu import TmuConfig
-from zoocast.tracking import curves, read_journal
+from zoocast.tracking import curves, read_entries
+from zoocast.tracking.entries import Model, Params
 from zoocast.training import PredictionObjective, Surroundings, TrainingConfig, WorkerConfig, fit
 from zoocast.zoo import SourceConfig, can_start, check_observed, load_source
 
@@ -224,9 +225,11 @@ def test_a_network_is_adopted_as_it_is(tmp_path):
         assert (tmp_path / "step" / "model" / file).read_bytes() == (model / file).read_bytes()
     assert not any(p.requires_grad for p in load_source(tmp_path / "step").parameters())
     assert result.digest == read_description(model).digest
-    entries = {e["kind"]: e for e, _ in read_journal(tmp_path / "step" / "journal.jsonl")}
-    assert entries["model"] | {"name": "source-my-source", "alias": "ready", "file": "model"} == entries["model"]
-    assert entries["params"]["values"] == {"arm": "my.source", "method": "source", "cell": "convlstm", "hidden_channels": "4-4"}
+    journal = tmp_path / "step" / "journal.jsonl"
+    (logged,) = read_entries(journal, Model)
+    assert (logged.name, logged.alias, logged.file) == ("source-my-source", "ready", "model")
+    (params,) = read_entries(journal, Params)
+    assert params.values == {"arm": "my.source", "method": "source", "cell": "convlstm", "hidden_channels": "4-4"}
 
 
 def test_where_a_network_lies_and_what_it_is_called_are_no_part_of_its_identity():

@@ -13,10 +13,10 @@ from typing import Literal
 from zoocast.dag import Event, Finished, Plan, Planned, Progress, RunResult, Started, Waiting
 from zoocast.words import duration
 
-__all__ = ["Board", "Row", "State", "rows_of", "tree_parents"]
+__all__ = ["Board", "Row", "RowState", "rows_of", "tree_parents"]
 
-State = Literal["waiting", "running", "elsewhere", "cached", "done", "failed", "skipped", "interrupted"]
-OPEN: tuple[State, ...] = ("waiting", "running", "elsewhere")
+RowState = Literal["waiting", "running", "elsewhere", "cached", "done", "failed", "skipped", "interrupted"]
+OPEN: tuple[RowState, ...] = ("waiting", "running", "elsewhere")
 
 
 @dataclasses.dataclass
@@ -29,7 +29,7 @@ class Row:
     parents: tuple[str, ...] = ()
     num_cpus: float = 1.0
     earlier_seconds: float | None = None
-    state: State = "waiting"
+    state: RowState = "waiting"
     fraction: float | None = None
     message: str = ""
     started: float | None = None
@@ -61,7 +61,7 @@ class Board:
         self.began = clock()
 
     def apply(self, event: Event) -> Row | None:
-        """Take over what a run tells; returns the row that it is about, None when it is about all."""
+        """Take over an event of the engine; returns the row that it is about, None when it is about all."""
         if isinstance(event, Planned):
             return None
         row = self.rows[event.name]
@@ -87,7 +87,7 @@ class Board:
             row.state, row.message = outcome.state, _without_name(name, outcome.error)
             row.started, row.finished = outcome.started or None, outcome.finished or None
 
-    def count(self, *states: State) -> int:
+    def count(self, *states: RowState) -> int:
         """How many steps are in one of these states."""
         return sum(row.state in states for row in self.rows.values())
 

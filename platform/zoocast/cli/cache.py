@@ -24,7 +24,7 @@ from zoocast.store.files import human_bytes
 from zoocast.words import duration, moment
 
 if TYPE_CHECKING:
-    from zoocast.cli.runs import Record
+    from zoocast.cli.runs import RunRecord
     from zoocast.dag import PlannedStep
     from zoocast.dag.cache import Cache, Folder
 
@@ -36,7 +36,7 @@ app = typer.Typer(
     epilog=examples("pipelines cache ls", "pipelines cache explain 'bank.*'", "pipelines cache verify", "pipelines cache gc"),
     rich_markup_mode="rich",
 )
-Yes = Annotated[bool, typer.Option("--yes", help="do it; else it is only said what would be done")]
+Yes = Annotated[bool, typer.Option("--yes", help="do it; else it is only shown what would be done")]
 
 
 @app.callback(invoke_without_command=True)
@@ -291,7 +291,7 @@ def _checkpoint_damage(folder: Folder) -> list[str]:
     return problems
 
 
-def _remedy(folder: Folder, run: Record | None) -> str:
+def _remedy(folder: Folder, run: RunRecord | None) -> str:
     if run is None:
         return "no run refers to it: pipelines cache gc --yes"
     if folder.state == "finished":
@@ -334,29 +334,29 @@ def gc(
         rows = [[_under(root, i.path), human_bytes(i.bytes), f"kept: {kept[i.path]}" if i.path in kept else i.why] for i in items]
         print_table(["what", "size", "why"], rows)
     many = f"{len(gone)} thing{'s' if len(gone) != 1 else ''}, {human_bytes(size)}"
-    said = "removed" if yes else "would be removed; --yes does it"
-    print(f"{many}, {said}" if items else "nothing to remove", file=sys.stderr)
+    outcome = "removed" if yes else "would be removed; --yes does it"
+    print(f"{many}, {outcome}" if items else "nothing to remove", file=sys.stderr)
 
 
 @app.command(cls=Command, epilog=examples("pipelines cache forget zoo-to-target-0123abcd --yes", "pipelines cache gc --yes"))
 def forget(
     run: Annotated[str, typer.Argument(metavar="RUN", help="a run from `pipelines status`")], yes: Yes = False, root: Root = RUNS
 ) -> None:
-    """Forget a run, so that `gc` may remove its steps. What MLflow was told about it stays there."""
+    """Forget a run, so that `gc` may remove its steps. What MLflow has of it stays there."""
     from zoocast.cli.runs import find, forget
-    from zoocast.tracking.outbox import Ledger
+    from zoocast.tracking.outbox import Outbox
 
     record = find(root, run)
     if record.run != run:
         raise ConfigError("RUN", f"must be the whole name of one run, but got {run!r}; did you mean {record.run}?")
     users = _runs(root)
     alone = [step for step in users[run] if not any(step in steps for other, steps in users.items() if other != run)]
-    ledger = Ledger.load(root, run)
-    if ledger is not None and not ledger.is_complete(ledger.store):
-        print("MLflow does not know all of this run yet; `pipelines sync` delivers it", file=sys.stderr)
+    outbox = Outbox.load(root, run)
+    if outbox is not None and not outbox.is_complete(outbox.store):
+        print("MLflow does not know all of this run yet; `pipelines sync` sends it", file=sys.stderr)
     if yes:
         forget(root, record)
-        if ledger is not None:
-            ledger.forget()
-    said = "was forgotten; `pipelines cache gc` shows what may go now" if yes else "would be forgotten; --yes does it"
-    print(f"{run} {said}; no other run refers to {len(alone)} of its {len(users[run])} steps", file=sys.stderr)
+        if outbox is not None:
+            outbox.forget()
+    outcome = "was forgotten; `pipelines cache gc` shows what may go now" if yes else "would be forgotten; --yes does it"
+    print(f"{run} {outcome}; no other run refers to {len(alone)} of its {len(users[run])} steps", file=sys.stderr)

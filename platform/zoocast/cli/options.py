@@ -54,7 +54,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, spread(args))
 
     def invoke(self, ctx: Any) -> Any:
-        """As the base class, but Ctrl-C is told in words; typer would end without any."""
+        """As the base class, but Ctrl-C is an error with a message; typer would end without any."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -23,7 +23,7 @@ from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, did
 from zoocast.store.bucket import address, is_url, local, mirror_of
 from zoocast.store.files import check_name, inside, write_atomically, writing
 
-__all__ = ["Record", "find", "forget", "read_all", "run_name"]
+__all__ = ["RunRecord", "find", "forget", "read_all", "run_name"]
 
 SCHEMA = 1
 
@@ -36,7 +36,7 @@ def run_name(pipeline: str, last_key: str, chosen: Sequence[str]) -> str:
 
 
 @dataclasses.dataclass
-class Record:
+class RunRecord:
     """One run: what was asked for, who is at it, and what became of each step. `needs` are the folders that it stands on."""
 
     run: str
@@ -115,7 +115,7 @@ def path_of(root: Path, run: str) -> Path:
     return root / "runs" / run / "run.json"
 
 
-def read(path: Path) -> Record:
+def read(path: Path) -> RunRecord:
     """The record at `path`. Raises `IntegrityError` when it is not one."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -123,14 +123,14 @@ def read(path: Path) -> Record:
             raise ValueError(f"it is that of {data['run']!r}")
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}, but this zoocast reads {SCHEMA}")
-        return Record(**data)
+        return RunRecord(**data)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"{path} is not a record of a run ({error}); delete its folder, the steps' results are kept elsewhere"
         ) from error
 
 
-def read_all(root: Path) -> list[Record]:
+def read_all(root: Path) -> list[RunRecord]:
     """Every run known under `root`, the latest first."""
     if (mirror := mirror_of(root)) is not None:
         for name in mirror.objects("runs"):
@@ -140,7 +140,7 @@ def read_all(root: Path) -> list[Record]:
     return sorted((read(path) for path in root.glob("runs/*/run.json")), key=lambda record: record.started, reverse=True)
 
 
-def find(root: Path, name: str | None) -> Record:
+def find(root: Path, name: str | None) -> RunRecord:
     """The run called `name`, the latest run of the pipeline called `name`, or the latest of all.
 
     Raises:
@@ -160,7 +160,7 @@ def find(root: Path, name: str | None) -> Record:
     )
 
 
-def forget(root: Path, record: Record) -> None:
+def forget(root: Path, record: RunRecord) -> None:
     """Remove ROOT/runs/RUN, with all that the run itself left there; its steps are kept.
 
     Raises:

@@ -21,7 +21,7 @@ from zoocast.dag.lock import STALE_SECONDS, Locks, read_holder
 from zoocast.dag.records import Record, read_record
 from zoocast.dag.step import KEY_DIGITS
 from zoocast.errors import InfrastructureError, IntegrityError
-from zoocast.store.files import FileInfo, is_temporary, sha256_file
+from zoocast.store.files import JOURNAL_FILE, FileInfo, is_temporary, sha256_file
 
 __all__ = ["Cache", "Folder", "Garbage", "damage", "garbage", "remove", "survey"]
 
@@ -32,7 +32,6 @@ FOLDER = re.compile(
 )
 STATES: Mapping[str, State] = {"": "finished", ".partial": "unfinished", ".replaced": "replaced"}
 FRESH_SECONDS = 60.0  # a temporary file that nobody's lock speaks for may still be written
-JOURNAL = "journal.jsonl"
 
 Runs = Mapping[str, Collection[str]]
 """For each run the folders (NAME-KEY) that it stands on."""
@@ -196,7 +195,7 @@ def _file_damage(directory: Path, name: str, info: FileInfo) -> str:
         if not path.resolve(strict=True).is_relative_to(directory.resolve()):
             return "leads outside of the step's folder"
         size = path.stat().st_size
-        grown = path.name == JOURNAL and size > info.bytes  # a worker of a driver that was killed had more to say
+        grown = path.name == JOURNAL_FILE and size > info.bytes  # a worker of a driver that was killed had more to say
         if size != info.bytes and not grown:
             return f"has {size} bytes instead of {info.bytes}"
         found = hashlib.sha256(path.read_bytes()[: info.bytes]).hexdigest() if grown else sha256_file(path)

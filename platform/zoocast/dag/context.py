@@ -20,7 +20,7 @@ from zoocast.config import load
 from zoocast.dag.step import GROUP, Resources
 from zoocast.errors import InfrastructureError
 from zoocast.store.bucket import DONE, FOLDER, Mirror, everything, mirror_of, open_mirror
-from zoocast.store.files import write_atomically
+from zoocast.store.files import JOURNAL_FILE, write_atomically
 
 __all__ = ["Fenced", "StepContext"]
 
@@ -79,7 +79,7 @@ class StepContext:
     @property
     def journal_path(self) -> Path:
         """Where the step's metrics are written."""
-        return self.directory / "journal.jsonl"
+        return self.directory / JOURNAL_FILE
 
     def localize(self, wanted: Callable[[str], bool] = everything) -> StepContext:
         """The context on the machine that asks: with all that was handed over of the step, and its inputs, in its own mirror.

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
-import getpass
 import json
 import os
 import socket
@@ -26,6 +25,7 @@ from typing import Self
 import psutil
 
 from zoocast.dag.context import read_json
+from zoocast.provenance import user_name
 
 __all__ = ["Holder", "Locks"]
 
@@ -51,7 +51,7 @@ class Holder:
     def this_process(cls, run_id: str) -> Holder:
         process_started = psutil.Process().create_time()
         token = uuid.uuid4().hex
-        return cls(socket.gethostname(), _machine(), os.getpid(), process_started, run_id, _user(), time.time(), token)
+        return cls(socket.gethostname(), _machine(), os.getpid(), process_started, run_id, user_name(), time.time(), token)
 
     def __str__(self) -> str:
         since = time.strftime("%H:%M:%S", time.localtime(self.since))
@@ -76,13 +76,6 @@ def _machine() -> str:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(os.readlink("/proc/self/ns/pid"))  # process ids of another container mean nothing here
     return " ".join(parts)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # containers run under ids without a name
-        return str(os.getuid())
 
 
 class Locks:

@@ -11,25 +11,25 @@ from zoocast.report.data import Rates, Search
 from zoocast.report.figures import FieldView, TrialView
 from zoocast.report.figures.curves import Curve
 from zoocast.search import TrialRecord, When, importance, read_study
-from zoocast.tracking.journal import curves, read_journal
-
-JOURNAL = "journal.jsonl"
+from zoocast.store.files import JOURNAL_FILE
+from zoocast.tracking import entries
+from zoocast.tracking.journal import curves, read_entries
 
 
 def read_curves(directory: Path) -> dict[str, Curve]:
     """Every metric that a step's journal tells as (iterations, values); none where it keeps no journal."""
-    path = directory / JOURNAL
+    path = directory / JOURNAL_FILE
     told = curves(path) if path.exists() else {}
     return {name: (np.array([i for i, _ in points]), np.array([v for _, v in points])) for name, points in told.items()}
 
 
 def read_rates(directory: Path) -> Rates | None:
-    """The learning rates by level that a training's journal tells, as ``rate/LEVEL``; None if it tells of none."""
+    """The learning rates by level that a training's journal holds, as ``rate/LEVEL``; None if it holds none."""
     told = read_curves(directory)
     levels = {name.removeprefix("rate/"): curve for name, curve in told.items() if name.startswith("rate/")}
     if not levels:
         return None
-    params = (e["values"] for e, _ in read_journal(directory / JOURNAL) if e.get("kind") == "params")
+    params = (entry.values for entry in read_entries(directory / JOURNAL_FILE, entries.Params))
     initial = next((float(p["adapter.initial_rate"]) for p in params if "adapter.initial_rate" in p), None)
     return Rates(levels, initial)
 

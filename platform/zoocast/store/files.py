@@ -20,6 +20,7 @@ from typing import NamedTuple
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 
 __all__ = [
+    "JOURNAL_FILE",
     "FileInfo",
     "check_name",
     "human_bytes",
@@ -39,6 +40,7 @@ __all__ = [
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 UMASK = "ZOOCAST_UMASK"
+JOURNAL_FILE = "journal.jsonl"  # what a step reports of itself, in its folder: tracking writes it, dag and reports know of it
 
 
 def keep_private() -> None:

@@ -16,7 +16,8 @@ from zoocast.search.progress import Progress
 from zoocast.search.study import read_trial, write_trial
 from zoocast.search.trial import run_trial
 from zoocast.store.bucket import open_root
-from zoocast.tracking import Journal, curves, read_journal
+from zoocast.tracking import Journal, curves, read_entries
+from zoocast.tracking.entries import StatusChange
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,7 @@ def run(tmp_path: Path, train: Any, **params: Any) -> list[tuple[int, float]]:
 
 
 def statuses(tmp_path: Path) -> list[str]:
-    entries = [entry for entry, _ in read_journal(tmp_path / "trial-0007" / "journal.jsonl")]
-    return [entry["status"] for entry in entries if entry["kind"] == "status"]
+    return [entry.status for entry in read_entries(tmp_path / "trial-0007" / "journal.jsonl", StatusChange)]
 
 
 def test_it_sees_its_own_folder_config_and_the_inputs_of_its_step(tmp_path: Path) -> None:

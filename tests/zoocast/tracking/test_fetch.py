@@ -1,10 +1,10 @@
-"""What a driver brings to its machine so that MLflow is told of steps that run on others."""
+"""What a driver fetches to its machine so that MLflow gets the journals of steps that run on others."""
 
 import json
 
 from zoocast.store.bucket import open_mirror
 from zoocast.tracking import Journal
-from zoocast.tracking.fetch import bring
+from zoocast.tracking.fetch import fetch_journal
 
 STEP = "train-0123456789ab"
 
@@ -13,10 +13,10 @@ def files(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def test_journals_come_with_the_files_of_which_they_speak_and_nothing_else(store, tmp_path, monkeypatch):
+def test_a_steps_journals_are_fetched_with_the_files_that_they_name_and_nothing_else(store, tmp_path, monkeypatch):
     def on(machine):
         monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / machine))
-        return open_mirror(f"{store}/told")
+        return open_mirror(f"{store}/root")
 
     worker, driver = on("worker"), on("driver")
     worker.write(f"steps/{STEP}.partial/attempt.json", json.dumps({"token": "t", "work": "w"}))
@@ -32,14 +32,14 @@ def test_journals_come_with_the_files_of_which_they_speak_and_nothing_else(store
     worker.push(STEP)
     (there / "torn").write_text("not handed over")
     here = driver.root / "steps" / f"{STEP}.partial"
-    bring(here)
+    fetch_journal(here)
     assert files(here) == ["images/val-strip-00000001.png", "journal.jsonl", "trials/one/journal.jsonl"]
 
     journal.model("model", name="network")
     journal.close()
     worker.push(STEP)
     driver.commit(STEP, {"inputs": {}, "files": driver.handed_over(STEP)})
-    bring(driver.root / "steps" / STEP)
+    fetch_journal(driver.root / "steps" / STEP)
     assert files(driver.root / "steps" / STEP) == [
         "done.json",
         "images/val-strip-00000001.png",
@@ -49,6 +49,6 @@ def test_journals_come_with_the_files_of_which_they_speak_and_nothing_else(store
     ]
 
 
-def test_a_step_under_a_plain_folder_is_left_alone(tmp_path):
-    bring(tmp_path / "steps" / STEP)
+def test_fetching_does_nothing_where_the_root_is_a_plain_folder(tmp_path):
+    fetch_journal(tmp_path / "steps" / STEP)
     assert not files(tmp_path)
