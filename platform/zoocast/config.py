@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, Union, cast
 
-from zoocast.errors import ConfigError
+from zoocast.errors import ConfigError, did_you_mean
 
 __all__ = [
     "Change",
@@ -78,8 +78,13 @@ def check_ranges(config: Any) -> None:
             continue
         for number in value if isinstance(value, tuple) else (value,):
             if not all(_HOLDS[name](number, limit) for name, limit in bounds.items()):
-                rule = " and ".join(f"{name.replace('_', ' ')} {limit:g}" for name, limit in bounds.items())
+                rule = " and ".join(f"{name.replace('_', ' ')} {_short(limit)}" for name, limit in bounds.items())
                 raise ConfigError(field.name, f"must be {rule}, but got {value}")
+
+
+def _short(number: float) -> str:
+    # 4294967295, which :g would write as 4.29497e+09, but 1 for 1.0.
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 class Setting(NamedTuple):
@@ -117,6 +122,7 @@ def dump(value: Any, *, identity_only: bool = False) -> Any:
             if identity_only and not field.metadata.get("identity", True):
                 continue
             item = getattr(value, field.name)
+            # 1 and 1.0 are the same setting, and must have the same digest.
             if _hints(type(value))[field.name] is float and type(item) is int:
                 item = float(item)
             out[field.name] = dump(item, identity_only=identity_only)
@@ -128,6 +134,7 @@ def dump(value: Any, *, identity_only: bool = False) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
+        # JSON has neither; what Python writes for them no other reader takes, and a NaN would not equal itself.
         if not math.isfinite(value):
             raise ConfigError("", f"a number in a config must be finite, but got {value}")
         return value
@@ -141,6 +148,7 @@ def canonical(value: Any) -> Any:
 
 def digest(value: Any) -> str:
     """SHA-256 of the canonical form, 64 hexadecimal digits."""
+    # Sorted, without spaces and in ASCII: the text, and with it every step's key, depends on nothing but the values.
     text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -150,9 +158,11 @@ def diff(before: Any, after: Any, path: str = "") -> list[Change]:
     if isinstance(before, dict) and isinstance(after, dict):
         keys = list(after) + [k for k in before if k not in after]
         return [c for k in keys for c in diff(before.get(k), after.get(k), f"{path}.{k}" if path else str(k))]
+    # Sources and other named configs are compared by name, so that one more at the front is not a change of all behind it.
     if isinstance(before, list) and isinstance(after, list) and any(isinstance(v, dict) for v in before + after):
         named_before, named_after = _by_name(before), _by_name(after)
         return diff(named_before, named_after, path)
+    # The types as well: True == 1 in Python.
     return [] if before == after and type(before) is type(after) else [Change(path, before, after)]
 
 
@@ -202,6 +212,7 @@ def _load(hint: Any, data: Any, path: str) -> Any:
         return data
     if hint is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
+    # The very type: a bool is an int to isinstance, and true is no number of workers.
     if hint in (int, str, bool) and type(data) is hint:
         return data
     if hint is type(None) and data is None:
@@ -248,6 +259,8 @@ def override(config: T, items: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: an unknown field (with the nearest known ones) or a value that the field cannot hold.
     """
+    # The paths as a tree, a value under the key "": a field can then be switched to another config and have fields of it set,
+    # in whatever order both were given.
     tree: dict[str, Any] = {}
     for path, value in items.items():
         node = tree
@@ -294,9 +307,7 @@ def _apply_to_tuple(value: tuple[Any, ...], tree: dict[str, Any], path: str) -> 
 
 
 def _unknown(name: str, value: Any, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"unknown setting; {hint}{type(value).__name__} has {', '.join(known)}"
+    return f"unknown setting; {did_you_mean(name, known)}{type(value).__name__} has {', '.join(known)}"
 
 
 def _parse(hint: Any, value: Any, path: str) -> Any:
@@ -344,6 +355,7 @@ def _parse_scalar(hint: Any, value: str, path: str) -> Any:
                 value.lower()
             ]
         if hint is int:
+            # 1e4 and 2.0 are whole numbers to people; a long one goes through int, for a float would round it.
             number = float(value)
             return int(value) if "." not in value and "e" not in value.lower() else _whole(number)
         if hint is float:
