@@ -4,7 +4,6 @@ import pytest
 
 from zoocast import errors
 
-
 DEFINED = {k for k, v in vars(errors).items() if isinstance(v, type) and issubclass(v, Exception)}
 
 
