@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, Union, cast
 
-from zoocast.errors import ConfigError, did_you_mean
+from zoocast.errors import ConfigError
 
 __all__ = [
     "Change",
@@ -212,7 +212,6 @@ def _load(hint: Any, data: Any, path: str) -> Any:
         return data
     if hint is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
-    # The very type: a bool is an int to isinstance, and true is no number of workers.
     if hint in (int, str, bool) and type(data) is hint:
         return data
     if hint is type(None) and data is None:
@@ -307,7 +306,9 @@ def _apply_to_tuple(value: tuple[Any, ...], tree: dict[str, Any], path: str) -> 
 
 
 def _unknown(name: str, value: Any, known: Sequence[str]) -> str:
-    return f"unknown setting; {did_you_mean(name, known)}{type(value).__name__} has {', '.join(known)}"
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"unknown setting; {hint}{type(value).__name__} has {', '.join(known)}"
 
 
 def _parse(hint: Any, value: Any, path: str) -> Any:
