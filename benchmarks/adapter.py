@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from zoocast.frames import FrameShape, patchify
+from zoocast.nn.cells import STLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.nn.sampling import free_run
 from zoocast.seemore.adapter import AdapterConfig, MetaAdapter, level_of
@@ -32,8 +33,8 @@ from zoocast.training import Batch, PredictionObjective, TrainingConfig, Worker
 ROUNDS = 9
 SIZES = {
     # pixels, frames, batch, network
-    "laptop": (32, 20, 8, PredictorConfig(cell="stlstm", decouple=True, hidden_channels=(32, 32), kernel_size=3)),
-    "middle": (64, 20, 2, PredictorConfig(cell="stlstm", decouple=True, hidden_channels=(32,) * 4, kernel_size=5)),
+    "laptop": (32, 20, 8, PredictorConfig(cell=STLSTM(kernel_size=3, decouple=True), hidden_channels=(32, 32))),
+    "middle": (64, 20, 2, PredictorConfig(cell=STLSTM(kernel_size=5, decouple=True), hidden_channels=(32,) * 4)),
 }
 
 
@@ -98,7 +99,7 @@ class ReleasedAdapter:
 
     def __init__(self, objective: BidirectionalObjective) -> None:
         self.objective = objective
-        self.layers, self.patch_size = len(objective.predictor.layers), objective.predictor.config.patch_size
+        self.layers, self.patch_size = len(objective.exported.layers), objective.exported.config.patch_size
         self.parameters = dict(objective.named_parameters())
         self.rates = {level: nn.Parameter(torch.full((1,), 1e-4)) for level in dict.fromkeys(map(level_of, self.parameters))}
         self.meta = torch.optim.Adam(self.rates.values(), lr=1e-7)
@@ -195,7 +196,8 @@ def measure(name: str) -> None:
             calls[call]()
             seconds[call].append(time.process_time() - started)
     medians = {call: statistics.median(times) for call, times in seconds.items()}
-    print(f"{name}: {network.cell} {network.hidden_channels}, kernel {network.kernel_size}, {clips} clips of {length} {frames}")
+    cells = f"{network.cell.kind} {network.hidden_channels}, kernel {network.cell.kernel_size}"
+    print(f"{name}: {cells}, {clips} clips of {length} {frames}")
     for call in calls:
         print(f"  {call:30}{medians[call]:8.3f} s{peaks[call] / 2**20:9.1f} MiB")
     for kind in ("learning-rate", "weight"):

@@ -19,59 +19,56 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from zoocast.arrow import Manifest, read_manifest, write_manifest, write_shard
 from zoocast.bank.build import build_bank
 from zoocast.bank.config import BankConfig, MemoryRef
-from zoocast.bank.frozen import fixed_feed, load_sources, run_source
+from zoocast.bank.frozen import FrozenSource, fixed_feed, load_frozen, run_source
 from zoocast.bank.read import StoredBank
-from zoocast.bank.shards import (
-    SCHEMA_VERSION,
-    Column,
-    Manifest,
-    Recipe,
-    Shard,
-    StoredSource,
-    StoredSplit,
-    read_manifest,
-    write_manifest,
-    write_shard,
-)
+from zoocast.bank.recipe import Recipe, column_name, make_recipe, wording
 from zoocast.cluster.connect import connect
 from zoocast.data.splits import Split
 from zoocast.data.store import ClipStore, write_store
 from zoocast.frames import FrameShape
+from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.store.files import human_bytes
 
 BATCH = 16
-TAP = MemoryRef(0, "c", (0, 0, 0))
+NAME = "random"
 
 
-def random_bank(directory: Path, shape: tuple[int, int, int, int], clips: int) -> StoredBank:
-    """A finished bank of one source with `clips` rows of random float16 numbers."""
-    column = Column(layer=TAP.layer, memory=TAP.memory, reversed=False, shape=shape)
-    recipe = Recipe(
+def recipe_of(refs: tuple[MemoryRef, ...], length: int, clips: int) -> Recipe:
+    """The recipe of a bank that nothing was computed for."""
+    return Recipe(
         config=BankConfig(),
         observed=1,
         clips_digest="",
-        sources=(StoredSource(name="random", digest="", columns=(column,)),),
-        splits=(StoredSplit(name="train", clips=clips),),
+        source_digest="",
+        length=length,
+        refs=refs,
+        clips={"train": clips},
     )
-    rows, batch = recipe.shard_rows(0), recipe.batch_rows(0)
+
+
+def random_bank(directory: Path, shape: tuple[int, int, int, int], clips: int) -> StoredBank:
+    """The finished bank of one source with `clips` rows of random float16 numbers, (steps, channels, height, width)."""
+    ref = MemoryRef(0, "c", shape[1:])
+    layout = recipe_of((ref,), shape[0] + 1, clips).layout
+    rows, batch = layout.shard_rows, layout.batch_rows
     block = torch.randn(batch, *shape).half()
     shards = []
     for start in range(0, clips, rows):
         stop = min(start + rows, clips)
-        batches = [{column.name: block[: min(batch, stop - first)]} for first in range(start, stop, batch)]
-        size, sha256 = write_shard(directory / f"{start}.arrow", [column], batches)
-        shards.append(
-            Shard(file=f"{start}.arrow", source=0, split="train", start=start, rows=stop - start, bytes=size, sha256=sha256)
-        )
-    write_manifest(directory, Manifest(schema_version=SCHEMA_VERSION, recipe=recipe, shards=tuple(shards)))
+        batches = ({column_name(ref, False): block[: min(batch, stop - first)]} for first in range(start, stop, batch))
+        shards.append(write_shard(directory, layout, "train", start, batches))
+    write_manifest(directory, Manifest(layout=layout, recipe={}, shards=tuple(shards)))
     return open_random(directory)
 
 
 def open_random(directory: Path) -> StoredBank:
-    return StoredBank(directory, read_manifest(directory), [{0: TAP}])
+    return StoredBank(
+        BankConfig(), {NAME: (directory, read_manifest(directory, wording(NAME)))}, [{0: MemoryRef(0, "c", (0, 0, 0))}]
+    )
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -119,44 +116,49 @@ def build() -> None:
             "test": [np.zeros((length, 1, 32, 32), np.uint8)],
         }
         write_store(root / "clips", splits, shape=frames, length=length, dtype="uint8", generator={"name": "noise"})
-        sources = []
-        for name, source in (("convlstm", PredictorConfig()), ("stlstm", PredictorConfig(cell="stlstm"))):
+        sources = {}
+        for name, source in (("convlstm", PredictorConfig()), ("stlstm", PredictorConfig(cell=STLSTM()))):
             (root / name).mkdir()
             save_predictor(Predictor(source, frames), root / name)
-            sources.append((name, root / name))
-        train = ClipStore.open(root / "clips").split("train")
-        loaded = load_sources(config, sources, frames, target)
+            sources[name] = root / name
+        store, depth = ClipStore.open(root / "clips"), len(target.hidden_channels)
+        train = store.split("train")
+        recipes = {name: make_recipe(config, name, path, store, observed, depth) for name, path in sources.items()}
+        loaded = [load_frozen(path, frames, recipes[name].refs) for name, path in sources.items()]
 
         def forward() -> None:
-            """All that the actor runs after its first file, which holds 128 clips of the first source."""
-            for source, start in zip(loaded, (128, 0), strict=True):
-                for first in range(start, clips, config.batch_size):
+            """All that the actors run after their first files, which hold 128 clips each."""
+            for source in loaded:
+                for first in range(128, clips, config.batch_size):
                     batch = train.clips(range(first, first + config.batch_size))
-                    run_source(source.predictor, source.refs.values(), batch, fixed_feed(config, len(batch), observed, length))
+                    run_source(source, batch, fixed_feed(config, len(batch), observed, length))
 
-        def bank(number: int, told: list[float]) -> None:
-            build_bank(
-                config,
-                sources=sources,
-                clips=root / "clips",
-                observed=observed,
-                target=target,
-                directory=root / f"bank-{number}",
-                num_actors=1,
-                progress=lambda _fraction, _message: told.append(time.perf_counter()),
-            )
+        def banks(number: int, told: dict[str, list[float]]) -> None:
+            for name, source in sources.items():
+                build_bank(
+                    config,
+                    name=name,
+                    source=source,
+                    clips=root / "clips",
+                    observed=observed,
+                    target_depth=depth,
+                    directory=root / f"bank-{number}" / name,
+                    num_actors=1,
+                    progress=lambda _fraction, _message, times=told[name]: times.append(time.perf_counter()),
+                )
 
         forwards, whole, warm = [], [], []
         for number in range(3):
             forwards.append(seconds(forward))
-            told: list[float] = []
-            whole.append(seconds(functools.partial(bank, number, told)))
-            warm.append(told[-1] - told[1])  # told[0] is the size, told[1] the first file
-        speed, steady = ((2 * clips - 128) / statistics.median(times) for times in (forwards, warm))
+            told: dict[str, list[float]] = {name: [] for name in sources}
+            whole.append(seconds(functools.partial(banks, number, told)))
+            # The first time is that of the size, the second that of the first file.
+            warm.append(sum(times[-1] - times[1] for times in told.values()))
+        speed, steady = ((2 * clips - 2 * 128) / statistics.median(times) for times in (forwards, warm))
         cold = 2 * clips / statistics.median(whole)
         print(f"build: the sources' own forward in one thread: {speed:.0f} clips/s")
         print(f"build: one actor, once it runs: {steady:.0f} clips/s, ratio {steady / speed:.0%} (at least 70 %)")
-        print(f"build: one actor, from nothing: {cold:.0f} clips/s, ratio {cold / speed:.0%} (starts a process and loads torch)")
+        print(f"build: one actor for each source, from nothing: {cold:.0f} clips/s, ratio {cold / speed:.0%} (starts processes)")
 
 
 def memory() -> None:
@@ -169,27 +171,19 @@ def memory() -> None:
 
 
 def plan() -> None:
-    """What a bank of the papers' next size costs: bytes by its recipe, seconds by a measured forward pass in one thread."""
+    """What banks of the papers' next size cost: bytes by their recipes, seconds by a measured forward pass in one thread."""
     clips, sources, length = 10_000, 16, 20
-    config, frames = BankConfig(policy="free_run"), FrameShape(channels=1, height=64, width=64)
-    network = PredictorConfig(hidden_channels=(128,) * 4, kernel_size=5, patch_size=4)
-    refs = [MemoryRef(layer, "c", (128, 16, 16)) for layer in range(4)]
-    columns = tuple(Column(layer=t.layer, memory=t.memory, reversed=False, shape=(length - 1, *t.shape)) for t in refs)
-    recipe = Recipe(
-        config=config,
-        observed=10,
-        clips_digest="",
-        sources=tuple(StoredSource(name=f"source-{i}", digest="", columns=columns) for i in range(sources)),
-        splits=(StoredSplit(name="train", clips=clips),),
-    )
-    predictor, batch = Predictor(network, frames), torch.rand(4, length, 1, 64, 64)
-    feed = fixed_feed(config, len(batch), 10, length)
-    times = [seconds(lambda: run_source(predictor, refs, batch, feed)) for _ in range(3)]
+    frames = FrameShape(channels=1, height=64, width=64)
+    network = PredictorConfig(cell=ConvLSTM(kernel_size=5), hidden_channels=(128,) * 4, patch_size=4)
+    recipe = recipe_of(tuple(MemoryRef(layer, "c", (128, 16, 16)) for layer in range(4)), length, clips)
+    source, batch = FrozenSource(Predictor(network, frames), recipe.refs), torch.rand(4, length, 1, 64, 64)
+    feed = fixed_feed(recipe.config, len(batch), 10, length)
+    times = [seconds(lambda: run_source(source, batch, feed)) for _ in range(3)]
     per_clip = statistics.median(times) / len(batch)
-    print(f"plan: a clip of one source: {human_bytes(recipe.row_bytes(0))}, {per_clip:.2f} s in one thread")
+    print(f"plan: a clip of one source: {human_bytes(recipe.layout.row_bytes)}, {per_clip:.2f} s in one thread")
     print(
-        f"plan: {clips} clips of {sources} sources: {human_bytes(recipe.payload_bytes)} in"
-        f" {sources * -(-clips // recipe.shard_rows(0))} files, {clips * sources * per_clip / 3600:.0f} thread-hours"
+        f"plan: {clips} clips of {sources} sources: {human_bytes(sources * recipe.payload_bytes)} in"
+        f" {sources * -(-clips // recipe.layout.shard_rows)} files, {clips * sources * per_clip / 3600:.0f} thread-hours"
     )
 
 

@@ -32,7 +32,7 @@ def main(path: Path) -> None:
         done = json.loads((Path(step["directory"]) / "done.json").read_text())
         if "seconds" in done["result"]:
             busy.append((done["finished"] - done["result"]["seconds"], done["finished"]))
-        elif step["name"] in ("bank", "search"):
+        elif step["name"].startswith("bank.") or step["name"] == "search":
             busy.append((done["started"], done["finished"]))
     if run["finished"] is None or not busy:
         sys.exit(f"{path}: give the record of a finished run that trained something")

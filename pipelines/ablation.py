@@ -1,4 +1,4 @@
-"""What each part of both papers is worth: TMU, BDN and LMA, on or off, in every combination, from one zoo and one bank.
+"""What each part of both papers is worth: TMU, BDN and LMA, on or off, in every combination, from one zoo and its banks.
 
 Every arm starts from the best source and trains twice: stage 1 in one direction or in two (BDN), stage 2 with plain Adam or with
 the meta-adapter (LMA); with Transferable Memory Units or without. All have as many iterations, the same clips and seeds.
@@ -22,7 +22,7 @@ from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, train_bidirectional
 from zoocast.training import TrainingConfig
-from zoocast.transfer.methods import Finetune, Method, TrainTargetConfig, train_target
+from zoocast.transfer import Finetune, Method, TrainTargetConfig, train_target
 
 __all__ = ["ALL", "PRESETS", "SUMMARY", "Ablation", "steps"]
 
@@ -99,7 +99,7 @@ def steps(config: Ablation) -> tuple[Step, ...]:
                 curriculum=config.curriculum,
             )
             trained[str(seed)] = training_step(f"target.{arm}.seed{seed}", adapt, second, inputs, workers)
-        sources = tuple(zoo.sources) if "tmu" in arm.split("-") else ()
+        sources = tuple(zoo.sources) if config.method(arm).has_units else ()
         evaluate = EvaluateConfig(arm=arm, observed=config.zoo.observed, num_strips=config.zoo.num_strips, sources=sources)
         evaluations[arm] = evaluation_step(evaluate, zoo.data, trained, workers)
     return ordered([_report(config, evaluations)])

@@ -18,6 +18,7 @@ from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
 from zoocast.experiment.adapting import AdaptFoundConfig, SearchAdapterConfig, adapt_found, search_adapter
 from zoocast.experiment.stages import EvaluateConfig, ReportConfig, make_report
+from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.sampling import ReverseScheduledSampling, ScheduledSampling
 from zoocast.report import Comparison
@@ -26,7 +27,7 @@ from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, train_bidirectional
 from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer.methods import Scratch, TargetConfig, TrainTargetConfig
+from zoocast.transfer import Scratch, TargetConfig, TrainTargetConfig
 
 __all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "steps"]
 
@@ -200,7 +201,7 @@ def laptop() -> SeemoreSearch:
     return SeemoreSearch(
         target=TargetConfig(
             data=DigitsConfig(num_digits=2, train=256, test=256, seed=3),
-            predictor=PredictorConfig(cell="convlstm", hidden_channels=(24, 24), kernel_size=3, patch_size=4),
+            predictor=PredictorConfig(cell=ConvLSTM(kernel_size=3), hidden_channels=(24, 24), patch_size=4),
             training=TrainingConfig(
                 iterations=300,
                 learning_rate=1e-3,
@@ -218,7 +219,7 @@ def smoke() -> SeemoreSearch:
     return SeemoreSearch(
         target=TargetConfig(
             data=DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=16, validation=8, test=8, seed=3),
-            predictor=PredictorConfig(cell="stlstm", hidden_channels=(4, 4), kernel_size=3, decouple=True),
+            predictor=PredictorConfig(cell=STLSTM(kernel_size=3, decouple=True), hidden_channels=(4, 4)),
             training=TrainingConfig(iterations=8, batch_size=4, validate_every=4, checkpoint_every=4),
         ),
         adapter=AdapterConfig(cycle=4, rate_iterations=1),
@@ -241,7 +242,7 @@ def paper() -> SeemoreSearch:
         target=TargetConfig(
             data=MovingMnistConfig(frame_size=64, length=20, train=10_000, validation=1_000, test=1_000),
             predictor=PredictorConfig(
-                cell="stlstm", hidden_channels=(128, 128, 128, 128), kernel_size=5, patch_size=4, decouple=True
+                cell=STLSTM(kernel_size=5, decouple=True), hidden_channels=(128, 128, 128, 128), patch_size=4
             ),
             training=TrainingConfig(
                 iterations=80_000,

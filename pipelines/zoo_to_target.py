@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from zoocast.bank.config import BankConfig, check_bank
 from zoocast.config import setting
@@ -28,10 +27,11 @@ from zoocast.experiment.stages import (
     evaluate_arm,
     make_report,
 )
+from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig, check_predictor, read_description
 from zoocast.nn.sampling import ScheduledSampling
-from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer.methods import (
+from zoocast.training import Trained, TrainingConfig, WorkerConfig
+from zoocast.transfer import (
     L2SP,
     Finetune,
     Method,
@@ -39,7 +39,6 @@ from zoocast.transfer.methods import (
     TargetConfig,
     TrainTargetConfig,
     Transfer,
-    tmu_predictor,
     train_target,
 )
 from zoocast.zoo import (
@@ -71,7 +70,7 @@ class ZooToTarget:
     observed: int = setting(10, "observed frames of every clip; the rest is the horizon")
     seeds: int = setting(3, "trainings of every arm, with seeds 0, 1, ...")
     num_strips: int = setting(4, "test clips whose predictions are kept as pictures")
-    bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where the bank is computed", identity=False)
+    bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where each bank is computed", identity=False)
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -90,7 +89,7 @@ class ZooToTarget:
     @property
     def reads_bank(self) -> bool:
         """Whether any arm looks at the memories of the zoo."""
-        return self.transfer.distillation_weight > 0
+        return "banks" in self.transfer.needs
 
     @property
     def startable(self) -> tuple[str, ...]:
@@ -108,15 +107,14 @@ class ZooToTarget:
 
     def training(self, arm: str, method: Method, training: TrainingConfig) -> TrainTargetConfig:
         """What one training of an arm is."""
-        distils = isinstance(method, Transfer)
         return TrainTargetConfig(
             arm=arm,
             method=method,
             predictor=self.target.predictor,
             training=training,
             observed=self.observed,
-            bank=self.bank if distils and self.reads_bank else None,
-            sources=tuple(s.name for s in self.sources) if distils else (),
+            bank=self.bank if "banks" in method.needs else None,
+            sources=tuple(s.name for s in self.sources) if method.has_units else (),
             workers=self.target.workers,
         )
 
@@ -139,7 +137,7 @@ class ZooToTarget:
                 "no source has the target's network, so there are no weights to start from;"
                 " set it to none, or give one source the target's predictor settings",
             )
-        target, frames = tmu_predictor(self.target.predictor, self.transfer, len(self.sources)), self.target.data.frame_shape()
+        target, frames = self.transfer.network(self.target.predictor, len(self.sources)), self.target.data.frame_shape()
         with within("target.predictor"):
             check_predictor(target, frames)
         networks = {s.name: s.network() for s in self.sources}
@@ -156,12 +154,12 @@ class ZooToTarget:
 
 @dataclasses.dataclass(frozen=True)
 class Zoo:
-    """The steps that arms stand on: the target's clips, every source by name, their ranking, and the bank if one is stored."""
+    """The steps that arms stand on: the target's clips, every source by name, their ranking, and their banks if stored."""
 
     data: Step
     sources: dict[str, Step]
     rank: Step
-    bank: dict[str, Step]
+    banks: dict[str, Step]
 
     @classmethod
     def of(cls, config: ZooToTarget) -> Zoo:
@@ -174,19 +172,17 @@ class Zoo:
             "rank", rank_sources, ranking, {"data": clips, **group("sources", sources)}, resources=held_by(config.target.workers)
         )
         stored = config.reads_bank and config.bank.mode == "stored"
-        return cls(clips, sources, rank, {"bank": _bank(config, clips, sources)} if stored else {})
+        banks = {name: _bank(name, config, clips, source) for name, source in sources.items()} if stored else {}
+        return cls(clips, sources, rank, banks)
 
     def inputs(self, method: Method) -> dict[str, Step]:
         """What the training of an arm reads."""
-        match method:
-            case Scratch():
-                return {"data": self.data}
-            case Finetune(source=source) if source:
-                return {"data": self.data, **group("sources", {source: self.sources[source]})}
-            case Finetune() | L2SP():
-                return {"data": self.data, "rank": self.rank, **group("sources", self.sources)}
-            case Transfer():
-                return {"data": self.data, "rank": self.rank, **group("sources", self.sources), **self.bank}
+        return {
+            "data": self.data,
+            **({"rank": self.rank} if "rank" in method.needs else {}),
+            **group("sources", {name: self.sources[name] for name in method.reads(tuple(self.sources))}),
+            **group("banks", self.banks if "banks" in method.needs else {}),
+        }
 
 
 def steps(config: ZooToTarget) -> tuple[Step, ...]:
@@ -201,7 +197,7 @@ def steps(config: ZooToTarget) -> tuple[Step, ...]:
         for k in range(config.seeds):
             train = config.training(arm, method, config.target.training.with_seed(k))
             trained[str(k)] = training_step(f"target.{arm}.seed{k}", train_target, train, zoo.inputs(method), workers)
-        sources = tuple(zoo.sources) if isinstance(method, Transfer) else ()
+        sources = tuple(zoo.sources) if method.has_units else ()
         evaluate = dataclasses.replace(evaluate, arm=arm, sources=sources)
         evaluations[arm] = evaluation_step(evaluate, zoo.data, trained, workers)
     return ordered([_report(config, evaluations)])
@@ -239,22 +235,22 @@ def _source(source: SourceConfig, config: ZooToTarget, data: dict[str, Step]) ->
     )
 
 
-def _bank(config: ZooToTarget, data: Step, zoo: dict[str, Step]) -> Step:
+def _bank(name: str, config: ZooToTarget, data: Step, source: Step) -> Step:
     build = BuildBankConfig(
         bank=config.bank,
         observed=config.observed,
-        sources=tuple(zoo),
-        target=config.target.predictor,
+        target_depth=len(config.target.predictor.hidden_channels),
         workers=config.bank_workers,
     )
     # It begins as soon as one of its actors has room, and the others join when they have.
     held = (held_by(config.bank_workers),)
-    return Step("bank", build_memories, build, {"data": data, **group("sources", zoo)}, resources=Resources(0), launches=held)
+    inputs = {"data": data, "source": source}
+    return Step(f"bank.{name}", build_memories, build, inputs, resources=Resources(0), launches=held)
 
 
 def training_step(
     name: str,
-    fn: Callable[[StepContext], dict[str, Any]],
+    fn: Callable[[StepContext], Trained],
     train: object,
     inputs: Mapping[str, Step],
     workers: WorkerConfig,
@@ -292,7 +288,7 @@ def laptop() -> ZooToTarget:
 
     About six minutes on two CPU cores. TMU and the best finetune end level, at a strict/mse of 0.0446 and 0.0444.
     """
-    predictor = PredictorConfig(cell="convlstm", hidden_channels=(24, 24), kernel_size=3, patch_size=4)
+    predictor = PredictorConfig(cell=ConvLSTM(kernel_size=3), hidden_channels=(24, 24), patch_size=4)
 
     def sampling(iterations: int) -> ScheduledSampling:
         return ScheduledSampling(start=1.0, rate=1 / iterations, stop_iteration=iterations)
@@ -317,7 +313,7 @@ def laptop() -> ZooToTarget:
 
 def smoke() -> ZooToTarget:
     """Every step in its smallest form, in under a minute: shows that all works, and nothing about which arm is better."""
-    predictor = PredictorConfig(hidden_channels=(8, 8), kernel_size=3)
+    predictor = PredictorConfig(hidden_channels=(8, 8))
     small = DigitsConfig(frame_size=16, digit_size=8, length=6, train=32, validation=8, test=8)
     training = TrainingConfig(iterations=10, batch_size=4, validate_every=5, checkpoint_every=5)
     return ZooToTarget(
@@ -346,7 +342,7 @@ def paper() -> ZooToTarget:
     do not diverge; `-S transfer.tmu.combine=sum` and the other release values that `pipelines show` lists give the released ones.
     Not run by us: we have no such machine. Expect days on one GPU and a bank of tens of gigabytes.
     """
-    predictor = PredictorConfig(cell="convlstm", hidden_channels=(64, 64, 64, 64), kernel_size=5, patch_size=4)
+    predictor = PredictorConfig(cell=ConvLSTM(kernel_size=5), hidden_channels=(64, 64, 64, 64), patch_size=4)
     training = TrainingConfig(
         iterations=80_000,
         batch_size=8,

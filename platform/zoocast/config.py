@@ -44,6 +44,7 @@ def setting(
     help: str = "",  # noqa: A002
     *,
     identity: bool = True,
+    settable: bool = True,
     at_least: float | None = None,
     at_most: float | None = None,
     above: float | None = None,
@@ -55,11 +56,17 @@ def setting(
         default: its value when none is given; left out, the field must be given.
         help: what people read beside it.
         identity: False keeps it out of every digest, for what says only where or how work runs.
+        settable: False hides it from people, for what code alone may set: no override, and not among the `settings`.
         at_least, at_most, above, below: bounds of a number, or of each number in a tuple; `check_ranges` holds them.
     """
     bounds = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
-    metadata = {"help": help, "identity": identity, "bounds": {k: v for k, v in bounds.items() if v is not None}}
+    given = {k: v for k, v in bounds.items() if v is not None}
+    metadata = {"help": help, "identity": identity, "settable": settable, "bounds": given}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def _settable(config: Any) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(config) if field.metadata.get("settable", True)]
 
 
 _HOLDS: dict[str, Callable[[Any, Any], bool]] = {
@@ -212,7 +219,7 @@ def _load(hint: Any, data: Any, path: str) -> Any:
         return data
     if hint is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
-    if hint in (int, str, bool) and type(data) is hint:
+    if hint is Any or (hint in (int, str, bool) and type(data) is hint):
         return data
     if hint is type(None) and data is None:
         return None
@@ -277,12 +284,12 @@ def _apply(hint: Any, value: Any, tree: dict[str, Any], path: str) -> Any:
         return value
     if _is_config(value):
         hints = _hints(type(value))
-        known = [f.name for f in dataclasses.fields(value)]
+        known = [f.name for f in _settable(value)]
         changes = {}
         for name, subtree in tree.items():
             full = f"{path}.{name}" if path else name
             if name not in known:
-                raise ConfigError(full, _unknown(name, value, known))
+                raise ConfigError(full, _unknown(name, value, known, hint, path))
             changes[name] = _apply(hints[name], getattr(value, name), subtree, full)
         try:
             return dataclasses.replace(value, **changes)
@@ -305,10 +312,30 @@ def _apply_to_tuple(value: tuple[Any, ...], tree: dict[str, Any], path: str) -> 
     return tuple(out)
 
 
-def _unknown(name: str, value: Any, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"unknown setting; {hint}{type(value).__name__} has {', '.join(known)}"
+def _unknown(name: str, value: Any, known: Sequence[str], hint: Any, path: str) -> str:
+    """What to say of a setting `name` that `value`, at `path` and of type `hint`, does not have."""
+    said = f"{type(value).__name__} has {', '.join(known)}"
+    # Another kind of config in this place may have it, as cell=stlstm has decouple ...
+    if kinds := [kind for kind, config in _kinds(hint).items() if name in [f.name for f in _settable(config)]]:
+        return f"unknown setting; {' and '.join(kinds)} {'has' if len(kinds) == 1 else 'have'} it, with {path}={kinds[0]}; {said}"
+    # ... or it may lie deeper, as kernel_size lies in cell, of the kind that is there or of another.
+    below = [s.path for s in settings(value) if s.path.endswith(f".{name}")] or [
+        f"{field}.{name} with {path}{'.' if path else ''}{field}={kind}"
+        for field in known
+        for kind, config in _kinds(_hints(type(value))[field]).items()
+        if name in [f.name for f in _settable(config)]
+    ]
+    near = below[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"unknown setting; {meant}{said}"
+
+
+def _kinds(hint: Any) -> dict[str, Any]:
+    """The kinds of config that a field of this type may hold, by name; none unless there are several."""
+    if typing.get_origin(hint) not in (Union, types.UnionType):
+        return {}
+    kinds = {arg.kind: arg for arg in typing.get_args(hint) if dataclasses.is_dataclass(arg) and hasattr(arg, "kind")}
+    return kinds if len(kinds) > 1 else {}
 
 
 def _parse(hint: Any, value: Any, path: str) -> Any:
@@ -325,9 +352,9 @@ def _parse(hint: Any, value: Any, path: str) -> Any:
         for arg in args:
             if str(arg) == value:
                 return arg
-        near = difflib.get_close_matches(value, [str(a) for a in args], n=1)
-        hint_text = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(path, f"must be one of {', '.join(map(str, args))}, but got {value!r}{hint_text}")
+        raise ConfigError(
+            path, f"must be one of {', '.join(map(str, args))}, but got {value!r}{_nearest(value, [str(a) for a in args])}"
+        )
     if origin is tuple:
         items = [v.strip() for v in value.strip("()[] ").split(",") if v.strip()]
         inner = [args[0]] * len(items) if len(args) == 2 and args[1] is Ellipsis else list(args)
@@ -335,6 +362,11 @@ def _parse(hint: Any, value: Any, path: str) -> Any:
             raise ConfigError(path, f"needs {len(inner)} values separated by commas, but got {value!r}")
         return tuple(_parse(h, v, path) for h, v in zip(inner, items, strict=True))
     return _parse_scalar(hint, value, path)
+
+
+def _nearest(value: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(value, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _parse_union(args: tuple[Any, ...], value: str, path: str) -> Any:
@@ -345,7 +377,7 @@ def _parse_union(args: tuple[Any, ...], value: str, path: str) -> Any:
         return configs[value]()
     plain = [a for a in args if a is not type(None) and not dataclasses.is_dataclass(a)]
     if not plain:
-        raise ConfigError(path, f"must be one of {', '.join(configs)}, but got {value!r}")
+        raise ConfigError(path, f"must be one of {', '.join(configs)}, but got {value!r}{_nearest(value, list(configs))}")
     return _parse(plain[0], value, path)
 
 
@@ -390,12 +422,14 @@ def _type_name(hint: Any) -> str:
 
 
 def settings(config: Any, path: str = "") -> Iterator[Setting]:
-    """Every leaf of `config` with its dotted path, in the order of declaration."""
+    """Every leaf of `config` with its dotted path, in the order of declaration; before a config of several kinds, its kind."""
     hints = _hints(type(config))
-    for field in dataclasses.fields(config):
+    for field in _settable(config):
         value = getattr(config, field.name)
         full = f"{path}.{field.name}" if path else field.name
         if _is_config(value):
+            if _kinds(hints[field.name]):
+                yield Setting(full, _type_name(hints[field.name]), value.kind, field.metadata.get("help", ""))
             yield from settings(value, full)
         elif isinstance(value, tuple) and any(_is_config(v) for v in value):
             for i, item in enumerate(value):

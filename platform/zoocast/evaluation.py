@@ -14,7 +14,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from zoocast.errors import ConfigError, DataError, IntegrityError, ZoocastError
@@ -302,6 +301,8 @@ def paired_difference(
     mean, count = float(differences.mean()), len(differences)
     if count < 2:
         return PairedDifference(mean, None, None, count, over, confidence)
+    from scipy import stats  # here, for training imports this module and would pay a second for it
+
     half = float(stats.t.ppf((1 + confidence) / 2, count - 1) * differences.std(ddof=1) / math.sqrt(count))
     return PairedDifference(mean, mean - half, mean + half, count, over, confidence)
 

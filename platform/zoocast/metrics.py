@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.metrics import structural_similarity
 
 from zoocast.errors import ConfigError
 
@@ -111,6 +110,9 @@ def _ssim(pair: tuple[NDArray[Any], NDArray[Any]], data_range: float) -> Values:
     One library call per frame: 0.09 ms for 32 x 32 pixels. A batched formula on scipy's filter was 1.4 to 2.7 times as fast,
     which saves seconds in a whole pipeline: not worth a formula of our own.
     """
+    # Imported here, for training imports this module, measures no SSIM, and would pay a second for it.
+    from skimage.metrics import structural_similarity
+
     predicted, truth = pair
     out = np.empty(predicted.shape[:2])
     for b, t in np.ndindex(*out.shape):

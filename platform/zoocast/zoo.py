@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from zoocast.tracking import Journal
 from zoocast.training import (
     MODEL_FOLDER,
     PredictionObjective,
+    Surroundings,
+    Trained,
     TrainingConfig,
     Worker,
     WorkerConfig,
@@ -49,6 +52,7 @@ __all__ = [
     "AdoptConfig",
     "PretrainConfig",
     "RankConfig",
+    "Ranking",
     "SourceConfig",
     "adopt",
     "can_start",
@@ -125,7 +129,7 @@ class PretrainConfig:
 
 
 @step_kind("pretrain-source")
-def pretrain(context: StepContext) -> dict[str, Any]:
+def pretrain(context: StepContext) -> Trained:
     """Step: train a source on the clips of its input ``data`` in Ray Train workers."""
     config: PretrainConfig = context.config
     journal = Journal(context.journal_path)
@@ -145,14 +149,22 @@ def _register(journal: Journal, source: str) -> None:
     journal.model(MODEL_FOLDER, name=f"source-{source}".replace(".", "-"), alias="ready")
 
 
-def _pretrain_worker(context: StepContext, worker: Worker) -> dict[str, Any]:
+def _pretrain_worker(context: StepContext, worker: Worker) -> Trained:
     config: PretrainConfig = context.config
     store, source = ClipStore.open(context.inputs["data"]), config.source
 
     def build() -> PredictionObjective:
         return PredictionObjective(Predictor(source.predictor, store.shape), source.training.decouple_weight)
 
-    return fit(context, source.training, build, store.split("train"), store.split("validation"), config.observed, worker)
+    return fit(
+        build,
+        store.split("train"),
+        store.split("validation"),
+        observed=config.observed,
+        config=source.training,
+        worker=worker,
+        surroundings=Surroundings.of_step(context),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,7 +191,7 @@ def adopt(context: StepContext) -> dict[str, Any]:
         raise IntegrityError(f"the network in {config.model} was replaced after this run was planned; run the pipeline again")
     channels = "-".join(map(str, predictor.config.hidden_channels))
     with Journal(context.journal_path) as journal:
-        journal.params({"arm": config.name, "method": "source", "cell": predictor.config.cell, "hidden_channels": channels})
+        journal.params({"arm": config.name, "method": "source", "cell": predictor.config.cell.kind, "hidden_channels": channels})
         journal.tags({"zoocast.model_digest": digest, "zoocast.adopted_from": config.model})
         _register(journal, config.name)
     return {"digest": digest, "parameters": sum(p.numel() for p in predictor.parameters())}
@@ -213,9 +225,24 @@ class RankConfig:
     target: PredictorConfig
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How well each source predicts the target's validation clips without any training.
+
+    Attributes:
+        val_mse: strict/mse of every source that can see the target's frames, by name.
+        fitting: those of them whose weights fit the target's network.
+        best: the best of these; None when there is none.
+    """
+
+    val_mse: Mapping[str, float]
+    fitting: tuple[str, ...]
+    best: str | None
+
+
 @step_kind("rank-sources")
-def rank_sources(context: StepContext) -> dict[str, Any]:
-    """Step: ``val_mse`` (strict) of every source on the target's validation clips, and ``best``, the best that can start it.
+def rank_sources(context: StepContext) -> Ranking:
+    """Step: rank the sources by their error on the target's validation clips.
 
     Inputs are the target's ``data`` and the group ``sources``. A source that cannot see the target's frames has no error.
     """
@@ -234,7 +261,7 @@ def rank_sources(context: StepContext) -> dict[str, Any]:
         if can_start(config.target, store.shape, source.config, source.frames):
             fitting.append(name)
     best = min(fitting, key=errors.__getitem__) if fitting else None
-    return {"val_mse": errors, "fitting": fitting, "best": best}
+    return Ranking(val_mse=errors, fitting=tuple(fitting), best=best)
 
 
 def _sees(source: Predictor, frames: FrameShape) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.disk import disk
 from tests.faults.training import attempt, contents, made, pipeline
-from tests.zoocast.bank.test_shards import make_recipe, reader, write_bank
+from tests.zoocast.test_arrow import make_layout, reader, write_tensors
 from zoocast.cli.runs import Record as RunRecord
 from zoocast.cli.runs import path_of
 from zoocast.cli.runs import read as read_run
@@ -89,17 +89,17 @@ def limited(size: int, work: Callable[[], Any]) -> Any:
 
 
 def test_a_bank_survives_a_full_disk(tmp_path: Path) -> None:
-    write_bank(tmp_path / "whole", make_recipe())
+    write_tensors(tmp_path / "whole", make_layout())
     expected = contents(tmp_path / "whole")
     sizes = [p.stat().st_size for p in (tmp_path / "whole").iterdir()]
-    torn = [lambda size=size: limited(size - 1, lambda: write_bank(tmp_path / "torn", make_recipe())) for size in (1, *sizes)]
+    torn = [lambda size=size: limited(size - 1, lambda: write_tensors(tmp_path / "torn", make_layout())) for size in (1, *sizes)]
     with disk() as it:
-        write_bank(tmp_path / "counted", make_recipe())
+        write_tensors(tmp_path / "counted", make_layout())
     for n in range(1, len(it.operations) + 1):
 
         def failing(n: int = n) -> None:
             with disk(fails_at=n):
-                write_bank(tmp_path / "torn", make_recipe())
+                write_tensors(tmp_path / "torn", make_layout())
 
         torn.append(failing)
     for fault in torn:
@@ -113,7 +113,7 @@ def test_a_bank_survives_a_full_disk(tmp_path: Path) -> None:
             pass
         else:  # the flush behind the very last rename failed
             assert contents(tmp_path / "torn") == expected
-        write_bank(tmp_path / "torn", make_recipe())
+        write_tensors(tmp_path / "torn", make_layout())
         assert contents(tmp_path / "torn") == expected
 
 

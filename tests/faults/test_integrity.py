@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.zoocast.bank.test_shards import make_recipe, reader, write_bank
+from tests.zoocast.test_arrow import make_layout, reader, write_tensors
 from zoocast.data.store import ClipStore, write_store
 from zoocast.errors import IntegrityError
 from zoocast.frames import FrameShape
@@ -53,7 +53,7 @@ def read_checkpoint(folder: Path) -> None:
 
 KINDS: dict[str, tuple[Callable[[Path], object], Callable[[Path], object]]] = {
     "clips": (write_clips, read_clips),
-    "bank": (lambda folder: write_bank(folder, make_recipe()), lambda folder: reader(folder).gather(range(150), "1.c.forward")),
+    "bank": (lambda folder: write_tensors(folder, make_layout()), lambda folder: reader(folder).gather(range(150), "there")),
     "checkpoint": (write_checkpoint, read_checkpoint),
 }
 
@@ -125,7 +125,7 @@ def test_a_checkpoint_without_its_last_word_is_none(tmp_path: Path) -> None:
 def test_exchanged_files_are_found(tmp_path: Path) -> None:
     write_clips(tmp_path / "clips")
     shards = sorted((tmp_path / "clips").glob("train-*.arrow"))
-    write_bank(tmp_path / "bank", make_recipe())
+    write_tensors(tmp_path / "bank", make_layout())
     for folder in ("a", "b"):
         write_checkpoint(tmp_path / folder)  # two networks with random weights
     for one, other, read in (
@@ -135,7 +135,7 @@ def test_exchanged_files_are_found(tmp_path: Path) -> None:
             tmp_path / "b/checkpoints/00000007/state.json",
             lambda: read_checkpoint(tmp_path / "a"),
         ),
-        (tmp_path / "bank/train-0.arrow", tmp_path / "bank/train-128.arrow", lambda: KINDS["bank"][1](tmp_path / "bank")),
+        (tmp_path / "bank/train-00000.arrow", tmp_path / "bank/train-00001.arrow", lambda: KINDS["bank"][1](tmp_path / "bank")),
     ):
         content = one.read_bytes()
         one.write_bytes(other.read_bytes())

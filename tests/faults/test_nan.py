@@ -24,10 +24,10 @@ from zoocast.nn.tmu import TmuConfig
 from zoocast.seemore.adapter import AdapterConfig, MetaAdapter
 from zoocast.seemore.bidirectional import BidirectionalConfig, BidirectionalObjective
 from zoocast.tracking import curves
-from zoocast.training import AdamUpdater, Batch, Objective, PredictionObjective, TrainingConfig, Worker, fit
-from zoocast.transfer.methods import TransferObjective
+from zoocast.training import AdamUpdater, Batch, Objective, PredictionObjective, Surroundings, TrainingConfig, Worker, fit
+from zoocast.transfer import TransferObjective
 
-PLAIN = PredictorConfig(hidden_channels=(4,), kernel_size=3)
+PLAIN = PredictorConfig(hidden_channels=(4,))
 TRAINING = TrainingConfig(iterations=9, batch_size=2, validate_every=9, checkpoint_every=3, num_strips=1, reverse_input=False)
 ADAPTER = AdapterConfig(cycle=4, rate_iterations=2)
 
@@ -40,11 +40,11 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def transfer(clips: Path) -> Callable[[], Objective]:
     source = save_source(clips.parent / "source", PLAIN)
-    target = PredictorConfig(hidden_channels=(4,), kernel_size=3, tmu=TmuConfig(), num_sources=1)
+    target = PredictorConfig(hidden_channels=(4,), tmu=TmuConfig(), num_sources=1)
     bank = open_bank(
         BankConfig(mode="online"),
-        directory=None,
-        sources=[("one", source)],
+        sources={"one": source},
+        banks={},
         clips=clips,
         observed=OBSERVED,
         target=target,
@@ -75,13 +75,13 @@ def train(
     store = ClipStore.open(clips)
     context = StepContext.standalone(folder, TRAINING)
     fit(
-        context,
-        TRAINING,
         build,
         store.split("train"),
         store.split("validation"),
-        OBSERVED,
-        worker,
+        observed=OBSERVED,
+        config=TRAINING,
+        worker=worker,
+        surroundings=Surroundings.of_step(context),
         make_updater=make_updater,
     )
 

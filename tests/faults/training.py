@@ -16,7 +16,7 @@ from zoocast.errors import ZoocastError
 from zoocast.experiment.stages import BuildClipsConfig, build_clips
 from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.store.files import sha256_file, writing
-from zoocast.training import PredictionObjective, TrainingConfig, Worker, fit
+from zoocast.training import PredictionObjective, Surroundings, TrainingConfig, fit
 
 RESULTS = ("*.arrow", "manifest.json", "predictor.*")
 
@@ -24,17 +24,16 @@ RESULTS = ("*.arrow", "manifest.json", "predictor.*")
 def train(context: StepContext) -> dict[str, Any]:
     """A plain training in this process."""
     store = ClipStore.open(context.inputs["data"])
-    network = PredictorConfig(hidden_channels=(4,), kernel_size=3)
+    network = PredictorConfig(hidden_channels=(4,))
     result = fit(
-        context,
-        context.config,
         lambda: PredictionObjective(Predictor(network, store.shape), 0.0),
         store.split("train"),
         store.split("validation"),
-        3,
-        Worker(),
+        observed=3,
+        config=context.config,
+        surroundings=Surroundings.of_step(context),
     )
-    return {"val_mse": result["val_mse"]}
+    return {"val_mse": result.val_mse}
 
 
 def pipeline(iterations: int, every: int) -> tuple[Step, Step]:

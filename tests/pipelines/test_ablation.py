@@ -63,7 +63,7 @@ def test_what_no_arm_needs_is_not_made():
         (["arms=base,dmn"], "arms: must be some of base, .*, each once, but got 'dmn'"),
         (["arms=base,base"], "arms: must be some of base, .*, each once, but got base, base"),
         (["zoo.bank.reversed=false"], "zoo.bank.reversed: must be true, for BDN's reverse network distils as well"),
-        (["zoo.target.predictor.kernel_size=5", "zoo.transfer.warm_start=none"], "zoo.target.predictor: no source has the"),
+        (["zoo.target.predictor.cell.kernel_size=5", "zoo.transfer.warm_start=none"], "zoo.target.predictor: no source has the"),
         (["zoo.observed=9"], "zoo.observed: must leave at least one of the 6 frames"),
         (["stage2.batch_size=3", "zoo.target.workers.num_workers=2"], "stage2.batch_size: must be a multiple of num_workers"),
     ],
@@ -97,7 +97,7 @@ def test_both_papers_together_export_one_plain_network(folders):
     joined = load_predictor(folders["target.tmu-bdn-lma.seed0"] / "model")
     assert base.config.tmu is None
     assert joined.config.num_sources == 2
-    assert not any("reverse" in name or "bridge" in name for name in joined.state_dict())
+    assert not any("reverse" in name or "distillation" in name for name in joined.state_dict())
 
 
 def test_both_directions_distil_from_the_bank_and_every_level_has_its_rate(folders):

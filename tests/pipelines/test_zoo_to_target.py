@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.zoo_to_target import PRESETS, ZooToTarget, steps
-from zoocast.bank.shards import read_manifest
+from zoocast.bank.recipe import read_bank
 from zoocast.cli.imports import import_checkpoint
 from zoocast.config import override, parse_overrides
 from zoocast.dag import Resources, read_record
@@ -47,8 +47,8 @@ def test_smoke_and_laptop_build_their_steps():
         names = [step.name for step in steps(PRESETS[preset]())]
         trainings = {f"target.{arm}.seed{k}" for arm in ARMS for k in range(seeds)}
         evaluations = {f"evaluate.{arm}" for arm in ("copy-last", *ARMS)}
-        sources = {"data.digits-1", "data.digits-2", "source.digits-1", "source.digits-2"}
-        assert set(names) == {"data.target", "rank", "bank", "report", *sources, *trainings, *evaluations}
+        sources = {f"{kind}.digits-{n}" for kind in ("data", "source", "bank") for n in (1, 2)}
+        assert set(names) == {"data.target", "rank", "report", *sources, *trainings, *evaluations}
         assert names[-1] == "report"
 
 
@@ -100,15 +100,15 @@ def test_paper_asks_for_its_data(tmp_path):
         (["bank.policy=shared"], "bank.policy: shared feeds the sources the target's own random mask"),
         (["bank.layers=first", "transfer.tmu.layers=all"], r"bank.layers: the target has transfer units in layers \[1\]"),
         (["bank.memory=m"], "bank.memory: source digits-1, layer 0 .convlstm. has no memory 'm'"),
-        (["target.predictor.kernel_size=5"], "transfer.warm_start: no source has the target's network"),
+        (["target.predictor.cell.kernel_size=5"], "transfer.warm_start: no source has the target's network"),
         (["target.predictor.patch_size=3"], "target.predictor.patch_size: must divide .* got 3 for frames of 16x16 pixels"),
         (["sources.1.predictor.patch_size=3"], "sources.digits-2.predictor.patch_size: must divide .* got 3"),
-        (["target.predictor.decouple=true"], "target.predictor.decouple: memory decoupling needs cell=stlstm"),
-        (["target.predictor.num_sources=1"], "target.predictor.num_sources: a network without tmu distils no sources"),
+        (["target.predictor.cell.decouple=true"], "target.predictor.cell.decouple: unknown setting; stlstm has it"),
+        (["target.predictor.num_sources=1"], "target.predictor.num_sources: unknown setting"),
         (["target.predictor.cell=convgru", "transfer.warm_start=none"], "target.predictor.tmu: needs a cell with a memory C"),
         (["target.training.batch_size=3", "target.workers.num_workers=2"], "target.training.batch_size: must be a multiple"),
         (["sources.*.workers.num_workers=3"], "sources.digits-1.training.batch_size: must be a multiple"),
-        (["transfer.distillation_weight=-1"], "transfer.distillation_weight: must not be negative, but got -1.0"),
+        (["transfer.distillation_weight=-1"], "transfer.distillation_weight: must be at least 0, but got -1.0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -132,7 +132,7 @@ def test_the_target_gets_its_transfer_units_from_one_place():
 
 
 def test_a_layer_norm_that_takes_the_place_of_another_leaves_no_warm_start():
-    normed = ("sources.*.predictor.layer_norm=true", "target.predictor.layer_norm=true", "transfer.tmu.gate_norm=true")
+    normed = ("sources.*.predictor.cell.layer_norm=true", "target.predictor.cell.layer_norm=true", "transfer.tmu.gate_norm=true")
     with pytest.raises(ConfigError, match=r"^transfer.warm_start: .*gate_norm .* to start from digits-1, digits-2; set"):
         steps(changed(*normed))
     assert "target.tmu.seed0" in keys(changed(*normed, "transfer.warm_start=none"))
@@ -205,14 +205,14 @@ def of(*arms):
     [
         (
             "sources.digits-1.training.learning_rate=0.5",
-            {"source.digits-1", "rank", "bank", "report"} | of("l2-sp", "tmu", "finetune.digits-1"),
+            {"source.digits-1", "rank", "bank.digits-1", "report"} | of("l2-sp", "tmu", "finetune.digits-1"),
         ),
         ("target.training.learning_rate=0.5", {"report"} | TRAINED),
         ("l2sp.weight=0.5", {"report"} | of("l2-sp")),
-        # Many transfers are tried against one bank.
+        # Many transfers are tried against the same banks.
         ("transfer.tmu.combine=residual", {"report"} | of("tmu")),
         ("transfer.distillation_weight=0.5", {"report"} | of("tmu")),
-        ("bank.dtype=float32", {"bank", "report"} | of("tmu")),
+        ("bank.dtype=float32", {"bank.digits-1", "bank.digits-2", "report"} | of("tmu")),
         ("seeds=3", {"report", *(f"evaluate.{arm}" for arm in ARMS)}),
     ],
 )
@@ -224,14 +224,14 @@ def test_a_setting_changes_the_keys_of_what_hangs_on_it_and_no_others(item, touc
 def test_a_bank_that_nothing_reads_is_not_built():
     for item in ("bank.mode=online", "transfer.distillation_weight=0"):
         made = {step.name: step for step in steps(changed(item))}
-        assert "bank" not in made
-        assert set(made["target.tmu.seed0"].inputs) == {"data", "rank", "digits-1", "digits-2"}
+        assert not any(name.startswith("bank.") for name in made)
+        assert set(made["target.tmu.seed0"].inputs) == {"data", "rank", "sources/digits-1", "sources/digits-2"}
 
 
 def test_arms_follow_from_which_sources_fit():
     other = steps(changed("sources.0.predictor.hidden_channels=4,4"))
     assert [s.name for s in other if s.name.startswith("target.finetune")] == [f"target.finetune.digits-2.{s}" for s in SEEDS]
-    alone = {s.name for s in steps(changed("target.predictor.kernel_size=5", "transfer.warm_start=none"))}
+    alone = {s.name for s in steps(changed("target.predictor.cell.kernel_size=5", "transfer.warm_start=none"))}
     assert {n for n in alone if n.startswith("target.")} == {f"target.{arm}.{s}" for arm in ("scratch", "tmu") for s in SEEDS}
     assert other[-1].config.notes == ("Not finetuned from digits-1: another network than the target's.",)
 
@@ -278,7 +278,7 @@ def folders(finished, arguments):
 
 def test_the_smoke_preset_runs_to_its_report(finished, folders):
     expected = {
-        *("data.target", "data.gru", "source.lab", "source.gru", "rank", "bank", "report", "evaluate.copy-last"),
+        *("data.target", "data.gru", "source.lab", "source.gru", "rank", "bank.lab", "bank.gru", "report", "evaluate.copy-last"),
         *(f"target.{arm}.{seed}" for arm in ("scratch", "finetune.lab", "l2-sp", "tmu") for seed in SEEDS),
         *(f"evaluate.{arm}" for arm in ("scratch", "finetune.lab", "l2-sp", "tmu")),
     }
@@ -301,7 +301,8 @@ def test_the_target_distils_from_the_adopted_network_and_from_one_unlike_itself(
     target = load_predictor(folders["target.tmu.seed0"] / "model")
     assert target.config.num_sources == 2
     # Each source with its own memory, channels and maps, of two layers at five steps: 16 / 2 and 16 / 4 pixels.
-    stored = {s.name: [(c.memory, c.shape) for c in s.columns] for s in read_manifest(folders["bank"] / "bank").recipe.sources}
+    recipes = {name: read_bank(folders[f"bank.{name}"] / "bank", name)[1] for name in ("lab", "gru")}
+    stored = {name: [(ref.memory, (recipe.length - 1, *ref.shape)) for ref in recipe.refs] for name, recipe in recipes.items()}
     assert stored == {"lab": [("c", (5, 8, 8, 8))] * 2, "gru": [("h", (5, 6, 4, 4))] * 2}
     gates = read_gates(folders["evaluate.tmu"])
     assert gates.sources == ("lab", "gru")
@@ -311,7 +312,7 @@ def test_the_target_distils_from_the_adopted_network_and_from_one_unlike_itself(
 def test_a_second_run_does_nothing(finished, shell, arguments):
     again = shell.run(*arguments)
     assert (again.returncode, again.stdout) == (0, finished.stdout)
-    assert re.fullmatch(r"nothing to do: all 20 steps were done before\n", again.stderr)
+    assert re.fullmatch(r"nothing to do: all 21 steps were done before\n", again.stderr)
 
 
 def test_no_process_used_more_threads_than_it_was_given(folders):

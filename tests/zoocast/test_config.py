@@ -27,6 +27,7 @@ class Part:
     limit: float | None = None
     paint: Red | Blue = Red()
     threads: int = setting(1, "of the process", identity=False)
+    wired: int = setting(0, "known to the code alone", settable=False)
 
     def __post_init__(self):
         if self.rate <= 0:
@@ -97,8 +98,13 @@ def test_override_parses_by_type():
         ({"main.rate": "nan"}, r"main\.rate: must be a finite number"),
         ({"main.rate": "-1"}, r"main\.rate: must be positive, but got -1\.0"),
         ({"parts.three.rate": "1"}, r"parts\.three: there is no 'three'; known: one, two"),
-        ({"main.paint.shade": "dark"}, r"main\.paint\.shade: unknown setting; .*Red has depth"),
-        ({"main.paint": "green"}, r"main\.paint: must be one of red, blue, but got 'green'"),
+        ({"main.paint.shade": "dark"}, r"main\.paint\.shade: unknown setting; blue has it, with main\.paint=blue; Red has depth"),
+        ({"main.depth": "2"}, r"main\.depth: unknown setting; did you mean paint\.depth\? Part has"),
+        ({"main.shade": "dark"}, r"main\.shade: unknown setting; did you mean paint\.shade with main\.paint=blue\? Part has"),
+        ({"rate": "1"}, r"rate: unknown setting; did you mean parts\.one\.rate or parts\.two\.rate or main\.rate\?"),
+        ({"main.paint": "green"}, r"main\.paint: must be one of red, blue, but got 'green'$"),
+        ({"main.paint": "bleu"}, r"main\.paint: must be one of red, blue, but got 'bleu'; did you mean blue\?"),
+        ({"main.wired": "1"}, r"main\.wired: unknown setting; .*Part has name, rate, sizes, limit, paint, threads$"),
         ({"main.sizes": "1,x"}, r"main\.sizes: must be a whole number, but got 'x'"),
         ({"main.rate.x": "1"}, r"main\.rate\.x: .* has no fields"),
         ({"quick": "maybe"}, r"quick: must be true or false, but got 'maybe'"),
@@ -131,6 +137,8 @@ def test_settings_are_the_leaves_with_their_help():
     found = {s.path: s for s in settings(Whole())}
     assert found["parts.one.rate"].help == "step size"
     assert found["main.paint.depth"].type == "a whole number"
+    assert (found["main.paint"].value, found["main.paint"].type) == ("red", "red | blue")
+    assert "main.wired" not in found
 
 
 def test_what_is_no_config_value_is_refused():

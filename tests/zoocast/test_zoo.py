@@ -18,10 +18,11 @@ from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, IntegrityError, StepFailed
 from zoocast.frames import FrameShape
+from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig, read_description, save_predictor
 from zoocast.nn.tmu import TmuConfig
 from zoocast.tracking import curves, read_journal
-from zoocast.training import PredictionObjective, TrainingConfig, Worker, WorkerConfig, fit
+from zoocast.training import PredictionObjective, Surroundings, TrainingConfig, WorkerConfig, fit
 from zoocast.zoo import (
     AdoptConfig,
     PretrainConfig,
@@ -35,7 +36,7 @@ from zoocast.zoo import (
     rank_sources,
 )
 
-PREDICTOR = PredictorConfig(hidden_channels=(4, 4), kernel_size=3)
+PREDICTOR = PredictorConfig(hidden_channels=(4, 4))
 DATA = DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=12, validation=4, test=2)
 TRAINING = TrainingConfig(iterations=12, batch_size=4, validate_every=6, checkpoint_every=5)
 
@@ -65,13 +66,12 @@ def here(folder, clips, training=TRAINING):
     torch.set_num_threads(1)
     try:
         return fit(
-            context(folder, clips, training),
-            training,
             lambda: PredictionObjective(Predictor(PREDICTOR, store.shape), training.decouple_weight),
             store.split("train"),
             store.split("validation"),
-            3,
-            Worker(),
+            observed=3,
+            config=training,
+            surroundings=Surroundings.of_step(context(folder, clips, training)),
         )
     finally:
         torch.set_num_threads(threads)
@@ -90,7 +90,7 @@ def test_one_worker_gives_the_bits_that_training_without_ray_gives(tmp_path, cli
     result = pretrain(context(tmp_path / "ray", clips))
     plain = here(tmp_path / "plain", clips)
     assert difference(tmp_path / "ray", tmp_path / "plain") == 0
-    assert (result["val_mse"], result["threads"], result["num_workers"]) == (plain["val_mse"], 1, 1)
+    assert (result.val_mse, result.threads, result.num_workers) == (plain.val_mse, 1, 1)
     assert not load_source(tmp_path / "ray").training
 
 
@@ -98,7 +98,7 @@ def test_one_worker_gives_the_bits_that_training_without_ray_gives(tmp_path, cli
 def test_two_workers_see_the_same_clips(tmp_path, clips):
     result = pretrain(context(tmp_path / "two", clips, num_workers=2))
     here(tmp_path / "one", clips)
-    assert result["num_workers"] == 2
+    assert result.num_workers == 2
     # Sums in another order, after 12 Adam steps of 1e-3: 1e-2 would be other clips.
     assert difference(tmp_path / "two", tmp_path / "one") < 1e-4
 
@@ -137,7 +137,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path, 
     assert not (tmp_path / "killed" / "ray").exists()
     here(tmp_path / "whole", clips, training)
     assert difference(tmp_path / "killed", tmp_path / "whole") == 0
-    assert result["iterations"] == 300
+    assert result.iterations == 300
     logged = curves(tmp_path / "killed" / "journal.jsonl")["val/mse"]
     assert logged == curves(tmp_path / "whole" / "journal.jsonl")["val/mse"]
 
@@ -163,17 +163,18 @@ def test_sources_are_ranked_on_the_validation_clips(tmp_path, clips):
         "b": saved(tmp_path / "b", PREDICTOR, frames, 2),
         "wider": saved(tmp_path / "wider", wider, frames, 3),
         "larger": saved(tmp_path / "larger", PREDICTOR, larger, 4),
-        "normed": saved(tmp_path / "normed", dataclasses.replace(PREDICTOR, layer_norm=True), larger, 5),
+        "normed": saved(tmp_path / "normed", dataclasses.replace(PREDICTOR, cell=ConvLSTM(layer_norm=True)), larger, 5),
     }
-    step = StepContext.standalone(tmp_path / "rank", RankConfig(observed=3, target=PREDICTOR), {"data": clips, **sources})
+    inputs = {"data": clips, **{f"sources/{name}": folder for name, folder in sources.items()}}
+    step = StepContext.standalone(tmp_path / "rank", RankConfig(observed=3, target=PREDICTOR), inputs)
     result = rank_sources(step)
     validation = ClipStore.open(clips).split("validation").clips(range(4))
     for name in ("a", "b", "wider", "larger"):  # convolutions do not mind the size of a frame
         error = (load_source(sources[name]).predict(validation[:, :3], 3).clamp(0, 1) - validation[:, 3:]).square().mean()
-        assert result["val_mse"][name] == pytest.approx(error.item(), rel=1e-5)
-    assert "normed" not in result["val_mse"]
-    assert result["fitting"] == ["a", "b", "larger"]
-    assert result["best"] == min(("a", "b", "larger"), key=result["val_mse"].__getitem__)
+        assert result.val_mse[name] == pytest.approx(error.item(), rel=1e-5)
+    assert "normed" not in result.val_mse
+    assert result.fitting == ("a", "b", "larger")
+    assert result.best == min(("a", "b", "larger"), key=result.val_mse.__getitem__)
 
 
 def test_weights_fit_networks_that_differ_in_transfer_units_only():
@@ -181,8 +182,8 @@ def test_weights_fit_networks_that_differ_in_transfer_units_only():
     target = dataclasses.replace(PREDICTOR, tmu=TmuConfig(), num_sources=2)
     assert can_start(target, frames, PREDICTOR, frames)
     assert can_start(target, frames, PREDICTOR, larger)
-    assert not can_start(target, frames, dataclasses.replace(PREDICTOR, kernel_size=5), frames)
-    normed = dataclasses.replace(PREDICTOR, layer_norm=True)
+    assert not can_start(target, frames, dataclasses.replace(PREDICTOR, cell=ConvLSTM(kernel_size=5)), frames)
+    normed = dataclasses.replace(PREDICTOR, cell=ConvLSTM(layer_norm=True))
     assert can_start(normed, frames, normed, frames)
     assert not can_start(normed, frames, normed, larger)
 

@@ -1,4 +1,4 @@
-"""Building a stored bank: Ray actors run the frozen sources and write files, the driver writes the manifest last.
+"""Building the stored bank of one source: Ray actors run it frozen and write files, the driver writes the manifest last.
 
 Every file is a function of the recipe alone, so any number of actors, restarts and kills gives the same bytes. An actor holds one
 record batch at a time. A note beside each finished file lets a later attempt keep it.
@@ -15,128 +15,94 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from zoocast.arrow import MANIFEST, Manifest, Shard, shard_name, write_manifest, write_shard
 from zoocast.bank.config import BankConfig, MemoryRef
-from zoocast.bank.frozen import FrozenSource, fixed_feed, load_sources, run_source
-from zoocast.bank.shards import (
-    MANIFEST,
-    SCHEMA_VERSION,
-    Column,
-    Manifest,
-    Recipe,
-    Shard,
-    StoredSource,
-    StoredSplit,
-    read_manifest,
-    write_manifest,
-    write_shard,
-)
+from zoocast.bank.frozen import FrozenSource, fixed_feed, load_frozen, run_source
+from zoocast.bank.recipe import Recipe, column_name, make_recipe, read_bank
 from zoocast.config import digest, dump, load
 from zoocast.data.splits import Split
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed, ZoocastError
-from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.store.bucket import Mirror, mirror_of, open_mirror
 from zoocast.store.files import human_bytes, keep_private, require_free_space, sha256_file, write_atomically
 
-__all__ = ["build_bank", "make_recipe"]
+__all__ = ["build_bank"]
 
 NOTE = ".json"
 
 
-def make_recipe(config: BankConfig, sources: Sequence[FrozenSource], store: ClipStore, observed: int) -> Recipe:
-    """All that the bank's numbers depend on; known before anything is computed."""
-    directions = (False, True) if config.reversed else (False,)
-    return Recipe(
-        config=config,
-        observed=observed,
-        clips_digest=store.digest,
-        sources=tuple(
-            StoredSource(
-                name=s.name,
-                digest=s.digest,
-                columns=tuple(
-                    Column(layer=ref.layer, memory=ref.memory, reversed=direction, shape=(store.length - 1, *ref.shape))
-                    for ref in sorted(set(s.refs.values()))
-                    for direction in directions
-                ),
-            )
-            for s in sources
-        ),
-        splits=tuple(StoredSplit(name=name, clips=len(store.split(name))) for name in config.splits),
-    )
-
-
 class _Job(NamedTuple):
-    """One file to write: the memories of one source for `rows` clips of a split."""
+    """One file to write: the memories of `rows` clips of a split."""
 
     file: str
-    source: int
     split: Split
     start: int
     rows: int
 
 
 def _jobs(recipe: Recipe) -> list[_Job]:
+    layout = recipe.layout
     return [
-        _Job(f"source-{source}/{split.name}-{number:05d}.arrow", source, split.name, start, min(rows, split.clips - start))
-        for source in range(len(recipe.sources))
-        for split in recipe.splits
-        for rows in (recipe.shard_rows(source),)
-        for number, start in enumerate(range(0, split.clips, rows))
+        _Job(shard_name(layout, split, start), split, start, min(layout.shard_rows, recipe.clips[split] - start))
+        for split in recipe.config.splits
+        for start in range(0, recipe.clips[split], layout.shard_rows)
     ]
+
+
+class _Task(NamedTuple):
+    """What every actor is told: whose bank is built from what, and where."""
+
+    recipe: Recipe
+    name: str
+    source: Path
+    clips: Path
+    target_depth: int
+    directory: Path
 
 
 # ------------------------------------------------------------------------------------------------------------------ one actor
 
 
 class _Builder:
-    """What runs in each actor: loads sources from their folders once, and writes one file at a time."""
+    """What runs in each actor: loads the source from its folder once, and writes one file at a time."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        sources: Sequence[tuple[str, Path]],
-        clips: Path,
-        target: PredictorConfig,
-        directory: Path,
-        threads: int,
-        device: str,
-        sender: Mirror | None,
-    ) -> None:
+    def __init__(self, task: _Task, threads: int, device: str, sender: Mirror | None) -> None:
         keep_private()
         torch.set_num_threads(threads)
         self.mirror = open_mirror(sender.url) if sender else None
         if self.mirror and sender:
-            clips, directory = self.mirror.bring(clips, sender), self.mirror.bring(directory, sender)
-            sources = [(name, self.mirror.bring(folder, sender)) for name, folder in sources]
-        self.recipe, self.directory, self.device = recipe, directory, torch.device(device)
-        self.store = ClipStore.open(clips)
-        self.splits = {split.name: self.store.split(split.name) for split in recipe.splits}
-        self._load = functools.partial(load_sources, recipe.config, sources, self.store.shape, target)
+            task = task._replace(
+                clips=self.mirror.bring(task.clips, sender),
+                directory=self.mirror.bring(task.directory, sender),
+                source=self.mirror.bring(task.source, sender),
+            )
+        self.task, self.recipe, self.layout, self.device = task, task.recipe, task.recipe.layout, torch.device(device)
+        self.store = ClipStore.open(task.clips)
+        self.splits = {split: self.store.split(split) for split in self.recipe.config.splits}
 
     @functools.cached_property
-    def sources(self) -> list[tuple[Predictor, list[MemoryRef]]]:
-        """The networks and what is collected of them. Loaded late: Ray hides what a constructor raises."""
-        loaded = self._load()
-        if make_recipe(self.recipe.config, loaded, self.store, self.recipe.observed) != self.recipe:
-            raise StepFailed("the sources or the clips changed while the bank was being built; run again")
-        return [(s.predictor.to(self.device), sorted(set(s.refs.values()))) for s in loaded]
+    def source(self) -> FrozenSource:
+        """The network. Loaded late: Ray hides what a constructor raises."""
+        name, recipe = self.task.name, self.recipe
+        now = make_recipe(recipe.config, name, self.task.source, self.store, recipe.observed, self.task.target_depth)
+        if now != recipe:
+            raise StepFailed(f"source {name} or the clips changed while its bank was being built; run again")
+        return load_frozen(self.task.source, self.store.shape, recipe.refs, self.device)
 
     def ready(self) -> None:
-        """Answers once the sources are loaded."""
-        assert self.sources
+        """Answers once the source is loaded."""
+        assert self.source
 
     def build(self, job: _Job) -> Shard:
         """Write one file, or keep the one that an earlier attempt finished."""
-        path = self.directory / job.file
+        path = self.task.directory / job.file
         if self.mirror:
             self.mirror.pull(self.mirror.step_of(path), lambda file: file.endswith((job.file, job.file + NOTE)))
         if (kept := _noted(path, self.recipe)) is not None and sha256_file(path) == kept.sha256:
             return kept
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            size, sha256 = write_shard(path, self.recipe.sources[job.source].columns, self._batches(job))
-            shard = Shard(**job._asdict(), bytes=size, sha256=sha256)
+            shard = write_shard(path.parent, self.layout, job.split, job.start, self._batches(job))
             note = {"recipe": digest(self.recipe), "shard": dump(shard)}
             write_atomically(_note(path), json.dumps(note), durable=False)
         except OSError as error:
@@ -149,43 +115,35 @@ class _Builder:
 
     def _batches(self, job: _Job) -> Iterator[dict[str, Tensor]]:
         """The record batches of a file, in one buffer that is filled again and again."""
-        recipe, rows = self.recipe, self.recipe.batch_rows(job.source)
-        dtype = getattr(torch, recipe.config.dtype)
-        buffer = {c.name: torch.empty(rows, *c.shape, dtype=dtype) for c in recipe.sources[job.source].columns}
+        config, rows = self.recipe.config, self.layout.batch_rows
+        buffer = {c.name: torch.empty(rows, *c.shape, dtype=getattr(torch, c.dtype)) for c in self.layout.columns}
         for start in range(job.start, job.start + job.rows, rows):
             count = min(rows, job.start + job.rows - start)
-            for first in range(start, start + count, recipe.config.batch_size):
-                last = min(first + recipe.config.batch_size, start + count)
+            for first in range(start, start + count, config.batch_size):
+                last = min(first + config.batch_size, start + count)
                 self._fill({name: t[first - start : last - start] for name, t in buffer.items()}, job, first, last)
             yield {name: t[:count] for name, t in buffer.items()}
 
     def _fill(self, out: dict[str, Tensor], job: _Job, first: int, last: int) -> None:
         """The memories of the clips `first` to `last - 1`."""
-        (predictor, refs), config = self.sources[job.source], self.recipe.config
         clips = self.splits[job.split].clips(range(first, last)).to(self.device)
-        feed = fixed_feed(config, len(clips), self.recipe.observed, clips.shape[1])
-        for reverse in (False, True) if config.reversed else (False,):
-            run = run_source(predictor, refs, clips.flip(1) if reverse else clips, feed)
-            for column in self.recipe.sources[job.source].columns:
-                if column.reversed == reverse:
-                    ref = next(t for t in refs if (t.layer, t.memory) == (column.layer, column.memory))
-                    out[column.name].copy_(run[ref])
-                    self._check_finite(out[column.name], run[ref], job, column)
+        feed = fixed_feed(self.recipe.config, len(clips), self.recipe.observed, clips.shape[1])
+        for reverse in self.recipe.directions:
+            for ref, memory in run_source(self.source, clips.flip(1) if reverse else clips, feed).items():
+                stored = out[column_name(ref, reverse)]
+                stored.copy_(memory)
+                self._check_finite(stored, memory, job, ref)
 
-    def _check_finite(self, stored: Tensor, memory: Tensor, job: _Job, column: Column) -> None:
+    def _check_finite(self, stored: Tensor, memory: Tensor, job: _Job, ref: MemoryRef) -> None:
         if bool(torch.isfinite(stored).all()):
             return
-        name, largest = self.recipe.sources[job.source].name, float(memory.abs().max())
+        what, largest = f"memory {ref.memory} of source {self.task.name}, layer {ref.layer}", float(memory.abs().max())
         if largest < float("inf"):
             raise ConfigError(
                 "dtype",
-                f"memory {column.memory} of source {name}, layer {column.layer} reaches {largest:.3g}, which"
-                f" {self.recipe.config.dtype} cannot hold; use bfloat16 or float32",
+                f"{what} reaches {largest:.3g}, which {self.recipe.config.dtype} cannot hold; use bfloat16 or float32",
             )
-        raise StepFailed(
-            f"memory {column.memory} of source {name}, layer {column.layer} is not finite for clips of {job.split}; train that"
-            " source again with a lower learning rate"
-        )
+        raise StepFailed(f"{what} is not finite for clips of {job.split}; train that source again with a lower learning rate")
 
 
 def _note(path: Path) -> Path:
@@ -208,10 +166,11 @@ def _noted(path: Path, recipe: Recipe) -> Shard | None:
 def build_bank(
     config: BankConfig,
     *,
-    sources: Sequence[tuple[str, Path]],
+    name: str,
+    source: Path,
     clips: Path,
     observed: int,
-    target: PredictorConfig,
+    target_depth: int,
     directory: Path,
     num_actors: int,
     cpus_per_actor: int = 1,
@@ -220,20 +179,21 @@ def build_bank(
     progress: Callable[[float, str], None] = lambda _fraction, _message: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Manifest:
-    """Compute the memories of frozen sources for all clips of the bank's splits and store them in `directory`.
+    """Compute the memories of one frozen source for all clips of the bank's splits and store them in `directory`.
 
     Ray must be running. What an earlier attempt at the same bank left in `directory` is kept, anything else there replaced.
 
     Args:
         config: which memories, how fed, in which precision.
-        sources: names, and folders with the networks as `save_predictor` writes them.
+        name: of the source, for messages; no part of what is stored.
+        source: folder with its network as `save_predictor` writes it.
         clips: folder of the target's clip store.
         observed: frames of a clip that a free-running source sees.
-        target: the network that will distil, for the layer map.
-        directory: absolute; visible to every node, or in a mirror.
-        num_actors: how many sources run at the same time; each takes its resources as soon as the cluster has them.
+        target_depth: layers of the network that will distil, for the layer map.
+        directory: absolute; visible to every node, or in a mirror. It holds nothing but this bank.
+        num_actors: how many processes run the source at the same time; each takes its resources as soon as the cluster has them.
         cpus_per_actor: CPUs, and threads, of each.
-        gpus_per_actor: GPUs of each; the sources run there.
+        gpus_per_actor: GPUs of each; the source runs there.
         max_failures: deaths of each actor that are survived.
         progress: told the fraction that is done, and first of all the size.
         should_stop: asked about twice a second.
@@ -241,58 +201,53 @@ def build_bank(
     Raises:
         ConfigError: a bank that cannot be stored, or a source that the target cannot distil from; before any work starts.
         InfrastructureError: too little disk space, before any work starts; a cluster too small; actors that keep dying.
-        IntegrityError: sources or clips are damaged.
+        IntegrityError: the source or the clips are damaged.
         Interrupted: `should_stop` said so; finished files are kept.
     """
     if config.mode != "stored":
         raise ConfigError("mode", f"a bank with mode={config.mode} is not built; it runs its sources during training")
     if num_actors < 1:
         raise ConfigError("num_actors", f"must be at least 1, but got {num_actors}")
-    store = ClipStore.open(clips)
-    loaded = load_sources(config, sources, store.shape, target)
-    recipe = make_recipe(config, loaded, store, observed)
-    if (finished := _finished(directory, recipe)) is not None:
+    recipe = make_recipe(config, name, source, ClipStore.open(clips), observed, target_depth)
+    if (finished := _finished(directory, name, recipe)) is not None:
         return finished
-    jobs = _jobs(recipe)
-    missing = sum(job.rows * recipe.row_bytes(job.source) for job in jobs if _noted(directory / job.file, recipe) is None)
-    size = f"{human_bytes(recipe.payload_bytes)} of memories ({_counts(recipe)})"
+    jobs, row_bytes = _jobs(recipe), recipe.layout.row_bytes
+    missing = sum(job.rows * row_bytes for job in jobs if _noted(directory / job.file, recipe) is None)
+    what = f"source {name}, {sum(recipe.clips.values())} clips, {config.dtype}, {config.policy}"
+    size = f"{human_bytes(recipe.payload_bytes)} of memories ({what})"
     progress(0.0, size)
     require_free_space(directory, missing, f"the memory bank, {size},")
     directory.mkdir(parents=True, exist_ok=True)
     _require_cluster(cpus_per_actor, gpus_per_actor)
     device, mirror = "cuda" if gpus_per_actor else "cpu", mirror_of(directory)
-    arguments = (recipe, list(sources), clips, target, directory, cpus_per_actor, device, mirror)
+    task = _Task(recipe, name, source, clips, target_depth, directory)
+    arguments = (task, cpus_per_actor, device, mirror)
     resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
     shards = _run(arguments, resources, max_failures, jobs, min(num_actors, len(jobs)), progress, should_stop)
-    manifest = Manifest(schema_version=SCHEMA_VERSION, recipe=recipe, shards=tuple(shards[job] for job in jobs))
+    manifest = Manifest(layout=recipe.layout, recipe=dump(recipe), shards=tuple(shards[job] for job in jobs))
     if mirror:  # the files that other machines have written are wanted where the bank is read, not here
         mirror.pull(mirror.step_of(directory), lambda file: file.endswith(f".arrow{NOTE}"))
     _sweep(directory, {directory / job.file for job in jobs} | {_note(directory / job.file) for job in jobs})
     write_manifest(directory, manifest)
-    _sweep(directory, {directory / MANIFEST, *(directory / job.file for job in jobs)})
+    _sweep(directory, {directory / job.file for job in jobs})
     return manifest
 
 
-def _finished(directory: Path, recipe: Recipe) -> Manifest | None:
+def _finished(directory: Path, name: str, recipe: Recipe) -> Manifest | None:
     """The manifest of this very bank if it is there and whole; any other is removed."""
     try:
-        manifest = read_manifest(directory)
-        if manifest.recipe == recipe and all(sha256_file(directory / s.file) == s.sha256 for s in manifest.shards):
+        manifest, built = read_bank(directory, name)
+        if built == recipe and all(sha256_file(directory / s.file) == s.sha256 for s in manifest.shards):
             return manifest
-    except (IntegrityError, OSError):
+    except (IntegrityError, ConfigError, OSError):
         pass
     (directory / MANIFEST).unlink(missing_ok=True)
     return None
 
 
-def _counts(recipe: Recipe) -> str:
-    clips = sum(s.clips for s in recipe.splits)
-    return f"{len(recipe.sources)} sources, {clips} clips, {recipe.config.dtype}, {recipe.config.policy}"
-
-
 def _sweep(directory: Path, keep: set[Path]) -> None:
     """Remove the files of other banks and of attempts that were killed."""
-    for path in directory.glob("source-*/*"):
+    for path in directory.glob("*.arrow*"):  # hidden ones, notes and half-written files among them
         if path not in keep and path.is_file():
             path.unlink(missing_ok=True)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 
-from zoocast.config import setting
+from zoocast.config import check_ranges, setting
 from zoocast.data.splits import Split
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
@@ -39,13 +39,16 @@ class BankConfig:
     source_layers: tuple[int, ...] = setting(
         (), "for each of these layers the layer of every source that it distils from; empty: by proportion of depth"
     )
-    memory: Literal["auto", "c", "m", "h"] = setting("auto", "which memory of the sources; auto is C, or H where there is no C")
+    memory: str = setting(
+        "auto", "which memory of the sources, by its name there (c, m, h, ...); auto is the first of a cell: C, or H without a C"
+    )
     dtype: Literal["float16", "bfloat16", "float32"] = setting("float16", "of a stored bank; online memories are float32")
     reversed: bool = setting(False, "also the memories of time-flipped clips; needed when the trainer flips time")
     splits: tuple[Split, ...] = setting(("train",), "of the target's clips; only train is trained on")
-    batch_size: int = setting(16, "clips that a source sees at once while a stored bank is built")
+    batch_size: int = setting(16, "clips that a source sees at once while a stored bank is built", at_least=1)
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.policy == "shared" and self.mode != "online":
             raise ConfigError(
                 "policy",
@@ -54,11 +57,10 @@ class BankConfig:
             )
         if not self.splits or len(set(self.splits)) < len(self.splits):
             raise ConfigError("splits", f"needs at least one split, each once, but got {self.splits}")
-        if self.batch_size < 1:
-            raise ConfigError("batch_size", f"must be at least 1, but got {self.batch_size}")
 
 
-class MemoryRef(NamedTuple):
+@dataclasses.dataclass(frozen=True, order=True)
+class MemoryRef:
     """One memory of a source: its layer there, its name, and its (channels, height, width) on the target's clips."""
 
     layer: int
@@ -74,9 +76,9 @@ def layer_map(target_depth: int, source_depth: int) -> tuple[int, ...]:
     return tuple((2 * layer * last + steps) // (2 * steps) for layer in range(target_depth))
 
 
-def bank_layers(config: BankConfig, target: PredictorConfig) -> tuple[int, ...]:
-    """The target's layers for which the bank holds memories."""
-    return tuple(range(1 if config.layers == "first" else len(target.hidden_channels)))
+def bank_layers(config: BankConfig, target_depth: int) -> tuple[int, ...]:
+    """The layers, of a target with `target_depth` of them, for which the bank holds memories."""
+    return tuple(range(1 if config.layers == "first" else target_depth))
 
 
 def target_layers(config: BankConfig, target: PredictorConfig) -> tuple[int, ...]:
@@ -85,7 +87,7 @@ def target_layers(config: BankConfig, target: PredictorConfig) -> tuple[int, ...
     Raises:
         ConfigError: a unit in a layer for which the bank holds nothing.
     """
-    held = bank_layers(config, target)
+    held = bank_layers(config, len(target.hidden_channels))
     if target.tmu is None:
         return held
     wanted = (0,) if target.tmu.layers == "first" else tuple(range(len(target.hidden_channels)))
@@ -97,24 +99,26 @@ def target_layers(config: BankConfig, target: PredictorConfig) -> tuple[int, ...
 
 
 def memory_refs(
-    config: BankConfig, name: str, source: PredictorConfig, trained_on: FrameShape, clips: FrameShape, target: PredictorConfig
+    config: BankConfig, name: str, source: PredictorConfig, trained_on: FrameShape, clips: FrameShape, target_depth: int
 ) -> dict[int, MemoryRef]:
     """For each layer of the target in the bank, what it distils from the source `name`.
+
+    Of the target only its number of layers matters, so targets that differ in everything else read one bank.
 
     Args:
         config: of the bank.
         name: of the source, for messages.
         source: its network, which was built for frames of `trained_on`.
         clips: the target's frames, which the source will see.
-        target: the network that distils.
+        target_depth: layers of the network that distils.
 
     Raises:
         ConfigError: the source cannot see these clips, or lacks the layer or memory; names the source, the layer and the shapes.
     """
     shapes = _on_clips(name, source, trained_on, clips).memory_shapes()
     depth = len(source.hidden_channels)
-    layers = bank_layers(config, target)
-    chosen = config.source_layers or layer_map(len(target.hidden_channels), depth)[: len(layers)]
+    layers = bank_layers(config, target_depth)
+    chosen = config.source_layers or layer_map(target_depth, depth)[: len(layers)]
     if len(chosen) != len(layers):
         raise ConfigError(
             "source_layers", f"needs a source layer for each of the target's layers {list(layers)}, but got {list(chosen)}"
@@ -127,12 +131,12 @@ def memory_refs(
                 f"source {name} has layers 0 to {depth - 1}, but layer {target_layer} of the target asks for {layer}",
             )
         exposed = {memory: shape for (at, memory), shape in shapes.items() if at == layer}
-        memory = config.memory if config.memory != "auto" else ("c" if "c" in exposed else "h")
+        memory = config.memory if config.memory != "auto" else next(iter(exposed))
         if memory not in exposed:
             known = ", ".join(f"{m} {_shape(s)}" for m, s in exposed.items())
             raise ConfigError(
                 "memory",
-                f"source {name}, layer {layer} ({source.cell}) has no memory {memory!r}; it has {known}; use memory=auto",
+                f"source {name}, layer {layer} ({source.cell.kind}) has no memory {memory!r}; it has {known}; use memory=auto",
             )
         refs[target_layer] = MemoryRef(layer, memory, exposed[memory])
     return refs
@@ -179,7 +183,7 @@ def check_bank(
     """
     target_layers(config, target)
     for name, (source, trained_on) in sources.items():
-        memory_refs(config, name, source, trained_on, clips, target)
+        memory_refs(config, name, source, trained_on, clips, len(target.hidden_channels))
 
 
 def estimate(
@@ -190,17 +194,18 @@ def estimate(
     num_clips: int,
     length: int,
 ) -> int:
-    """Bytes of the memories in a stored bank, exactly; each of its files adds a few KiB.
+    """Bytes of the memories in the stored banks of all `sources`, exactly; each of its files adds a few KiB.
 
     Args:
         config: of the bank.
         sources: for each name its network and the frames it is trained on.
         clips: the target's frames.
         target: its network.
-        num_clips: in all of the bank's splits together.
+        num_clips: in all of a bank's splits together.
         length: frames in each clip; a network makes one step less.
     """
-    refs = [ref for name, (s, f) in sources.items() for ref in set(memory_refs(config, name, s, f, clips, target).values())]
+    depth = len(target.hidden_channels)
+    refs = [ref for name, (s, f) in sources.items() for ref in set(memory_refs(config, name, s, f, clips, depth).values())]
     itemsize: int = getattr(torch, config.dtype).itemsize
     directions = 2 if config.reversed else 1
     return num_clips * directions * (length - 1) * itemsize * sum(math.prod(ref.shape) for ref in refs)

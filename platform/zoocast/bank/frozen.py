@@ -1,55 +1,52 @@
-"""Frozen sources as a bank uses them: loaded once, checked against the target, run without gradients on the target's clips."""
+"""Frozen sources as a bank uses them: loaded once, brought to the size of the target's clips, run without gradients on these."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from zoocast.bank.config import BankConfig, MemoryRef, memory_refs
+from zoocast.bank.config import BankConfig, MemoryRef
 from zoocast.frames import FrameShape
-from zoocast.nn.predictor import DESCRIPTION, Predictor, PredictorConfig, load_predictor
+from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.nn.sampling import free_run, teacher_forced
-from zoocast.store.files import sha256_file
 
-__all__ = ["FrozenSource", "fixed_feed", "load_sources", "run_source"]
+__all__ = ["FrozenSource", "fixed_feed", "load_frozen", "run_source"]
 
 
 @dataclasses.dataclass(frozen=True)
 class FrozenSource:
-    """A source on the target's clips; `refs` is what each layer of the target in the bank distils from it."""
+    """A source on the target's clips, and what is collected of it."""
 
-    name: str
-    digest: str
     predictor: Predictor
-    refs: Mapping[int, MemoryRef]
+    refs: tuple[MemoryRef, ...]
 
 
-def load_sources(
-    config: BankConfig, sources: Sequence[tuple[str, Path]], clips: FrameShape, target: PredictorConfig
-) -> list[FrozenSource]:
-    """The sources with these names from the folders where `save_predictor` left them, for clips of shape `clips`, on the CPU.
+def load_frozen(source: Path, clips: FrameShape, refs: Iterable[MemoryRef], device: str | torch.device = "cpu") -> FrozenSource:
+    """The network in the folder `source`, as `save_predictor` wrote it, frozen and ready for the target's clips.
+
+    Args:
+        source: its folder.
+        clips: shape of the target's frames; `memory_refs` has refused those that this network cannot see.
+        refs: what is collected of it, see `run_source`.
+        device: where it runs.
 
     Raises:
-        ConfigError: a source that the target cannot distil from; see `memory_refs`.
-        IntegrityError: a source's files are missing or damaged.
+        IntegrityError: its files are missing or damaged.
     """
-    return [_load(config, name, directory, clips, target) for name, directory in sources]
-
-
-def _load(config: BankConfig, name: str, directory: Path, clips: FrameShape, target: PredictorConfig) -> FrozenSource:
-    predictor = load_predictor(directory)
-    refs = memory_refs(config, name, predictor.config, predictor.frames, clips, target)
-    if predictor.frames != clips:
-        # Convolutions do not mind the size of a map; `memory_refs` has refused what does.
-        moved = Predictor(predictor.config, clips)
-        moved.load_state_dict(predictor.state_dict())
-        predictor = moved
-    # The JSON beside the weights holds their checksum, so its own covers both.
-    return FrozenSource(name, sha256_file(directory / DESCRIPTION), predictor.requires_grad_(False).eval(), refs)
+    # A network is made with random weights before it gets its own. What is trained next to the bank must not begin with other
+    # numbers because its bank is computed online, and not read from a disk, where no network is made.
+    with torch.random.fork_rng(devices=[]):
+        predictor = load_predictor(source)
+        if predictor.frames != clips:
+            # Convolutions do not mind the size of a map; `memory_refs` has refused what does.
+            moved = Predictor(predictor.config, clips)
+            moved.load_state_dict(predictor.state_dict())
+            predictor = moved
+    return FrozenSource(predictor.to(device).requires_grad_(False).eval(), tuple(sorted(set(refs))))
 
 
 def fixed_feed(config: BankConfig, batch: int, observed: int, length: int) -> Tensor:
@@ -59,18 +56,17 @@ def fixed_feed(config: BankConfig, batch: int, observed: int, length: int) -> Te
     return teacher_forced(batch, length) if config.policy == "teacher_forced" else free_run(batch, observed, length)
 
 
-def run_source(predictor: Predictor, refs: Collection[MemoryRef], clips: Tensor, feed: Tensor) -> dict[MemoryRef, Tensor]:
+def run_source(source: FrozenSource, clips: Tensor, feed: Tensor) -> dict[MemoryRef, Tensor]:
     """The tapped memories after every step, each (B, T - 1, n, h, w) in float32, whatever precision the caller trains in.
 
     Args:
-        predictor: a frozen source.
-        refs: what to collect.
+        source: says what to collect.
         clips: (B, T, C, H, W) in [0, 1], on the source's device.
         feed: (B, T - 1), 1 where the source sees the true frame.
     """
     collect: dict[int, tuple[str, ...]] = {}
-    for ref in sorted(set(refs)):
+    for ref in source.refs:
         collect[ref.layer] = (*collect.get(ref.layer, ()), ref.memory)
     with torch.no_grad(), torch.autocast(clips.device.type, enabled=False):
-        memories = predictor(clips.float(), feed.to(clips.device), collect, ()).memories
-    return {ref: memories[ref.layer, ref.memory] for ref in refs}
+        memories = source.predictor(clips.float(), feed.to(clips.device), collect, ()).memories
+    return {ref: memories[ref.layer, ref.memory] for ref in source.refs}

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zoocast.bank.build import make_recipe
+from zoocast.arrow import Manifest, TensorSplit
 from zoocast.bank.config import BankConfig, MemoryRef, target_layers
-from zoocast.bank.frozen import FrozenSource, fixed_feed, load_sources, run_source
-from zoocast.bank.shards import REMEDY, Manifest, Recipe, SplitReader, column_name, read_manifest
+from zoocast.bank.frozen import fixed_feed, load_frozen, run_source
+from zoocast.bank.recipe import Recipe, column_name, combined_digest, make_recipe, read_bank, wording
 from zoocast.config import canonical, diff, digest
 from zoocast.data.splits import Split
 from zoocast.data.store import ClipStore
@@ -82,16 +82,28 @@ class MemoryBank(abc.ABC):
 
 
 class StoredBank(MemoryBank):
-    """Reads what `build_bank` wrote. Its memory does not grow with the bank: what is mapped belongs to the page cache."""
+    """Reads what `build_bank` wrote for each source. Its memory does not grow with the banks: what is mapped is the page cache's.
 
-    def __init__(self, directory: Path, manifest: Manifest, refs: Sequence[Mapping[int, MemoryRef]], device: str = "cpu") -> None:
-        recipe = manifest.recipe
-        super().__init__(recipe.config, [s.name for s in recipe.sources], refs, device)
-        self.digest = manifest.digest
+    Args:
+        config: of the banks, the same for all.
+        banks: folder and manifest of each, by the name of its source.
+        refs: see `MemoryBank`.
+        device: see `MemoryBank`.
+    """
+
+    def __init__(
+        self,
+        config: BankConfig,
+        banks: Mapping[str, tuple[Path, Manifest]],
+        refs: Sequence[Mapping[int, MemoryRef]],
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(config, list(banks), refs, device)
+        self.digest = combined_digest(manifest.digest for _, manifest in banks.values())
         self._readers = {
-            (source, split.name): SplitReader(directory, manifest, source, split.name)
-            for source in range(len(self.names))
-            for split in recipe.splits
+            (name, split): TensorSplit(directory, manifest, split, wording(name))
+            for name, (directory, manifest) in banks.items()
+            for split in config.splits
         }
 
     def memories(
@@ -107,31 +119,46 @@ class StoredBank(MemoryBank):
         self._check(split, reverse)
         rows = indices.tolist()
         out: Memories = []
-        for source, refs in enumerate(self.refs):
-            reader = self._readers[source, split]
+        for name, refs in zip(self.names, self.refs, strict=True):
+            reader = self._readers[name, split]
             # Two layers of a deep target may distil from one layer of a shallow source, which is then read once.
-            read = {t: reader.gather(rows, column_name(t.layer, t.memory, reverse)) for t in set(refs.values())}
+            read = {ref: reader.gather(rows, column_name(ref, reverse)) for ref in set(refs.values())}
             moved = {ref: memory.to(self.device, non_blocking=True) for ref, memory in read.items()}
             out.append({layer: moved[ref] for layer, ref in refs.items()})
         return out
 
 
 class OnlineBank(MemoryBank):
-    """Runs the frozen sources on the clips it is asked for."""
+    """Runs the frozen sources on the clips it is asked for.
+
+    Args:
+        config: its settings.
+        sources: folders with the networks, by their names.
+        recipes: of the same names, what a stored bank of them would hold.
+        store: the target's clips.
+        refs: see `MemoryBank`.
+        device: where the sources run.
+
+    Raises:
+        IntegrityError: a network's files are missing or damaged.
+    """
 
     def __init__(
         self,
         config: BankConfig,
-        sources: Sequence[FrozenSource],
+        sources: Mapping[str, Path],
+        recipes: Mapping[str, Recipe],
         store: ClipStore,
-        observed: int,
         refs: Sequence[Mapping[int, MemoryRef]],
         device: str = "cpu",
     ) -> None:
-        super().__init__(config, [s.name for s in sources], refs, device)
-        self.observed = observed
-        self.digest = digest({"recipe": make_recipe(config, sources, store, observed)})
-        self._predictors = [s.predictor.to(self.device) for s in sources]
+        super().__init__(config, list(sources), refs, device)
+        self.observed = next(iter(recipes.values())).observed
+        self.digest = combined_digest(digest(recipes[name]) for name in self.names)
+        self._sources = [
+            load_frozen(folder, store.shape, wanted.values(), self.device)
+            for folder, wanted in zip(sources.values(), self.refs, strict=True)
+        ]
         self._splits = {name: store.split(name) for name in config.splits}
 
     def memories(
@@ -154,8 +181,8 @@ class OnlineBank(MemoryBank):
             raise ValueError("policy shared needs the target's feed")
         clips = clips.to(self.device)
         out: Memories = []
-        for predictor, refs in zip(self._predictors, self.refs, strict=True):
-            run = run_source(predictor, refs.values(), clips, feed)
+        for source, refs in zip(self._sources, self.refs, strict=True):
+            run = run_source(source, clips, feed)
             out.append({layer: run[ref] for layer, ref in refs.items()})
         return out
 
@@ -163,43 +190,51 @@ class OnlineBank(MemoryBank):
 def open_bank(
     config: BankConfig,
     *,
-    directory: Path | None,
-    sources: Sequence[tuple[str, Path]],
+    sources: Mapping[str, Path],
+    banks: Mapping[str, Path],
     clips: Path,
     observed: int,
     target: PredictorConfig,
     device: str = "cpu",
 ) -> MemoryBank:
-    """The bank that `config` describes, for a target to train against.
+    """The memories of a set of sources, as `config` describes them, for a target to train against.
 
     Args:
         config: of the bank.
-        directory: where `build_bank` stored it; None if it is online.
-        sources: names, and folders with the networks as `save_predictor` writes them.
+        sources: folders with the networks as `save_predictor` writes them, by their names, in the order in which the target
+            distils from them. Of these a stored bank reads only the descriptions.
+        banks: folders where `build_bank` stored the memories of the same sources; none if they are computed online.
         clips: folder of the target's clip store.
         observed: frames of a clip that a free-running source sees.
         target: its network, with transfer units.
-        device: where the memories are wanted, and where an online bank's sources run.
+        device: where the memories are wanted, and where the sources of an online bank run.
 
     Raises:
-        ConfigError: a source that the target cannot distil from, or a stored bank without a directory.
-        IntegrityError: a bank that is damaged, or was built from other sources, clips or settings.
+        ConfigError: a source that the target cannot distil from, or whose stored bank is not given.
+        IntegrityError: a bank that is damaged, or was built from another source, other clips or settings.
     """
-    store = ClipStore.open(clips)
-    frozen = load_sources(config, sources, store.shape, target)
+    store, depth = ClipStore.open(clips), len(target.hidden_channels)
+    recipes = {name: make_recipe(config, name, source, store, observed, depth) for name, source in sources.items()}
+    # The bank may hold memories for more layers than those in which this target distils.
     wanted = target_layers(config, target)
-    refs = [{layer: source.refs[layer] for layer in wanted} for source in frozen]
+    refs = [{layer: recipes[name].refs[layer] for layer in wanted} for name in sources]
     if config.mode == "online":
-        return OnlineBank(config, frozen, store, observed, refs, device)
-    if directory is None:
-        raise ConfigError("mode", "a stored bank is read from a directory; build it first, or use mode=online")
-    manifest = read_manifest(directory)
-    _check_recipe(directory, manifest.recipe, make_recipe(config, frozen, store, observed))
-    return StoredBank(directory, manifest, refs, device)
+        return OnlineBank(config, sources, recipes, store, refs, device)
+    if missing := [name for name in sources if name not in banks]:
+        raise ConfigError(
+            "mode",
+            f"a stored bank is read from a directory, but {', '.join(missing)} has none; build it first, or use mode=online",
+        )
+    opened = {name: (banks[name], _manifest(banks[name], name, recipe)) for name, recipe in recipes.items()}
+    return StoredBank(config, opened, refs, device)
 
 
-def _check_recipe(directory: Path, built: Recipe, wanted: Recipe) -> None:
+def _manifest(directory: Path, name: str, wanted: Recipe) -> Manifest:
+    """The manifest of a bank, which must have been built by the recipe `wanted`."""
+    manifest, built = read_bank(directory, name)
     if changes := diff(canonical(built), canonical(wanted)):
         raise IntegrityError(
-            f"bank {directory} was built for something else than it is used for ({'; '.join(map(str, changes[:3]))}); {REMEDY}"
+            f"bank {directory} was built for something else than it is used for ({'; '.join(map(str, changes[:3]))});"
+            f" {wording(name).remedy}"
         )
+    return manifest

@@ -159,7 +159,7 @@ def rows_of(plan: Plan) -> list[Row]:
 def tree_parents(parents: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
     """Where each step hangs when a graph is drawn as a tree: below the input that comes last, None is the root.
 
-    Of several inputs that come equally late (seeds of an arm, sources of a bank) it hangs below what they share. `parents` gives
+    Of several inputs that come equally late (seeds of an arm, banks of a target) it hangs below what they share. `parents` gives
     each step's inputs and lists every step after its inputs; inputs that it does not list (left out by ``--only``) do not count.
     """
     above: dict[str, str | None] = {}

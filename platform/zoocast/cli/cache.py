@@ -32,7 +32,7 @@ __all__ = ["app"]
 DAY = 86400.0
 
 app = typer.Typer(
-    epilog=examples("pipelines cache ls", "pipelines cache explain bank", "pipelines cache verify", "pipelines cache gc"),
+    epilog=examples("pipelines cache ls", "pipelines cache explain 'bank.*'", "pipelines cache verify", "pipelines cache gc"),
     rich_markup_mode="rich",
 )
 Yes = Annotated[bool, typer.Option("--yes", help="do it; else it is only said what would be done")]
@@ -152,7 +152,7 @@ def _require(matching: Sequence[object], found: Cache, patterns: Iterable[str]) 
 @app.command(
     cls=Command,
     epilog=examples(
-        "pipelines cache explain bank",
+        "pipelines cache explain 'bank.*'",
         "pipelines cache explain 'target.tmu.*' --for zoo-to-target --preset smoke -S target.training.learning_rate=3e-4",
     ),
 )
@@ -238,7 +238,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 # ------------------------------------------------------------------------------------------------------------------- verifying
 
 
-@app.command(cls=Command, epilog=examples("pipelines cache verify", "pipelines cache verify bank 'data.*' --json"))
+@app.command(cls=Command, epilog=examples("pipelines cache verify", "pipelines cache verify 'bank.*' 'data.*' --json"))
 def verify(
     steps: Annotated[
         list[str] | None, typer.Argument(metavar="[STEP]...", help="only these: steps, NAME-KEYs or folders (`*` matches)")

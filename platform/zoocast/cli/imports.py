@@ -53,7 +53,7 @@ def import_checkpoint(
         "name": name,
         "directory": str(directory),
         "overrides": [f"sources.0.name={name}", f"sources.0.model={directory}"],
-        "network": f"{config.cell} of {layers} channels{sources}, frames {predictor.frames}, patch size {config.patch_size}",
+        "network": f"{config.cell.kind} of {layers} channels{sources}, frames {predictor.frames}, patch size {config.patch_size}",
         "config": dump(config),
         "frames": dump(predictor.frames),
     }

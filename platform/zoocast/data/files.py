@@ -27,7 +27,7 @@ from zoocast.frames import FrameShape
 from zoocast.store.files import sha256_file
 
 if TYPE_CHECKING:
-    from zoocast.data.manifest import Dtype
+    from zoocast.data.store import Dtype
 
 __all__ = ["Images", "NpySequences", "NpzSequences", "convert", "fitting_dtype", "inspect", "sha256"]
 

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from zoocast.data.files import ReadClip
-    from zoocast.data.manifest import Dtype
-    from zoocast.data.store import ClipStore
+    from zoocast.data.store import ClipStore, Dtype
 
 __all__ = ["MovingMnistConfig"]
 

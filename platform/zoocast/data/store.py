@@ -1,47 +1,49 @@
-"""The clip store, the one form of all data at rest: Arrow files, memory-mapped, under a manifest that is written last.
+"""The clip store: every data set at rest, as a tensor store (`zoocast.arrow`) with one column `clip` and three splits.
 
-A store is a folder with `manifest.json` and, for each split, `SPLIT-00000.arrow`, `SPLIT-00001.arrow`, ... in the Arrow IPC file
-format, uncompressed, with one column `clip` of tensors [time, channel, height, width]. Reading copies nothing but the clips that
-are asked for, and memory does not grow with the size of the data: what is mapped belongs to the page cache.
+A row of it is a clip, [time, channel, height, width], and its recipe says what a clip is and what made it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
-from zoocast.data.manifest import (
-    MANIFEST,
-    SCHEMA_VERSION,
-    Dtype,
-    Manifest,
-    Shard,
-    check_bytes,
-    check_size,
-    read_manifest,
-    write_manifest,
-)
+from zoocast import arrow
+from zoocast.config import dump, load
 from zoocast.data.splits import SPLITS, Split
 from zoocast.errors import DataError, InfrastructureError, IntegrityError
 from zoocast.frames import FrameShape
 
-__all__ = ["ClipSplit", "ClipStore", "write_store"]
+__all__ = ["ClipSplit", "ClipStore", "ClipsRecipe", "Dtype", "write_store"]
 
 SHARD_BYTES = 256 * 2**20
-BATCH_CLIPS = 64
-BATCH_BYTES = 64 * 2**20
+CLIP = "clip"
+REMEDY = "build the data again: delete that folder, or run with --force and the name of the data step"
+WORDING = arrow.Wording("clip store", REMEDY)
+
+Dtype = Literal["uint8", "float32"]
 BRIGHTEST: Mapping[Dtype, int] = {"uint8": 255, "float32": 1}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipsRecipe:
+    """What the clips of a store are, and what made them.
+
+    `generator` is JSON data: the name of the data set, its parameters, and the digest of the file that it was made from, if any.
+    """
+
+    shape: FrameShape
+    length: int
+    dtype: Dtype
+    value_range: tuple[int, int]
+    generator: Mapping[str, Any]
 
 
 # -------------------------------------------------------------------------------------------------------------------- reading
@@ -50,9 +52,10 @@ BRIGHTEST: Mapping[Dtype, int] = {"uint8": 255, "float32": 1}
 class ClipStore:
     """A finished store, opened for reading with `ClipStore.open`."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: arrow.Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self.recipe = load(ClipsRecipe, manifest.recipe)
 
     @classmethod
     def open(cls, path: Path | str, *, verify: bool = False) -> ClipStore:
@@ -65,12 +68,9 @@ class ClipStore:
             IntegrityError: a file is missing, truncated, altered, or of another version of the format.
         """
         folder = Path(path).absolute()
-        store = cls(folder, read_manifest(folder))
-        for shard in itertools.chain(*store.manifest.splits.values()):
-            check_size(folder / shard.file, shard)
-            if verify:
-                check_bytes(folder / shard.file, shard)
-        return store
+        manifest = arrow.read_manifest(folder, WORDING)
+        arrow.check_files(folder, manifest, WORDING, verify=verify)
+        return cls(folder, manifest)
 
     @property
     def digest(self) -> str:
@@ -80,16 +80,16 @@ class ClipStore:
     @property
     def shape(self) -> FrameShape:
         """Shape of each frame."""
-        return self.manifest.shape
+        return self.recipe.shape
 
     @property
     def length(self) -> int:
         """Frames in each clip."""
-        return self.manifest.length
+        return self.recipe.length
 
     def split(self, name: Split) -> ClipSplit:
         """The clips of "train", "validation" or "test"."""
-        if name not in self.manifest.splits:
+        if name not in self.manifest.sizes:
             raise KeyError(f"no split {name!r}; there are {', '.join(SPLITS)}")
         return ClipSplit(self, name)
 
@@ -100,15 +100,10 @@ class ClipSplit:
     def __init__(self, store: ClipStore, name: Split) -> None:
         self.store = store
         self.name = name
-        self._shards = store.manifest.splits[name]
-        self._shard_clips = self._shards[0].clips
-        self._size = store.manifest.sizes[name]
-        self._clip = (store.length, store.shape.channels, store.shape.height, store.shape.width)
-        self._dtype: torch.dtype = getattr(torch, store.manifest.dtype)
-        self._views: list[list[np.ndarray] | None] = [None] * len(self._shards)
+        self._rows = arrow.TensorSplit(store.path, store.manifest, name, WORDING)
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.store.path, self.name, self.store.digest)
@@ -130,34 +125,12 @@ class ClipSplit:
             IndexError: an index below 0 or beyond the split.
             IntegrityError: a shard that is used for the first time does not match its checksum.
         """
-        wanted = np.asarray(indices, np.int64).tolist()
-        if wanted and not 0 <= min(wanted) <= max(wanted) < self._size:
-            raise IndexError(f"{self.name} has clips 0 to {self._size - 1}, but got {min(wanted)} to {max(wanted)}")
-        # Flat rows, filled by numpy: torch's indexing, or numpy's of five axes, would cost up to half as much time as the copy.
-        flat = torch.empty((len(wanted), math.prod(self._clip)), dtype=self._dtype)
-        out = flat.numpy()
-        for row, index in enumerate(wanted):
-            shard, offset = divmod(index, self._shard_clips)
-            batches = self._views[shard] or self._map(shard)
-            batch, offset = divmod(offset, len(batches[0]))
-            out[row] = batches[batch][offset]
-        return flat.view(len(wanted), *self._clip)
+        return self._rows.gather(np.asarray(indices, np.int64).tolist(), CLIP)
 
     def clips(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
         """The clips at `indices` for a network: (B, T, C, H, W) float32 in [0, 1]. Raises as `gather` does."""
         gathered = self.gather(indices)
         return gathered.to(torch.float32).div_(255) if gathered.dtype is torch.uint8 else gathered
-
-    def _map(self, number: int) -> list[np.ndarray]:
-        """Views of the record batches of a shard, each [clips, T * C * H * W], that copy nothing."""
-        shard = self._shards[number]
-        file = self.store.path / shard.file
-        check_bytes(file, shard)
-        reader = pa.ipc.open_file(pa.memory_map(str(file)))
-        tensors = (reader.get_batch(i).column("clip").to_numpy_ndarray() for i in range(reader.num_record_batches))
-        batches = [tensor.reshape(len(tensor), -1) for tensor in tensors]
-        self._views[number] = batches
-        return batches
 
 
 def _reopen(path: Path, name: Split, digest: str) -> ClipSplit:
@@ -201,23 +174,15 @@ def write_store(
     """
     if set(splits) != set(SPLITS):
         raise ValueError(f"a store has the splits {', '.join(SPLITS)}, but got {', '.join(splits)}")
-    layout = _Layout(shape=shape, length=length, dtype=dtype, shard_bytes=shard_bytes)
+    column = arrow.Column(name=CLIP, dtype=dtype, shape=(length, shape.channels, shape.height, shape.width))
+    layout = arrow.Layout.of([column], shard_bytes=shard_bytes)
+    recipe = ClipsRecipe(shape=shape, length=length, dtype=dtype, value_range=(0, BRIGHTEST[dtype]), generator=generator)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        for old in [path / MANIFEST, *(f for s in SPLITS for f in path.glob(f"{s}-*.arrow"))]:
+        for old in [path / arrow.MANIFEST, *(f for s in SPLITS for f in path.glob(f"{s}-*.arrow"))]:
             old.unlink(missing_ok=True)
-        shards = {name: tuple(_write_split(path, name, splits[name], layout)) for name in SPLITS}
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            shape=shape,
-            length=length,
-            dtype=dtype,
-            value_range=(0, BRIGHTEST[dtype]),
-            sizes={name: sum(s.clips for s in shards[name]) for name in SPLITS},
-            splits=shards,
-            generator=generator,
-        )
-        write_manifest(path, manifest)
+        shards = tuple(shard for name in SPLITS for shard in _write_split(path, name, splits[name], layout))
+        arrow.write_manifest(path, arrow.Manifest(layout=layout, recipe=dump(recipe), shards=shards))
     except OSError as error:
         raise InfrastructureError(
             f"cannot write clips to {path} ({error.strerror or error}); free space or choose another --root"
@@ -225,94 +190,27 @@ def write_store(
     return ClipStore.open(path)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Layout:
-    shape: FrameShape
-    length: int
-    dtype: Dtype
-    shard_bytes: int
-
-    @property
-    def clip(self) -> tuple[int, int, int, int]:
-        return self.length, self.shape.channels, self.shape.height, self.shape.width
-
-    @property
-    def clip_bytes(self) -> int:
-        return math.prod(self.clip) * np.dtype(self.dtype).itemsize
-
-    @property
-    def batch_clips(self) -> int:
-        return max(1, min(BATCH_CLIPS, min(BATCH_BYTES, self.shard_bytes) // self.clip_bytes))
-
-    @property
-    def batches_per_shard(self) -> int:
-        return max(1, self.shard_bytes // (self.batch_clips * self.clip_bytes))
-
-    def checked(self, clip: np.ndarray, where: str) -> np.ndarray:
-        if clip.shape != self.clip or clip.dtype != self.dtype:
-            raise ValueError(f"{where} is {clip.dtype} {list(clip.shape)}, but the store holds {self.dtype} {list(self.clip)}")
-        if self.dtype == "float32" and not (clip.min() >= 0 and clip.max() <= 1):
-            raise DataError(f"{where} has values from {clip.min()} to {clip.max()}; float clips must lie between 0 and 1")
-        return clip
-
-
-def _write_split(path: Path, name: Split, clips: Iterable[np.ndarray], layout: _Layout) -> Iterator[Shard]:
-    checked = (layout.checked(clip, f"clip {i} of {name}") for i, clip in enumerate(clips))
-    batches = (np.stack(chunk) for chunk in _chunks(checked, layout.batch_clips))
-    number = 0
-    for number, first in enumerate(batches, start=1):
-        file = path / f"{name}-{number - 1:05d}.arrow"
-        rest = itertools.islice(batches, layout.batches_per_shard - 1)
-        yield _write_shard(file, itertools.chain([first], rest))
-    if not number:
+def _write_split(path: Path, name: Split, clips: Iterable[np.ndarray], layout: arrow.Layout) -> Iterator[arrow.Shard]:
+    (column,) = layout.columns
+    checked = (_checked(clip, column, f"clip {i} of {name}") for i, clip in enumerate(clips))
+    # How many clips there are is known only when they end, so a file is begun with the first clip that it is to hold.
+    for start in itertools.count(step=layout.shard_rows):
+        batches = _batches(itertools.islice(checked, layout.shard_rows), layout.batch_rows)
+        if (first := next(batches, None)) is None:
+            break
+        yield arrow.write_shard(path, layout, name, start, itertools.chain([first], batches))
+    if not start:
         raise DataError(f"the {name} split has no clip; every split needs at least 1")
 
 
-def _chunks(items: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
+def _batches(clips: Iterator[np.ndarray], size: int) -> Iterator[dict[str, Tensor]]:
+    while chunk := list(itertools.islice(clips, size)):
+        yield {CLIP: torch.from_numpy(np.stack(chunk))}
 
 
-def _write_shard(file: Path, batches: Iterator[np.ndarray]) -> Shard:
-    count = 0
-    with file.open("wb") as raw:
-        stream = _HashingStream(raw)
-        first = _record_batch(next(batches))
-        with pa.ipc.new_file(pa.PythonFile(stream, "w"), first.schema) as writer:
-            for batch in itertools.chain([first], map(_record_batch, batches)):
-                writer.write_batch(batch)
-                count += batch.num_rows
-        raw.flush()
-        os.fsync(raw.fileno())
-    return Shard(file=file.name, clips=count, bytes=stream.size, sha256=stream.sha256.hexdigest())
-
-
-def _record_batch(clips: np.ndarray) -> pa.RecordBatch:
-    return pa.record_batch([pa.FixedShapeTensorArray.from_numpy_ndarray(clips)], names=["clip"])
-
-
-class _HashingStream:
-    """A file that is hashed while it is written: the checksum is of what was meant, not of what the disk gave back."""
-
-    closed = False
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self.raw = raw
-        self.size = 0
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.raw.write(data)
-        self.sha256.update(data)
-        self.size += len(data)
-        return len(data)
-
-    def flush(self) -> None:
-        self.raw.flush()
-
-    def tell(self) -> int:
-        return self.size
-
-    def close(self) -> None:
-        self.closed = True
+def _checked(clip: np.ndarray, column: arrow.Column, where: str) -> np.ndarray:
+    if clip.shape != column.shape or clip.dtype != column.dtype:
+        raise ValueError(f"{where} is {clip.dtype} {list(clip.shape)}, but the store holds {column.dtype} {list(column.shape)}")
+    if column.dtype == "float32" and not (clip.min() >= 0 and clip.max() <= 1):
+        raise DataError(f"{where} has values from {clip.min()} to {clip.max()}; float clips must lie between 0 and 1")
+    return clip

@@ -11,8 +11,8 @@ from zoocast.errors import StepFailed
 from zoocast.search import SearchConfig, Trial, load_space, read_study, search
 from zoocast.seemore.train import AdaptConfig, adapt_in
 from zoocast.tracking import Journal
-from zoocast.training import Worker
-from zoocast.transfer.methods import train_arm
+from zoocast.training import Trained, Worker
+from zoocast.transfer import train_arm
 
 __all__ = ["AdaptFoundConfig", "SearchAdapterConfig", "adapt_found", "search_adapter"]
 
@@ -41,7 +41,7 @@ def search_adapter(context: StepContext) -> dict[str, Any]:
 
 def _train_trial(trial: Trial) -> dict[str, Any]:
     worker = Worker(device="cuda" if trial.context.resources.num_gpus else "cpu")
-    return adapt_in(trial.context, trial.context.config, worker, on_validation=trial.report)
+    return dump(adapt_in(trial.context, trial.context.config, worker, on_validation=trial.report))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class AdaptFoundConfig:
 
 
 @step_kind("adapt-found")
-def adapt_found(context: StepContext) -> dict[str, Any]:
+def adapt_found(context: StepContext) -> Trained:
     """Step: a second stage with settings that were found. Inputs as of `zoocast.seemore.train.adapt`, and ``search``."""
     chosen = _chosen(context)
     with_adapter = dump(chosen.adapter) if chosen.adapter else {"learning_rate": chosen.target.training.learning_rate}
@@ -67,7 +67,7 @@ def adapt_found(context: StepContext) -> dict[str, Any]:
     return train_arm(context, chosen.target, _train_found)
 
 
-def _train_found(context: StepContext, worker: Worker) -> dict[str, Any]:
+def _train_found(context: StepContext, worker: Worker) -> Trained:
     return adapt_in(context, _chosen(context), worker)
 
 

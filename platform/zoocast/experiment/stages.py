@@ -13,18 +13,19 @@ import numpy as np
 import torch
 
 from zoocast.bank.build import build_bank
-from zoocast.bank.read import BankConfig
+from zoocast.bank.config import BankConfig
+from zoocast.bank.recipe import BankResult
 from zoocast.config import dump, setting
 from zoocast.dag import StepContext, step_kind
 from zoocast.data import DataConfig
 from zoocast.data.store import ClipStore
 from zoocast.evaluation import Predict, Scores, copy_last, evaluate
-from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor
+from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.report import Comparison, gather, save_gates, save_scores, save_strips, table_markdown, write_report
 from zoocast.store.files import require_free_space, write_atomically
 from zoocast.tracking import Journal
 from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
-from zoocast.transfer.methods import BANK_FOLDER
+from zoocast.transfer import BANK_FOLDER
 
 PAGE_METRICS = ("strict/mse", "strict/ssim")
 """Metrics of every arm that the pipeline run's own page in MLflow shows."""
@@ -63,27 +64,30 @@ def build_clips(context: StepContext) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuildBankConfig:
-    """The step that stores the memories of the zoo for the target's clips."""
+    """The step that stores the memories of one source for the target's clips.
+
+    Of the target only its number of layers counts, which decides the layers of the source that are kept; the source is an input.
+    """
 
     bank: BankConfig
     observed: int
-    sources: tuple[str, ...]
-    target: PredictorConfig
+    target_depth: int
     workers: WorkerConfig = setting(WorkerConfig(), identity=False)
 
 
 @step_kind("build-bank")
-def build_memories(context: StepContext) -> dict[str, Any]:
-    """Step: a stored memory bank. Inputs: the target's ``data`` and the group ``sources``."""
+def build_memories(context: StepContext) -> BankResult:
+    """Step ``bank.SOURCE``: a stored memory bank. Inputs: the target's ``data``, and ``source``."""
     config: BuildBankConfig = context.config
-    folders = context.group("sources")
+    name = context.name.removeprefix("bank.")
     with Journal(context.journal_path) as journal:
         manifest = build_bank(
             config.bank,
-            sources=[(name, folders[name] / MODEL_FOLDER) for name in config.sources],
+            name=name,
+            source=context.inputs["source"] / MODEL_FOLDER,
             clips=context.inputs["data"],
             observed=config.observed,
-            target=config.target,
+            target_depth=config.target_depth,
             directory=context.directory / BANK_FOLDER,
             num_actors=config.workers.num_workers,
             cpus_per_actor=config.workers.cpus_per_worker,
@@ -92,9 +96,9 @@ def build_memories(context: StepContext) -> dict[str, Any]:
             progress=context.progress,
             should_stop=context.should_stop,
         )
-        journal.params({"policy": config.bank.policy, "dtype": config.bank.dtype, "sources": ", ".join(config.sources)})
+        journal.params({"policy": config.bank.policy, "dtype": config.bank.dtype, "source": name})
         journal.tags({"zoocast.bank_digest": manifest.digest})
-        return {"digest": manifest.digest, "bytes": manifest.bytes}
+        return BankResult(digest=manifest.digest, bytes=manifest.bytes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,8 +157,7 @@ def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor 
         if predictor is not None and predictor.config.tmu is not None:
             feed = torch.ones(1, store.length - 1)
             feed[:, config.observed :] = 0
-            device = predictor.head.weight.device
-            aux = predictor(clips[:1].to(device), feed.to(device), aux=("gates",)).aux
+            aux = predictor(clips[:1].to(predictor.device), feed, aux=("gates",)).aux
             first_unit = aux[min(aux)][0].cpu()
             save_gates(context.directory, first_unit.mean(2).transpose(0, 1).numpy(), config.sources)
 

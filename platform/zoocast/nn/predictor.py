@@ -1,6 +1,7 @@
 """A predictor: clips in, the next frame of every step out. Patches, the stack of cells and the head, and nothing about training.
 
-Losses are functions beside it; masks come from `sampling`. At rest a predictor is a safetensors file with a JSON file beside it,
+What is peculiar to a kind of cell is asked of its configuration (`zoocast.nn.cells`), so that no cell is named here. Losses are
+functions beside it; masks come from `sampling`. At rest a predictor is a safetensors file with a JSON file beside it,
 written last, that holds its configuration and the checksums of both: whatever loads is whole and unchanged. Nothing is unpickled.
 """
 
@@ -11,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import safetensors.torch
 import torch
@@ -19,10 +20,10 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from zoocast.config import digest, dump, load, setting
+from zoocast.config import check_ranges, digest, dump, load, setting
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.frames import FrameShape, patchify, unpatchify
-from zoocast.nn.cells import Cell, ConvGRUCell, ConvLSTMCell, STLSTMCell
+from zoocast.nn.cells import CELLS, Cell, CellChoice, Codec, ConvLSTM, GatedCell, Place, Shape
 from zoocast.nn.sampling import free_run
 from zoocast.nn.stack import Unrolled, unroll
 from zoocast.nn.tmu import TmuConfig, TransferableMemoryUnit
@@ -47,59 +48,46 @@ Key = tuple[int, str]
 
 WEIGHTS = "predictor.safetensors"
 DESCRIPTION = "predictor.json"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictorConfig:
     """A stack of recurrent cells on frames cut into patches."""
 
-    cell: Literal["convlstm", "convgru", "stlstm"] = setting("convlstm", "stlstm is PredRNN's cell")
+    cell: CellChoice = setting(ConvLSTM(), "kind of every layer's cells, with settings of its own; stlstm is PredRNN's")
     hidden_channels: tuple[int, ...] = setting((32, 32), "channels of each layer's memories, from bottom to top")
-    kernel_size: int = setting(3, "of the recurrent convolutions; odd")
-    patch_size: int = setting(4, "pixels; frames are cut into patches of this size, which become channels")
-    layer_norm: bool = setting(False, "LayerNorm after the recurrent convolutions; ties the network to its frame size")
-    decouple: bool = setting(False, "PredRNN-V2's memory decoupling; stlstm only")
-    tmu: TmuConfig | None = setting(None, "Transferable Memory Units; none is the plain network")
-    num_sources: int = setting(0, "sources that the Transferable Memory Units distil")
+    patch_size: int = setting(4, "pixels; frames are cut into patches of this size, which become channels", at_least=1)
+    tmu: TmuConfig | None = setting(None, "Transferable Memory Units; none is the plain network", settable=False)
+    num_sources: int = setting(0, "sources that the Transferable Memory Units distil", settable=False, at_least=0)
 
     def __post_init__(self) -> None:
         if not self.hidden_channels or min(self.hidden_channels) < 1:
             raise ConfigError("hidden_channels", f"needs one positive number for each layer, but got {self.hidden_channels}")
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise ConfigError("kernel_size", f"must be odd, so that maps keep their size, but got {self.kernel_size}")
-        if self.patch_size < 1:
-            raise ConfigError("patch_size", f"must be 1 or more, but got {self.patch_size}")
-        if self.num_sources < 0:
-            raise ConfigError("num_sources", f"must be 0 or more, but got {self.num_sources}")
+        check_ranges(self)
 
 
 def check_predictor(config: PredictorConfig, frames: FrameShape) -> None:
     """Raises `ConfigError` for whatever would stop `Predictor(config, frames)`, without building it."""
-    frames.patched(config.patch_size)
-    if config.cell == "stlstm" and len(set(config.hidden_channels)) > 1:
-        raise ConfigError(
-            "hidden_channels",
-            f"all layers of an stlstm share one memory and need equally many channels, but got {config.hidden_channels}",
-        )
-    if config.decouple and config.cell != "stlstm":
-        raise ConfigError("decouple", f"memory decoupling needs cell=stlstm, but got cell={config.cell}")
+    patches = frames.patched(config.patch_size)
+    config.cell.check((patches.channels, patches.height, patches.width), config.hidden_channels)
     if config.tmu is None:
         if config.num_sources:
             raise ConfigError("num_sources", f"a network without tmu distils no sources, but got {config.num_sources}")
         return
     if config.num_sources < 1:
         raise ConfigError("num_sources", f"a network with tmu needs at least 1 source, but got {config.num_sources}")
-    if config.cell == "convgru":
-        raise ConfigError("tmu", "needs a cell with a memory C, but got cell=convgru; use convlstm or stlstm")
+    if not config.cell.takes_tmu:
+        able = " or ".join(cell.kind for cell in CELLS if cell.takes_tmu)
+        raise ConfigError("tmu", f"needs a cell with a memory C, but got cell={config.cell.kind}; use {able}")
 
 
 class Prediction(NamedTuple):
     """frames: (B, steps, C, H, W), where frames[:, t] predicts clips[:, t + 1]; the rest is keyed by (layer, name).
 
-    memories: (B, steps, n, h, w) for each one asked for.
-    aux: what only losses and pictures look at: "distilled" and "gates" of a Transferable Memory Unit, (B, steps, M, n, h, w);
-        "delta_c" and "delta_m" of decoupled memories, (B, steps, n, h, w).
+    memories: (B, steps, *shape) for each one asked for, with the shape that `Predictor.memory_shapes` tells.
+    aux: what only losses and pictures look at: "distilled" and "gates" of a Transferable Memory Unit, (B, steps, M, n, h, w),
+        and what else the cells give, for example "delta_c" and "delta_m" of decoupled memories, (B, steps, n, h, w).
     """
 
     frames: Tensor
@@ -119,34 +107,38 @@ class Predictor(nn.Module):
         check_predictor(config, frames)
         self.config, self.frames = config, frames
         self.patches = frames.patched(config.patch_size)
-        inputs = (self.patches.channels, *config.hidden_channels)
+        patches: Shape = (self.patches.channels, self.patches.height, self.patches.width)
+        channels, *size = config.cell.stack_shape(patches)
+        self.map_size = (size[0], size[1])
+        # The order of these lines is the order of random numbers, on which every published result hangs.
+        inputs = (channels, *config.hidden_channels)
         self.cells = nn.ModuleList(self._cell(layer, inputs[layer]) for layer in range(len(config.hidden_channels)))
-        self.head = nn.Conv2d(inputs[-1], self.patches.channels, 1, bias=False)
-        self.adapter = nn.Conv2d(inputs[-1], inputs[-1], 1, bias=False) if config.decouple else None
+        self.head = cast(nn.Module, config.cell.codec(patches, config.hidden_channels))
+        self.adapter = config.cell.adapter(config.hidden_channels)
 
     def _cell(self, layer: int, in_channels: int) -> Cell:
-        config, size = self.config, (self.patches.height, self.patches.width)
-        n, k = config.hidden_channels[layer], config.kernel_size
+        config = self.config
+        n, depth = config.hidden_channels[layer], len(config.hidden_channels)
         tmu = None if config.tmu is None or (layer > 0 and config.tmu.layers == "first") else config.tmu
-        norm_size = size if config.layer_norm and not (tmu and tmu.gate_norm) else None
-        if config.cell == "convgru":
-            return ConvGRUCell(in_channels, n, k, norm_size)
-        base: ConvLSTMCell | STLSTMCell
-        if config.cell == "convlstm":
-            base = ConvLSTMCell(in_channels, n, k, norm_size)
-        else:
-            base = STLSTMCell(in_channels, n, k, norm_size, decouple=config.decouple)
-        return TransferableMemoryUnit(base, tmu, config.num_sources, size) if tmu else base
+        normed = tmu is not None and tmu.gate_norm
+        base = config.cell.build(Place(layer, depth, in_channels, n, self.map_size, gates_are_normed=normed))
+        # `check_predictor` has refused families without gates.
+        return base if tmu is None else TransferableMemoryUnit(cast(GatedCell, base), tmu, config.num_sources, self.map_size)
 
     @property
     def layers(self) -> tuple[Cell, ...]:
         """The cells from bottom to top."""
         return tuple(cell for cell in self.cells if isinstance(cell, Cell))
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
     def memory_shapes(self) -> dict[Key, tuple[int, int, int]]:
         """(channels, height, width) of each memory that can be collected, keyed by (layer, name)."""
-        size = self.patches.height, self.patches.width
-        return {(i, name): shape for i, cell in enumerate(self.layers) for name, shape in cell.memory_shapes(*size).items()}
+        shapes = (cell.memory_shapes(*self.map_size) for cell in self.layers)
+        return {(layer, name): shape for layer, exposed in enumerate(shapes) for name, shape in exposed.items()}
 
     def forward(
         self,
@@ -182,7 +174,7 @@ class Predictor(nn.Module):
         Observed frames from any device are taken to the network's; the prediction stays there.
         """
         batch, seen = observed.shape[:2]
-        observed = observed.to(self.head.weight.device)
+        observed = observed.to(self.device)
         with torch.no_grad():
             return self._unroll(observed, free_run(batch, seen, seen + horizon), {}, ()).frames[:, seen - 1 :]
 
@@ -194,22 +186,17 @@ class Predictor(nn.Module):
             if key not in known:
                 raise ConfigError("collect", f"there is no memory {key}; available: {', '.join(map(str, known))}")
         p = self.config.patch_size
-        run: Unrolled = unroll(self.layers, self.head, patchify(clips, p), feed, collect=collect, aux=aux)
+        run: Unrolled = unroll(self.layers, cast(Codec, self.head), patchify(clips, p), feed, collect=collect, aux=aux)
         return Prediction(unpatchify(run.outputs, p), run.memories, run.aux)
 
-    def decoupling_loss(self, aux: Mapping[Key, Tensor]) -> Tensor:
-        """PredRNN-V2's mean |cos(A * delta_c, A * delta_m)| over clips, steps, layers and channels; one 1x1 A for all layers.
+    @property
+    def loss_aux(self) -> tuple[str, ...]:
+        """The names in aux that `losses` reads."""
+        return self.config.cell.loss_aux
 
-        Raises:
-            ConfigError: the memories of this network are not decoupled.
-        """
-        if self.adapter is None:
-            raise ConfigError("decouple", "the decoupling loss needs decouple=true, but got false")
-        losses = []
-        for layer in range(len(self.cells)):
-            delta_c, delta_m = (self.adapter(aux[layer, name].flatten(0, 1)).flatten(2) for name in ("delta_c", "delta_m"))
-            losses.append(F.cosine_similarity(delta_c, delta_m, dim=2).abs().mean())
-        return torch.stack(losses).mean()
+    def losses(self, aux: Mapping[Key, Tensor]) -> dict[str, Tensor]:
+        """The cells' own terms beside the error of the frames, scalars by name; see `CellConfig.losses`."""
+        return self.config.cell.losses(self.layers, self.adapter, aux)
 
 
 def frame_mse(prediction: Prediction, clips: Tensor) -> Tensor:
@@ -231,8 +218,8 @@ def warm_start(target: Predictor, source: Predictor) -> list[str]:
         )
     ours, theirs = _base_parameters(target), _base_parameters(source)
     if target.adapter is None or source.adapter is None:
-        ours.pop("adapter.weight", None)
-        theirs.pop("adapter.weight", None)
+        # It serves the losses alone, so that a target without them starts as well from a source with them.
+        ours, theirs = ({n: p for n, p in weights.items() if not n.startswith("adapter.")} for weights in (ours, theirs))
     differ = [
         f"{name} (target {_shape(ours.get(name))}, source {_shape(theirs.get(name))})"
         for name in sorted(ours.keys() | theirs.keys())

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from zoocast.errors import ConfigError, DataError
 from zoocast.frames import FrameShape
+from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.nn.tmu import TmuConfig
 
@@ -127,19 +128,21 @@ def _recognise(weights: Weights) -> PredictorConfig:
     layers = range(_num_layers(weights))
     if "cell_list.0.conv_x.0.weight" in weights:
         return PredictorConfig(
-            cell="stlstm",
+            cell=STLSTM(
+                kernel_size=weights["cell_list.0.conv_x.0.weight"].shape[-1],
+                layer_norm="cell_list.0.conv_x.1.weight" in weights,
+                decouple="adapter.weight" in weights,
+            ),
             hidden_channels=tuple(weights[f"cell_list.{i}.conv_h.0.weight"].shape[1] for i in layers),
-            kernel_size=weights["cell_list.0.conv_x.0.weight"].shape[-1],
-            layer_norm="cell_list.0.conv_x.1.weight" in weights,
-            decouple="adapter.weight" in weights,
         )
     sources = [_num_distillers(weights, i) for i in layers]
     gates = [weights[f"cell_list.{i}.conv.0.weight"] for i in layers]
     return PredictorConfig(
-        cell="convlstm",
+        cell=ConvLSTM(
+            kernel_size=gates[0].shape[-1],
+            layer_norm=any(f"cell_list.{i}.conv.1.weight" in weights for i in layers if not sources[i]),
+        ),
         hidden_channels=tuple(gate.shape[0] // (4 + many) for gate, many in zip(gates, sources, strict=True)),
-        kernel_size=gates[0].shape[-1],
-        layer_norm=any(f"cell_list.{i}.conv.1.weight" in weights for i in layers if not sources[i]),
         tmu=TmuConfig.release() if sources[0] else None,
         num_sources=sources[0],
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from zoocast.nn.cells import Cell
+from zoocast.nn.cells import Cell, Codec, State
 
 __all__ = ["Unrolled", "unroll"]
 
@@ -24,7 +24,7 @@ class Unrolled(NamedTuple):
 
 def unroll(
     cells: Sequence[Cell],
-    head: Callable[[Tensor], Tensor],
+    codec: Codec,
     frames: Tensor,
     feed: Tensor,
     *,
@@ -33,20 +33,22 @@ def unroll(
 ) -> Unrolled:
     """Runs as many steps as `feed` is long, each on a true frame or on what the step before predicted.
 
-    Memories that a cell declares as carried go up through the layers and from the top back to the bottom of the next step
-    (PredRNN's zig-zag); all others stay in their layer.
+    What a cell declares as carried goes up through the layers and from the top back to the bottom of the next step (PredRNN's
+    zig-zag); what it declares as rising goes up too, but the bottom finds it as it was before the first step; all else stays in
+    its layer. Both pass layers that do not declare them.
 
     Args:
         cells: from bottom to top.
-        head: makes a frame (B, C, h, w) of the top layer's output (B, n, h, w).
+        codec: makes the bottom layer's input of a frame, and a frame of the top layer's output.
         frames: (B, T, C, h, w), already in patches. Steps from T on, if there are any, run on predictions.
         feed: (B, steps): 1 feeds the true frame of this step, 0 the network's own prediction of it.
         collect: for each layer the memories to keep.
         aux: the names in the cells' aux to keep; None keeps all.
     """
-    batch, length, _, height, width = frames.shape
-    states = [cell.zero_state(batch, height, width, frames.device, frames.dtype) for cell in cells]
-    carried = {name: states[0][name] for name in cells[0].carried}
+    batch, length = frames.shape[:2]
+    states: list[State] = []
+    carried: State = {}
+    anew: State = {}
     kept: defaultdict[tuple[int, str], list[Tensor]] = defaultdict(list)
     kept_aux: defaultdict[tuple[int, str], list[Tensor]] = defaultdict(list)
     outputs: list[Tensor] = []
@@ -56,15 +58,23 @@ def unroll(
             x = torch.where(true[:, t, None, None, None], frames[:, t], outputs[-1])
         else:
             x = frames[:, t] if source == "true" else outputs[-1]
+        x, skips = codec.encode(x)
+        if not states:
+            height, width = x.shape[-2:]
+            states = [cell.zero_state(batch, height, width, frames.device, frames.dtype) for cell in cells]
+            # Top down, so that the lowest layer that knows a rising tensor says what it is at the beginning of a step.
+            anew = {name: state[name] for cell, state in reversed([*zip(cells, states, strict=True)]) for name in cell.rising}
+        rising = anew
         for layer, cell in enumerate(cells):
-            x, states[layer], extra = cell(x, states[layer] | carried)
-            carried = {name: states[layer][name] for name in cell.carried}
+            x, states[layer], extra = cell(x, states[layer] | carried | rising)
+            carried = carried | {name: states[layer][name] for name in cell.carried}
+            rising = rising | {name: states[layer][name] for name in cell.rising}
             for name in collect.get(layer, ()):
                 kept[layer, name].append(states[layer][name])
             for name in extra:
                 if aux is None or name in aux:
                     kept_aux[layer, name].append(extra[name])
-        outputs.append(head(x))
+        outputs.append(codec.decode(x, skips))
     return Unrolled(torch.stack(outputs, dim=1), _stack(kept), _stack(kept_aux))
 
 

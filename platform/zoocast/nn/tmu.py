@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.nn.cells import Cell, CellOutput, ConvLSTMCell, State, STLSTMCell
+from zoocast.nn.cells import Cell, CellOutput, GatedCell, Shape, State
 
 __all__ = ["TmuConfig", "TransferableMemoryUnit"]
 
@@ -76,7 +76,7 @@ class TmuConfig:
 
 
 class TransferableMemoryUnit(Cell):
-    """Lets a ConvLSTM or ST-LSTM cell take over what it learnt to distil from M sources.
+    """Lets a cell with gates and a memory C take over what it learnt to distil from M sources.
 
     With the base's candidate memory Chat_t (paper, section 3.2):
 
@@ -93,11 +93,11 @@ class TransferableMemoryUnit(Cell):
         ConfigError: no sources.
     """
 
-    def __init__(self, base: ConvLSTMCell | STLSTMCell, config: TmuConfig, num_sources: int, size: tuple[int, int]) -> None:
-        super().__init__(base.in_channels, base.hidden_channels, base.kernel_size)
+    def __init__(self, base: GatedCell, config: TmuConfig, num_sources: int, size: tuple[int, int]) -> None:
+        super().__init__(base.in_channels, base.hidden_channels)
         if num_sources < 1:
             raise ConfigError("num_sources", f"a Transferable Memory Unit needs at least 1 source, but got {num_sources}")
-        self.memories, self.carried = base.memories, base.carried
+        self.memories, self.carried, self.rising = base.memories, base.carried, base.rising
         self.base, self.config, self.num_sources = base, config, num_sources
         n, many = base.hidden_channels, num_sources * base.hidden_channels
         self.distillers = nn.Conv2d(n, many, 1, bias=False)
@@ -118,6 +118,10 @@ class TransferableMemoryUnit(Cell):
         assert isinstance(holder, Tensor)
         with torch.no_grad():
             holder.add_(bias)
+
+    def state_shapes(self, height: int, width: int) -> dict[str, Shape]:
+        """See `Cell.state_shapes`: the base's."""
+        return self.base.state_shapes(height, width)
 
     def _gates(self, x: Tensor, state: State) -> tuple[Sequence[Tensor], Tensor | None]:
         """The base's gates before their non-linearity, and the transfer gates u after it, (B, M, n, h, w)."""
@@ -155,7 +159,7 @@ class TransferableMemoryUnit(Cell):
         return CellOutput(h, {**transferred, "h": h}, {**aux, "distilled": distilled, "gates": u})
 
 
-def _same_conv(base: Cell, out_channels: int) -> nn.Conv2d:
+def _same_conv(base: GatedCell, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(base.in_channels + base.hidden_channels, out_channels, base.kernel_size, padding=base.kernel_size // 2)
 
 

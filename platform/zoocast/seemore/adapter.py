@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zoocast.config import setting
+from zoocast.config import check_ranges, setting
 from zoocast.errors import ConfigError
 from zoocast.training import Batch, Objective, TrainingConfig, Updater, Worker
 
@@ -28,12 +28,12 @@ __all__ = ["AdapterConfig", "MetaAdapter", "level_of"]
 class AdapterConfig:
     """How the rates start, move and are held in order. The defaults are the release's."""
 
-    initial_rate: float = setting(1e-4, "of every level; release: 1e-4")
-    meta_learning_rate: float = setting(1e-7, "of Adam on the rates, in units of a rate; release: 1e-7")
+    initial_rate: float = setting(1e-4, "of every level; release: 1e-4", above=0)
+    meta_learning_rate: float = setting(1e-7, "of Adam on the rates, in units of a rate; release: 1e-7", above=0)
     lower_bound: float = setting(0.0, "of a rate, times the initial one; release: 0")
     upper_bound: float = setting(2.0, "of a rate, times the initial one; release: 2")
-    chain_ratio: float = setting(2.0, "by which a rate should exceed the one before it in the chain; release: 2")
-    chain_weight: float = setting(10.0, "of the penalty on rates that do not, 0 is none; release: 10")
+    chain_ratio: float = setting(2.0, "by which a rate should exceed the one before it in the chain; release: 2", above=0)
+    chain_weight: float = setting(10.0, "of the penalty on rates that do not, 0 is none; release: 10", at_least=0)
     chain_direction: Literal["upwards", "downwards"] = setting("upwards", "where rates should grow to; release: upwards")
     chain_members: Literal["cells", "cells-and-head"] = setting(
         "cells-and-head", "levels in the chain of each direction; release: cells-and-head"
@@ -54,17 +54,13 @@ class AdapterConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("initial_rate", "meta_learning_rate", "chain_ratio"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(name, f"must be greater than 0, but got {getattr(self, name)}")
+        check_ranges(self)
         if not 0 <= self.lower_bound <= 1 <= self.upper_bound:
             raise ConfigError(
                 "lower_bound" if not 0 <= self.lower_bound <= 1 else "upper_bound",
                 "0 <= lower_bound <= 1 <= upper_bound must hold, for they are times the initial rate, but got"
                 f" {self.lower_bound} and {self.upper_bound}",
             )
-        if self.chain_weight < 0:
-            raise ConfigError("chain_weight", f"must not be negative, but got {self.chain_weight}")
         if not 0 <= self.rate_iterations < self.cycle:
             raise ConfigError(
                 "rate_iterations",
@@ -81,17 +77,17 @@ class AdapterConfig:
         return position < self.rate_iterations if self.first == "rates" else position >= self.cycle - self.rate_iterations
 
 
-LEVEL = re.compile(r"(?:(forward|reverse)_objective\.)?(?:predictor\.)?(cells\.\d+|head|adapter|bridge)\.")
+LEVEL = re.compile(r"(?:(forward|reverse)_objective\.)?(?:predictor\.)?(cells\.\d+|head|adapter|distillation)\.")
 
 
 def level_of(name: str) -> str:
-    """The level of an objective's parameter, after its direction if there are two: ``forward.cells.0``, ``head``, ``bridge``.
+    """The level of an objective's parameter, after its direction if there are two: ``forward.cells.0``, ``distillation``.
 
-    A cell's transfer gates and distillers belong to the cell; a bridge's projections are a level of their own.
+    A cell's transfer gates and distillers belong to the cell; the projections of distillation are a level of their own.
     """
     match = LEVEL.match(name)
     if match is None:
-        raise ValueError(f"parameter {name} belongs to no known level; levels are cells, head, adapter and bridge")
+        raise ValueError(f"parameter {name} belongs to no known level; levels are cells, head, adapter and distillation")
     return ".".join(part for part in match.groups() if part)
 
 
@@ -201,6 +197,7 @@ class MetaAdapter(Updater):
         with self.autocast():
             terms: dict[str, Tensor] = torch.func.functional_call(self.objective, trial, (second,))
         gradients = self._gradients(terms, trial)
+        # d loss / d a_l = -<grad L(theta'), u_l>, summed over the parameters of the level (see the module).
         slopes = torch.zeros_like(rates)
         for name, gradient in gradients.items():
             slopes[self.places[name]] -= (gradient * self.trial_moments.direction(name)).sum()
@@ -208,7 +205,7 @@ class MetaAdapter(Updater):
         (data,) = torch.autograd.grad(rates, self.raw, slopes, retain_graph=True)
         (order,) = torch.autograd.grad(penalty, self.raw)
         self.gradients = torch.stack([data, order])
-        self.raw.grad = data + order
+        self.raw.grad = data + order  # apart until here, for the journal shows which of the two moves a rate
         self.optimizer.step()
         self._clamp()
         return {name: value.detach() for name, value in {**terms, "chain": penalty}.items()}
@@ -242,6 +239,7 @@ class MetaAdapter(Updater):
     def _clamp(self) -> None:
         low, high = self.adapter.lower_bound, self.adapter.upper_bound
         if self.adapter.parametrisation == "logarithmic":
+            # raw = initial * (1 + log(rate / initial)): the inverse of `rates`, as a multiple of the initial rate.
             low, high = (1 + math.log(bound) if bound else -math.inf for bound in (low, high))
         with torch.no_grad():
             self.raw.clamp_(low * self.adapter.initial_rate, high * self.adapter.initial_rate)

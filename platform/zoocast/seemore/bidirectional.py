@@ -12,8 +12,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoocast.config import setting
-from zoocast.errors import ConfigError
+from zoocast.config import check_ranges, setting
 from zoocast.nn.predictor import Prediction, Predictor
 from zoocast.training import Batch, Collect, Objective
 
@@ -24,16 +23,14 @@ __all__ = ["BidirectionalConfig", "BidirectionalObjective"]
 class BidirectionalConfig:
     """How the two directions distil each other (SeeMore, 2024)."""
 
-    feature_weight: float = setting(1.0, "of the distance between the last layers' outputs H; release: 1")
-    frame_weight: float = setting(1.0, "of the distance between the predicted frames; release: 1")
+    feature_weight: float = setting(1.0, "of the distance between the last layers' outputs H; release: 1", at_least=0)
+    frame_weight: float = setting(1.0, "of the distance between the predicted frames; release: 1", at_least=0)
     teacher: Literal["mutual", "forward", "reverse"] = setting(
         "mutual", "who is not moved by these distances: nobody, the forward network, or the reverse one; release: mutual"
     )
 
     def __post_init__(self) -> None:
-        for name in ("feature_weight", "frame_weight"):
-            if getattr(self, name) < 0:
-                raise ConfigError(name, f"must not be negative, but got {getattr(self, name)}")
+        check_ranges(self)
 
 
 class BidirectionalObjective(Objective):
@@ -52,13 +49,13 @@ class BidirectionalObjective(Objective):
         self.forward_objective, self.reverse_objective, self.config = forward, reverse, config
 
     @property
-    def predictor(self) -> Predictor:  # type: ignore[override]
-        """The forward network, which alone is validated and exported."""
-        return self.forward_objective.predictor
+    def exported(self) -> Predictor:
+        """See `Objective.exported`: the forward network."""
+        return self.forward_objective.exported
 
     def _features(self, collect: Collect) -> Collect:
         """`collect` with the last layer's output."""
-        last = len(self.predictor.layers) - 1
+        last = len(self.exported.layers) - 1
         return {**collect, last: tuple({*collect.get(last, ()), "h"})}
 
     def predict(self, batch: Batch, collect: Collect) -> Prediction:
@@ -70,7 +67,7 @@ class BidirectionalObjective(Objective):
         flipped = batch.flipped()
         back = self.reverse_objective.predict(flipped, self._features({}))
         reverse = {f"reverse_{name}": term for name, term in self.reverse_objective.terms(flipped, back).items()}
-        key = (len(self.predictor.layers) - 1, "h")
+        key = (len(self.exported.layers) - 1, "h")
         return {
             **self.forward_objective.terms(batch, prediction),
             **reverse,
@@ -80,6 +77,8 @@ class BidirectionalObjective(Objective):
 
     def _distance(self, ahead: Tensor, back: Tensor) -> Tensor:
         """Mean squared distance of (B, T-1, ...) to what the reverse network has on the same frames."""
+        # Forward step t predicts frame t + 1; flipped back, the reverse network's outputs are of frames 0 to T - 2. So the
+        # forward network's last frame and the reverse one's first have no partner.
         ahead, back = ahead[:, :-1], back.flip(1)[:, 1:]
         if self.config.teacher == "forward":
             ahead = ahead.detach()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, Literal
 
 from zoocast.config import setting, settings
@@ -18,16 +17,15 @@ from zoocast.errors import ConfigError
 from zoocast.seemore.adapter import AdapterConfig, MetaAdapter
 from zoocast.seemore.bidirectional import BidirectionalConfig, BidirectionalObjective
 from zoocast.tracking import Journal
-from zoocast.training import AdamUpdater, Objective, Worker, fit, load_objective
-from zoocast.transfer.methods import Arm, Finetune, Method, Scratch, TrainTargetConfig, Transfer, train_arm
+from zoocast.training import AdamUpdater, Objective, OnValidation, Surroundings, Trained, Worker, fit, load_objective
+from zoocast.transfer import TrainTargetConfig, setup_of, train_arm
 
-__all__ = ["AdaptConfig", "TrainBidirectionalConfig", "adapt", "adapt_in", "train_bidirectional"]
+__all__ = ["AdaptConfig", "TrainBidirectionalConfig", "adapt", "adapt_in", "train_bidirectional", "train_bidirectional_in"]
 
 
 def _check_bank(target: TrainTargetConfig) -> None:
     """Raise `ConfigError` if the reverse network could not read its memories."""
-    distils = isinstance(target.method, Transfer) and target.method.distillation_weight > 0
-    if distils and target.bank is not None and not target.bank.reversed:
+    if "banks" in target.method.needs and target.bank is not None and not target.bank.reversed:
         raise ConfigError(
             "target.bank.reversed", "must be true, for the reverse network distils from time-flipped clips; got false"
         )
@@ -63,95 +61,94 @@ class AdaptConfig:
 
 
 @step_kind("train-bidirectional")
-def train_bidirectional(context: StepContext) -> dict[str, Any]:
+def train_bidirectional(context: StepContext) -> Trained:
     """Step: stage 1. Inputs as of `train_target`.
 
     Leaves the forward network in ``model/``, and the weights of both directions for `adapt`.
     """
     config: TrainBidirectionalConfig = context.config
     Journal(context.journal_path).params(_settings("bidirectional", config.bidirectional))
-    return train_arm(context, config.target, _train_worker)
+    return train_arm(context, config.target, _train_on_worker)
 
 
 @step_kind("adapt")
-def adapt(context: StepContext) -> dict[str, Any]:
+def adapt(context: StepContext) -> Trained:
     """Step: stage 2. Inputs as of `train_target`, and ``start``: the step whose weights it starts from."""
     config: AdaptConfig = context.config
-    told = {**_settings("bidirectional", config.bidirectional), **_settings("adapter", config.adapter)}
-    Journal(context.journal_path).params({**told, "curriculum": config.curriculum})
-    return train_arm(context, config.target, _adapt_worker)
+    params = {**_settings("bidirectional", config.bidirectional), **_settings("adapter", config.adapter)}
+    Journal(context.journal_path).params({**params, "curriculum": config.curriculum})
+    return train_arm(context, config.target, _adapt_on_worker)
 
 
 def _settings(name: str, config: BidirectionalConfig | AdapterConfig | None) -> dict[str, Any]:
     return {f"{name}.{s.path}": s.value for s in settings(config)} if config else {name: "none"}
 
 
-def _train_worker(context: StepContext, worker: Worker) -> dict[str, Any]:
-    config: TrainBidirectionalConfig = context.config
+def _train_on_worker(context: StepContext, worker: Worker) -> Trained:
+    return train_bidirectional_in(context, context.config, worker)
+
+
+def _adapt_on_worker(context: StepContext, worker: Worker) -> Trained:
+    return adapt_in(context, context.config, worker)
+
+
+def train_bidirectional_in(
+    context: StepContext,
+    config: TrainBidirectionalConfig,
+    worker: Worker = Worker(),  # noqa: B008
+    on_validation: OnValidation | None = None,
+) -> Trained:
+    """Stage 1 in this process, as the step `train_bidirectional` and the trials of a search run it.
+
+    Arguments and errors are those of `zoocast.transfer.train_target_in`.
+    """
+    target = config.target
     store = ClipStore.open(context.inputs["data"])
-    arm = Arm(config.target, context, store.shape, worker.device)
+    setup = setup_of(target, context, store.shape, worker.device)
     return fit(
-        context,
-        config.target.training,
-        lambda: BidirectionalObjective(arm.build(), arm.build(), config.bidirectional),
+        lambda: BidirectionalObjective(target.method.build(setup), target.method.build(setup), config.bidirectional),
         store.split("train"),
         store.split("validation"),
-        config.target.observed,
-        worker,
+        observed=target.observed,
+        config=target.training,
+        worker=worker,
+        surroundings=Surroundings.of_step(context, on_validation),
     )
-
-
-def _adapt_worker(context: StepContext, worker: Worker) -> dict[str, Any]:
-    return adapt_in(context, context.config, worker)
 
 
 def adapt_in(
     context: StepContext,
     config: AdaptConfig,
     worker: Worker = Worker(),  # noqa: B008
-    on_validation: Callable[[int, float], None] | None = None,
-) -> dict[str, Any]:
-    """Stage 2 in this process, as the step `adapt` and the trials of a search run it; the caller says how many threads it has.
+    on_validation: OnValidation | None = None,
+) -> Trained:
+    """Stage 2 in this process, as the step `adapt` and the trials of a search run it.
 
-    Args:
-        context: with the inputs and results of `adapt`.
-        config: usually the context's, by which its checkpoints are known again.
-        worker: this process among those that train the same network.
-        on_validation: see `zoocast.training.fit`.
-
-    Returns:
-        What `fit` does.
+    Arguments and errors are those of `zoocast.transfer.train_target_in`.
 
     Raises:
-        ConfigError: the start has another network or other directions than are to be trained on.
+        ConfigError: also when the start has another network or other directions than are to be trained on.
     """
+    target = config.target
     store = ClipStore.open(context.inputs["data"])
-    target = dataclasses.replace(config.target, method=_unstarted(config.target))
-    arm = Arm(target, context, store.shape, worker.device)
+    setup = setup_of(target, context, store.shape, worker.device)
+    method = target.method.unstarted()  # stage 1 has overwritten what the method starts from
 
     def build() -> Objective:
-        objective = arm.build()
+        objective = method.build(setup)
         if config.bidirectional is not None:
-            objective = BidirectionalObjective(objective, arm.build(), config.bidirectional)
+            objective = BidirectionalObjective(objective, method.build(setup), config.bidirectional)
         load_objective(objective, context.inputs["start"])
         return objective
 
     return fit(
-        context,
-        target.training,
         build,
         store.split("train"),
         store.split("validation"),
-        target.observed,
-        worker,
+        observed=target.observed,
+        config=target.training,
+        worker=worker,
+        surroundings=Surroundings.of_step(context, on_validation),
         make_updater=functools.partial(MetaAdapter, config.adapter) if config.adapter else AdamUpdater,
-        on_validation=on_validation,
-        curriculum_offset=int(context.results["start"]["iterations"]) if config.curriculum == "continue" else 0,
+        curriculum_offset=context.result("start", Trained).iterations if config.curriculum == "continue" else 0,
     )
-
-
-def _unstarted(target: TrainTargetConfig) -> Method:
-    """The method without its own start, which stage 1 has overwritten; an anchor still needs it."""
-    if isinstance(target.method, Finetune):
-        return Scratch()
-    return dataclasses.replace(target.method, warm_start="none") if isinstance(target.method, Transfer) else target.method

@@ -25,9 +25,12 @@ __all__ = ["TrainState", "read_checked"]
 
 
 class TrainState:
-    """Everything that decides how training goes on: weights, the updater's state, random state, best weights so far, counters."""
+    """Everything that decides how training goes on: weights, the updater's state, random state, best weights so far, counters.
 
-    def __init__(self, updater: Updater, directory: Path, identity: str) -> None:
+    Without a directory it is kept in memory alone.
+    """
+
+    def __init__(self, updater: Updater, directory: Path | None, identity: str) -> None:
         self.updater = updater
         self.objective = updater.objective
         self.iteration = 0
@@ -35,7 +38,7 @@ class TrainState:
         self.best_error = float("inf")
         self.best_iteration = 0
         self.best: dict[str, Tensor] = {}
-        self.folder = directory / "checkpoints"
+        self.folder = None if directory is None else directory / "checkpoints"
         self.identity = identity
 
     def keep_if_best(self, error: float) -> None:
@@ -50,6 +53,8 @@ class TrainState:
 
     def save(self) -> None:
         """Publish ``checkpoints/ITERATION`` whole or not at all, then drop older ones."""
+        if self.folder is None:
+            return
         final = self.folder / f"{self.iteration:08d}"
         partial = self.folder / f".{final.name}.{uuid.uuid4().hex}"
         tensors = {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
@@ -77,7 +82,7 @@ class TrainState:
             raise InfrastructureError(f"cannot write checkpoint {final}: {error}; free some space and run again") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        for old in self._found()[:-1]:
+        for old in self._found(self.folder)[:-1]:
             shutil.rmtree(old, ignore_errors=True)
 
     def restore(self, device: str) -> bool:
@@ -86,7 +91,8 @@ class TrainState:
         Raises:
             IntegrityError: it is damaged, or belongs to another configuration.
         """
-        found = self._found()
+        # A kill between writing a checkpoint and dropping the one before leaves two, and the names sort by iteration.
+        found = [] if self.folder is None else self._found(self.folder)
         if not found:
             return False
         path = found[-1]
@@ -112,8 +118,9 @@ class TrainState:
         if "random.cuda" in tensors and device.startswith("cuda"):
             torch.cuda.set_rng_state(tensors["random.cuda"])
 
-    def _found(self) -> list[Path]:
-        return sorted(p for p in self.folder.glob("[0-9]*") if (p / "state.json").exists())
+    @staticmethod
+    def _found(folder: Path) -> list[Path]:
+        return sorted(p for p in folder.glob("[0-9]*") if (p / "state.json").exists())
 
 
 def read_checked(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from zoocast.config import setting
+from zoocast.config import check_ranges, setting
 from zoocast.errors import ConfigError
 from zoocast.nn.sampling import Sampling, ScheduledSampling
 
@@ -18,32 +18,29 @@ __all__ = ["TrainingConfig", "Worker", "WorkerConfig", "use_threads"]
 class TrainingConfig:
     """How long, how fast and on what one network is trained. The releases' values are in the `paper` presets."""
 
-    iterations: int = setting(400, "optimiser iterations; with reverse_input each is two updates")
-    batch_size: int = setting(8, "clips in one update, over all workers")
-    learning_rate: float = setting(1e-3, "of Adam")
+    iterations: int = setting(400, "optimiser iterations; with reverse_input each is two updates", at_least=1)
+    batch_size: int = setting(8, "clips in one update, over all workers", at_least=1)
+    learning_rate: float = setting(1e-3, "of Adam", above=0)
     sampling: Sampling = setting(ScheduledSampling(), "which true frames the network sees while it trains")
     reverse_input: bool = setting(
         False, "a second update per iteration on the time-flipped clip with the same mask (release: yes)"
     )
-    decouple_weight: float = setting(0.1, "weight of the memory decoupling loss, where the cells are decoupled (PredRNN-V2: 0.1)")
+    decouple_weight: float = setting(
+        0.1, "weight of the memory decoupling loss, where the cells are decoupled (PredRNN-V2: 0.1)", at_least=0
+    )
     gradient_clip: float | None = setting(None, "largest gradient norm, or none")
     precision: Literal["float32", "bfloat16"] = setting("float32", "of the forward pass; weights stay float32")
-    validate_every: int = setting(50, "iterations between readings of the validation split")
-    checkpoint_every: int = setting(100, "iterations between full-state checkpoints")
-    num_strips: int = setting(2, "times that the prediction of a validation clip is drawn, the last at the end", identity=False)
+    validate_every: int = setting(50, "iterations between readings of the validation split", at_least=1)
+    checkpoint_every: int = setting(100, "iterations between full-state checkpoints", at_least=1)
+    num_strips: int = setting(
+        2, "times that the prediction of a validation clip is drawn, the last at the end", identity=False, at_least=0
+    )
     seed: int = setting(0, "of weights, sample order and sampling masks")
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "validate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(name, f"must be at least 1, but got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ConfigError("learning_rate", f"must be greater than 0, but got {self.learning_rate}")
+        check_ranges(self)
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             raise ConfigError("gradient_clip", f"must be greater than 0 or none, but got {self.gradient_clip}")
-        for name in ("decouple_weight", "num_strips"):
-            if getattr(self, name) < 0:
-                raise ConfigError(name, f"must not be negative, but got {getattr(self, name)}")
 
     def with_seed(self, seed: int) -> TrainingConfig:
         """The same with `seed` added to its own, for one of several trainings."""
@@ -54,17 +51,13 @@ class TrainingConfig:
 class WorkerConfig:
     """Where one network is trained: Ray Train workers and what each of them holds. Never part of a result's identity."""
 
-    num_workers: int = setting(1, "data-parallel workers", identity=False)
-    cpus_per_worker: int = setting(1, "CPUs, and threads, of each worker", identity=False)
-    gpus_per_worker: float = setting(0.0, "GPUs of each worker", identity=False)
-    max_failures: int = setting(3, "worker deaths survived before the step fails", identity=False)
+    num_workers: int = setting(1, "data-parallel workers", identity=False, at_least=1)
+    cpus_per_worker: int = setting(1, "CPUs, and threads, of each worker", identity=False, at_least=1)
+    gpus_per_worker: float = setting(0.0, "GPUs of each worker", identity=False, at_least=0)
+    max_failures: int = setting(3, "worker deaths survived before the step fails", identity=False, at_least=0)
 
     def __post_init__(self) -> None:
-        for name in ("num_workers", "cpus_per_worker"):
-            if getattr(self, name) < 1:
-                raise ConfigError(name, f"must be at least 1, but got {getattr(self, name)}")
-        if self.gpus_per_worker < 0 or self.max_failures < 0:
-            raise ConfigError("gpus_per_worker" if self.gpus_per_worker < 0 else "max_failures", "must not be negative")
+        check_ranges(self)
 
     def check(self, training: TrainingConfig) -> None:
         """Raise `ConfigError` if the batch cannot be shared out evenly."""

@@ -1,4 +1,9 @@
-"""The one training loop, inside or outside a Ray Train worker."""
+"""The one training loop: in a notebook, in a step, in a Ray Train worker, in a trial of a search.
+
+It asks nothing of Ray or of a pipeline; what a step adds (a folder, a journal, the wish to stop) comes as `Surroundings`. The
+order of the clips and the masks are functions of the seed and the iteration, so a training that was killed goes on to the same
+bits.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +11,24 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
 from zoocast.config import digest
-from zoocast.dag import StepContext
-from zoocast.data.store import ClipSplit
 from zoocast.errors import Interrupted, StepFailed
 from zoocast.evaluation import validation_error
 from zoocast.nn.predictor import save_predictor
-from zoocast.report.figures import prediction_strip
 from zoocast.tracking import Journal
 from zoocast.training.checkpoint import TrainState
+from zoocast.training.clips import Clips
 from zoocast.training.config import TrainingConfig, Worker
 from zoocast.training.objective import Batch, Objective
 from zoocast.training.order import SampleOrder, feed
+from zoocast.training.result import Trained
+from zoocast.training.strip import prediction_strip
+from zoocast.training.surroundings import Surroundings
 from zoocast.training.updater import AdamUpdater, MakeUpdater
 from zoocast.training.weights import MODEL_FOLDER, save_objective
 
@@ -30,69 +36,82 @@ __all__ = ["fit"]
 
 
 def fit(
-    context: StepContext,
-    config: TrainingConfig,
-    build: Callable[[], Objective],
-    train: ClipSplit,
-    validation: ClipSplit,
-    observed: int,
-    worker: Worker,
+    objective: Objective | Callable[[], Objective],
+    train: Clips,
+    validation: Clips,
     *,
+    observed: int,
+    config: TrainingConfig = TrainingConfig(),  # noqa: B008
+    worker: Worker = Worker(),  # noqa: B008
+    surroundings: Surroundings = Surroundings(),  # noqa: B008
     make_updater: MakeUpdater = AdamUpdater,
-    on_validation: Callable[[int, float], None] | None = None,
     curriculum_offset: int = 0,
-) -> dict[str, Any]:
-    """Train what `build` makes and leave the weights that validate best in ``context.directory / "model"``.
+) -> Trained:
+    """Train `objective`, and leave in it the weights that validate best.
 
-    What an objective has beyond its predictor is left beside it; see `load_objective`.
+    With a folder in `surroundings` the weights are left there too: the predictor in ``model/``, and what the objective has
+    beyond it beside that (see `load_objective`).
+
+    >>> objective = PredictionObjective(Predictor(PredictorConfig(), FrameShape()))  # doctest: +SKIP
+    >>> fit(objective, clips_of(train), clips_of(validation), observed=10).val_mse  # doctest: +SKIP
 
     Args:
-        context: where to write, log and look for the wish to stop; an earlier attempt's checkpoints there are continued.
-        config: the training.
-        build: makes the objective; called after the seed is set, so the weights are a function of the seed.
+        objective: what is trained, or what makes it: called after the seed is set, so that the first weights are a function of
+            the seed. Of what is made here only the folder keeps the weights.
         train: training clips, each (T, C, H, W).
         validation: clips for selection; read every `validate_every` iterations, observed frames only as input.
         observed: number of observed frames; the rest of a clip is the horizon.
+        config: how long, how fast and on what.
         worker: this process among those that train the same network.
+        surroundings: where to write, log and look for the wish to stop; an earlier attempt's checkpoints there are continued.
         make_updater: makes what changes the weights, once the objective is on its device.
-        on_validation: called with the iterations done and the validation error, after every reading of the validation split; what
-            it raises ends the training. A run that goes on from a checkpoint calls it again for what lies behind the checkpoint.
         curriculum_offset: iterations of the sampling curriculum that an earlier training has been through.
 
     Returns:
-        On every worker, JSON-able: iterations, best_iteration, val_mse (strict), seconds, clips_per_second.
+        The same on every worker.
 
     Raises:
         Interrupted: the user asked to stop; a checkpoint was written.
         StepFailed: the loss, or what an update made of the weights, is not finite; the last checkpoint is from before.
         IntegrityError: a checkpoint is damaged.
+        ValueError: neither an objective nor a folder was given, so the weights would be lost.
     """
+    if surroundings.directory is None and not isinstance(objective, Objective):
+        raise ValueError("the weights of this training would be lost; give fit an objective, or a folder in its surroundings")
     torch.manual_seed(config.seed)
-    objective = build().to(worker.device)
-    state = TrainState(make_updater(objective, config, worker), context.directory, digest(context.config))
-    journal = Journal(context.journal_path)
+    trained = (objective if isinstance(objective, Objective) else objective()).to(worker.device)
+    identity = surroundings.identity or digest(config)
+    state = TrainState(make_updater(trained, config, worker), surroundings.directory, identity)
     if state.restore(worker.device) and worker.rank == 0:
-        journal.rewind(state.iteration)
-        context.progress(state.iteration / config.iterations, f"goes on from {state.iteration}/{config.iterations}")
-    run = _Run(context, config, state, train, validation, observed, worker, journal, on_validation, curriculum_offset)
-    run.loop()
+        if surroundings.journal is not None:
+            surroundings.journal.rewind(state.iteration)
+        surroundings.progress(state.iteration / config.iterations, f"goes on from {state.iteration}/{config.iterations}")
+    _Run(config, state, _Data(train, validation, observed), worker, surroundings, curriculum_offset).loop()
     if not state.best:
-        raise StepFailed(f"{context.name} never predicted finite frames of the validation split; lower {state.updater.step_size}")
-    if worker.rank == 0:
-        objective.load_state_dict(state.best)
-        context.check_fence()
-        save_predictor(objective.predictor, context.directory / MODEL_FOLDER)
-        save_objective(objective, context.directory)
+        raise StepFailed(
+            f"{surroundings.name} never predicted finite frames of the validation split; lower {state.updater.step_size}"
+        )
+    trained.load_state_dict(state.best)
+    if worker.rank == 0 and surroundings.directory is not None:
+        surroundings.check_fence()
+        save_predictor(trained.exported, surroundings.directory / MODEL_FOLDER)
+        save_objective(trained, surroundings.directory)
     updates = config.iterations * (2 if config.reverse_input else 1)
-    return {
-        "iterations": config.iterations,
-        "best_iteration": state.best_iteration,
-        "val_mse": state.best_error,
-        "seconds": state.seconds,
-        "clips_per_second": updates * config.batch_size / max(state.seconds, 1e-9),
-        "num_workers": worker.world,
-        "threads": torch.get_num_threads(),
-    }
+    return Trained(
+        iterations=config.iterations,
+        best_iteration=state.best_iteration,
+        val_mse=state.best_error,
+        seconds=state.seconds,
+        clips_per_second=updates * config.batch_size / max(state.seconds, 1e-9),
+        num_workers=worker.world,
+        threads=torch.get_num_threads(),
+    )
+
+
+class _Data(NamedTuple):
+    train: Clips
+    validation: Clips
+    observed: int
 
 
 class _Seen:
@@ -115,20 +134,17 @@ class _Run:
 
     def __init__(
         self,
-        context: StepContext,
         config: TrainingConfig,
         state: TrainState,
-        train: ClipSplit,
-        validation: ClipSplit,
-        observed: int,
+        data: _Data,
         worker: Worker,
-        journal: Journal,
-        on_validation: Callable[[int, float], None] | None,
+        surroundings: Surroundings,
         curriculum_offset: int,
     ) -> None:
-        self.context, self.config, self.state, self.worker, self.journal = context, config, state, worker, journal
-        self.train, self.validation, self.observed = train, validation, observed
-        self.on_validation, self.curriculum_offset = on_validation, curriculum_offset
+        self.config, self.state, self.data, self.worker = config, state, data, worker
+        self.surroundings, self.curriculum_offset = surroundings, curriculum_offset
+        # Of the workers that train one network the first speaks for all.
+        self.journal = surroundings.journal if worker.rank == 0 else None
         self.window: list[dict[str, Tensor]] = []
         self.previous: _Seen | None = None
         self.latest: _Seen | None = None
@@ -136,9 +152,9 @@ class _Run:
 
     def loop(self) -> None:
         config, state = self.config, self.state
-        order = SampleOrder(config.seed, len(self.train))
+        order = SampleOrder(config.seed, len(self.data.train))
         started = time.perf_counter() - state.seconds
-        told = 0.0
+        shown = 0.0
         while state.iteration < config.iterations:
             self._iterate(order.batch(state.iteration, config.batch_size, self.worker))
             self._require_finite(self.previous, state.iteration)
@@ -151,15 +167,15 @@ class _Run:
             if last or stopping or state.iteration % config.checkpoint_every == 0:
                 self._checkpoint()
             if stopping and not last:
-                raise Interrupted(f"{self.context.name} stopped at iteration {state.iteration} of {config.iterations}")
-            if self.worker.rank == 0 and state.seconds - told > 0.25:
-                told = state.seconds
-                self.context.progress(state.iteration / config.iterations, f"{state.iteration}/{config.iterations}")
+                raise Interrupted(f"{self.surroundings.name} stopped at iteration {state.iteration} of {config.iterations}")
+            if self.worker.rank == 0 and state.seconds - shown > 0.25:
+                shown = state.seconds
+                self.surroundings.progress(state.iteration / config.iterations, f"{state.iteration}/{config.iterations}")
 
     def _iterate(self, indices: Tensor) -> None:
         config = self.config
-        clips = self.train.clips(indices).to(self.worker.device, non_blocking=True)
-        mask = feed(config, self.state.iteration, self.observed, clips.shape[1], self.worker, self.curriculum_offset)
+        clips = self.data.train.clips(indices).to(self.worker.device, non_blocking=True)
+        mask = feed(config, self.state.iteration, self.data.observed, clips.shape[1], self.worker, self.curriculum_offset)
         batch = Batch(indices, clips, mask.to(self.worker.device), False)
         loss = self._update(batch)
         if config.reverse_input:
@@ -178,13 +194,13 @@ class _Run:
 
     def _require_finite(self, seen: _Seen | None, iteration: int) -> None:
         if seen is not None and not seen.is_finite():
-            if self.worker.rank == 0:
+            if self.journal is not None:
                 self.journal.metrics({"train/loss": math.nan}, step=iteration)  # MLflow's run then says where it ended
             self._diverged("loss", iteration)
 
     def _diverged(self, what: str, iteration: int) -> NoReturn:
         raise StepFailed(
-            f"the {what} of {self.context.name} is not finite at iteration {iteration};"
+            f"the {what} of {self.surroundings.name} is not finite at iteration {iteration};"
             f" lower {self.state.updater.step_size} or set training.gradient_clip"
         )
 
@@ -193,45 +209,46 @@ class _Run:
         means = {k: float(torch.stack([w[k] for w in self.window]).mean()) for k in self.window[0]}
         self.window.clear()
         # Every worker reads the whole split: they then agree on the best weights without a message.
-        predictor, horizon = self.state.objective.predictor, self.validation.length - self.observed
-        predict = functools.partial(predictor.predict, horizon=horizon)
-        error = validation_error(predict, self.validation, observed=self.observed, horizon=horizon)
+        split, observed = self.data.validation, self.data.observed
+        horizon = split.length - observed
+        predict = functools.partial(self.state.objective.exported.predict, horizon=horizon)
+        error = validation_error(predict, split, observed=observed, horizon=horizon)
         self.state.keep_if_best(error)
-        if self.worker.rank == 0:
-            self.context.check_fence()
+        if self.journal is not None:
+            self.surroundings.check_fence()
             values = {f"train/{k}": v for k, v in means.items()}
             self.journal.metrics({**values, "val/mse": error, **self.state.updater.tell()}, step=self.state.iteration)
-            self._draw()
-        if self.on_validation is not None:
-            self.on_validation(self.state.iteration, error)
+            self._draw(self.journal)
+        if self.surroundings.on_validation is not None:
+            self.surroundings.on_validation(self.state.iteration, error)
 
-    def _draw(self) -> None:
+    def _draw(self, journal: Journal) -> None:
         """A picture of what the network makes of one validation clip, each time that another share of the work is done."""
         due = self.state.iteration * self.config.num_strips // self.config.iterations
         if due == self.drawn:
             return
         self.drawn = due
-        clip = self.validation.clips([0])
-        seen, truth = clip[:, : self.observed], clip[0, self.observed :]
-        predicted = self.state.objective.predictor.predict(seen, len(truth))[0].float().cpu()
+        clip = self.data.validation.clips([0])
+        seen, truth = clip[:, : self.data.observed], clip[0, self.data.observed :]
+        predicted = self.state.objective.exported.predict(seen, len(truth))[0].float().cpu()
         picture = prediction_strip(seen[0].numpy(), truth.numpy(), predicted.clamp(0, 1).numpy())
-        self.journal.image("val/strip", picture, step=self.state.iteration)
+        journal.image("val/strip", picture, step=self.state.iteration)
 
     def _checkpoint(self) -> None:
         self._require_finite(self.latest, self.state.iteration)
         if not self.state.is_finite():  # the loss was, but not what the update made of the weights
             self._diverged("state", self.state.iteration)
         if self.worker.rank == 0:
-            self.context.check_fence()
+            self.surroundings.check_fence()  # a zombie of an earlier attempt must not write over its successor's state
             self.state.save()
-            self.context.push()
+            self.surroundings.push()
 
     def _should_stop(self) -> bool:
         if self.worker.world == 1:
-            return self.context.should_stop()
+            return self.surroundings.should_stop()
         # Workers must leave at the same iteration, or the others wait for ever in the next all-reduce.
         if self.state.iteration % 10:
             return False
-        flag = torch.tensor([float(self.context.should_stop())], device=self.worker.device)
+        flag = torch.tensor([float(self.surroundings.should_stop())], device=self.worker.device)
         torch.distributed.all_reduce(flag)
         return bool(flag.item() > 0)

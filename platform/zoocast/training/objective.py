@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import abc
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -33,19 +33,22 @@ class Batch(NamedTuple):
         return self._replace(clips=self.clips.flip(1), reverse=not self.reverse)
 
 
-class Objective(nn.Module):
-    """Abstract: a predictor, which alone is exported, and the loss it is trained by.
+class Objective(nn.Module, abc.ABC):
+    """Abstract: a network and the loss it is trained by.
 
     `predict` and `terms` are apart so that one objective can look at another's prediction; called, an objective does both.
     """
 
-    predictor: Predictor
+    @property
+    @abc.abstractmethod
+    def exported(self) -> Predictor:
+        """The network that is validated and, alone, exported."""
 
-    @abstractmethod
+    @abc.abstractmethod
     def predict(self, batch: Batch, collect: Collect) -> Prediction:
         """The predictor's output on a batch, with the memories in `collect` and all aux that `terms` needs."""
 
-    @abstractmethod
+    @abc.abstractmethod
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """The weighted terms of the loss by name, scalars, whose sum is the loss; `mse` is always among them."""
 
@@ -57,7 +60,7 @@ class Objective(nn.Module):
 def summary_params(predictor: PredictorConfig, training: TrainingConfig) -> dict[str, str | int | float]:
     """The few settings by which people compare runs."""
     return {
-        "cell": predictor.cell,
+        "cell": predictor.cell.kind,
         "hidden_channels": "-".join(map(str, predictor.hidden_channels)),
         "iterations": training.iterations,
         "batch_size": training.batch_size,
@@ -67,23 +70,27 @@ def summary_params(predictor: PredictorConfig, training: TrainingConfig) -> dict
 
 
 def prediction_terms(predictor: Predictor, prediction: Prediction, batch: Batch, decouple_weight: float) -> dict[str, Tensor]:
-    """What every predictor is trained by: the error of all next frames, and memory decoupling where its cells are decoupled."""
+    """What every predictor is trained by: the error of all next frames, and what its cells add, as memory decoupling."""
     terms = {"mse": frame_mse(prediction, batch.clips)}
-    if predictor.config.decouple:
-        terms["decouple"] = decouple_weight * predictor.decoupling_loss(prediction.aux)
-    return terms
+    own = predictor.losses(prediction.aux)
+    return terms | {name: decouple_weight * loss if name == "decouple" else loss for name, loss in own.items()}
 
 
 class PredictionObjective(Objective):
-    """Prediction alone."""
+    """Prediction alone, with memory decoupling where the network's cells are decoupled."""
 
-    def __init__(self, predictor: Predictor, decouple_weight: float) -> None:
+    def __init__(self, predictor: Predictor, decouple_weight: float = 0.1) -> None:
         super().__init__()
         self.predictor, self.decouple_weight = predictor, decouple_weight
 
+    @property
+    def exported(self) -> Predictor:
+        """See `Objective.exported`."""
+        return self.predictor
+
     def predict(self, batch: Batch, collect: Collect) -> Prediction:
         """See `Objective.predict`."""
-        return self.predictor(batch.clips, batch.feed, collect, aux=("delta_c", "delta_m"))
+        return self.predictor(batch.clips, batch.feed, collect, aux=self.predictor.loss_aux)
 
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """See `Objective.terms`."""

@@ -26,7 +26,7 @@ CHECKSUM = "objective.json"
 
 
 def _is_predictor_alone(objective: Objective) -> bool:
-    return len(objective.state_dict()) == len(objective.predictor.state_dict())
+    return len(objective.state_dict()) == len(objective.exported.state_dict())
 
 
 def save_objective(objective: Objective, directory: Path) -> None:
@@ -48,12 +48,12 @@ def load_objective(objective: Objective, directory: Path) -> None:
         IntegrityError: a file is missing or damaged.
     """
     predictor = load_predictor(directory / MODEL_FOLDER)
-    if (predictor.config, predictor.frames) != (objective.predictor.config, objective.predictor.frames):
+    if (predictor.config, predictor.frames) != (objective.exported.config, objective.exported.frames):
         raise ConfigError(
             "", f"{directory} holds another network ({predictor.config}, {predictor.frames}) than is to be trained on"
         )
     if _is_predictor_alone(objective):
-        objective.predictor.load_state_dict(predictor.state_dict())
+        objective.exported.load_state_dict(predictor.state_dict())
         return
     weights = _read(directory) if (directory / CHECKSUM).exists() else {}
     if differ := sorted(objective.state_dict().keys() ^ weights.keys()):

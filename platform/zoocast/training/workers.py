@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from zoocast.config import dump, load
 from zoocast.dag import Fenced, StepContext
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed
 from zoocast.store.files import keep_private, write_atomically
 from zoocast.training.config import Worker, WorkerConfig, use_threads
+from zoocast.training.result import Trained
 
 __all__ = ["in_train_workers"]
 
 
-def in_train_workers(
-    context: StepContext, where: WorkerConfig, train: Callable[[StepContext, Worker], dict[str, Any]]
-) -> dict[str, Any]:
+def in_train_workers(context: StepContext, where: WorkerConfig, train: Callable[[StepContext, Worker], Trained]) -> Trained:
     """Run `train` in a Ray Train worker group and give the result of its first worker.
 
     The step's own folder holds the checkpoints, so a worker group that Ray restarts continues from the newest one; Ray Train's
@@ -28,7 +29,7 @@ def in_train_workers(
     Args:
         context: the step.
         where: workers and their resources.
-        train: a module-level function; called on each worker.
+        train: a module-level function, or a partial one; called on each worker.
 
     Raises:
         ZoocastError: what `train` raised, or `InfrastructureError` when workers kept dying.
@@ -68,9 +69,9 @@ def in_train_workers(
         shutil.rmtree(context.directory / "ray", ignore_errors=True)
     context.pull()
     _raise_outcome(outcome)
-    result = json.loads(outcome.read_text())["result"]
+    result = load(Trained, json.loads(outcome.read_text())["result"])
     outcome.unlink()
-    return cast(dict[str, Any], result)
+    return result
 
 
 _RAISED: dict[str, type[Exception]] = {
@@ -99,10 +100,10 @@ def _train_worker(config: dict[str, Any]) -> None:
             context.push()
         return
     if worker.rank == 0:
-        write_atomically(outcome, json.dumps({"result": result}))
+        write_atomically(outcome, json.dumps({"result": dump(result)}))
         context.push()
     # Every worker has to report, for Ray Train waits for all of them.
-    ray_train.report({k: v for k, v in result.items() if isinstance(v, int | float)})
+    ray_train.report(dataclasses.asdict(result))
 
 
 def _outcome(context: StepContext) -> Path:

@@ -9,6 +9,7 @@ import pytest
 from zoocast.bank.config import BankConfig, MemoryRef, check_bank, estimate, layer_map, memory_refs, target_layers
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
+from zoocast.nn.cells import STLSTM, ConvGRU, ConvLSTM
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.tmu import TmuConfig
 
@@ -20,7 +21,7 @@ FIRST = BankConfig(layers="first")
 
 
 def ref(config: BankConfig, source: PredictorConfig, trained_on: FrameShape = FRAMES) -> dict[int, MemoryRef]:
-    return memory_refs(config, "digits", source, trained_on, FRAMES, TARGET)
+    return memory_refs(config, "digits", source, trained_on, FRAMES, len(TARGET.hidden_channels))
 
 
 @pytest.mark.parametrize(
@@ -42,13 +43,13 @@ def test_layers_are_mapped_by_proportion_of_depth(target: int, source: int, expe
 def test_auto_taps_c_and_falls_back_to_h() -> None:
     # Frames of 32x32 in patches of 4x4 make maps of 8x8.
     assert ref(ALL, LSTM) == {0: MemoryRef(0, "c", (16, 8, 8)), 1: MemoryRef(1, "c", (24, 8, 8))}
-    gru = PredictorConfig(cell="convgru", hidden_channels=(5, 6, 7), patch_size=2)
+    gru = PredictorConfig(cell=ConvGRU(), hidden_channels=(5, 6, 7), patch_size=2)
     assert ref(ALL, gru) == {0: MemoryRef(0, "h", (5, 16, 16)), 1: MemoryRef(2, "h", (7, 16, 16))}
 
 
 def test_a_named_memory_and_chosen_source_layers() -> None:
     config = BankConfig(layers="all", memory="m", source_layers=(2, 0))
-    stlstm = PredictorConfig(cell="stlstm", hidden_channels=(4, 4, 4))
+    stlstm = PredictorConfig(cell=STLSTM(), hidden_channels=(4, 4, 4))
     assert ref(config, stlstm) == {0: MemoryRef(2, "m", (4, 8, 8)), 1: MemoryRef(0, "m", (4, 8, 8))}
 
 
@@ -78,7 +79,7 @@ def test_a_target_with_transfer_units_can_be_a_source() -> None:
         ),
         (
             BankConfig(),
-            dataclasses.replace(LSTM, layer_norm=True),
+            dataclasses.replace(LSTM, cell=ConvLSTM(layer_norm=True)),
             FrameShape(channels=1, height=64, width=64),
             ["digits", "layer 0", "LayerNorm", "16x16", "8x8"],
         ),
@@ -124,7 +125,7 @@ def test_units_in_layers_that_the_bank_does_not_hold() -> None:
 def test_the_size_is_known_before_anything_is_computed() -> None:
     # 10 clips, 19 steps, both directions, 2 bytes; 8x8 maps of 16 and of 24 channels, 16x16 maps of 5.
     # The GRU has one layer, which both layers of the target distil from and which is stored once.
-    gru = PredictorConfig(cell="convgru", hidden_channels=(5,), patch_size=2)
+    gru = PredictorConfig(cell=ConvGRU(), hidden_channels=(5,), patch_size=2)
     config = BankConfig(layers="all", reversed=True)
     size = estimate(config, {"a": (LSTM, FRAMES), "b": (gru, FRAMES)}, FRAMES, TARGET, num_clips=10, length=20)
     assert size == 10 * 19 * 2 * 2 * 64 * (16 + 24 + 5 * 4)

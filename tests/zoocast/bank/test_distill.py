@@ -15,6 +15,7 @@ from zoocast.bank.distill import DistillationLoss
 from zoocast.bank.read import BankConfig, open_bank
 from zoocast.data.store import write_store
 from zoocast.frames import FrameShape, unpatchify
+from zoocast.nn.cells import ConvGRU
 from zoocast.nn.predictor import Predictor, PredictorConfig, frame_mse, save_predictor
 from zoocast.nn.releases import import_release
 from zoocast.nn.tmu import TmuConfig
@@ -45,7 +46,7 @@ def test_like_networks_need_no_projection_and_unlike_ones_do(zoo: Zoo) -> None:
 
 @pytest.mark.parametrize("source_memories", ["raw", "standardised"])
 def test_mean_and_release_reductions(zoo: Zoo, source_memories: str) -> None:
-    alike = dataclasses.replace(zoo, sources=zoo.sources[:1], target=dataclasses.replace(zoo.target, num_sources=1))
+    alike = zoo.of("lstm")
     bank = alike.open(CONFIG)
     target, distilled = distil(alike)
     memories = bank.memories("train", INDICES)
@@ -104,9 +105,9 @@ def test_a_distilled_memory_of_nothing_does_not_make_the_loss_vanish(zoo: Zoo) -
 
 def test_maps_of_another_size(tmp_path: Path, zoo: Zoo) -> None:
     # The target's maps are 4x4. A source with patches of 2 has 8x8, of which means of 2x2 are taken.
-    source = PredictorConfig(cell="convgru", hidden_channels=(8,), kernel_size=3, patch_size=2)
-    target = PredictorConfig(hidden_channels=(8,), kernel_size=3, tmu=TmuConfig(), num_sources=1)
-    fine = dataclasses.replace(zoo, sources=[("fine", save_source(tmp_path / "fine", source))], target=target)
+    source = PredictorConfig(cell=ConvGRU(kernel_size=3), hidden_channels=(8,), patch_size=2)
+    target = PredictorConfig(hidden_channels=(8,), tmu=TmuConfig(), num_sources=1)
+    fine = dataclasses.replace(zoo, sources={"fine": save_source(tmp_path / "fine", source)}, target=target)
     bank = fine.open(BankConfig(mode="online"))
     network, distilled = distil(fine)
     memories = bank.memories("train", INDICES)
@@ -115,7 +116,7 @@ def test_maps_of_another_size(tmp_path: Path, zoo: Zoo) -> None:
     torch.testing.assert_close(DistillationLoss(network, bank).distillation_loss(distilled, memories), expected)
     # A source with patches of 16 has one pixel, which fills the target's map.
     source = dataclasses.replace(source, patch_size=16)
-    coarse = dataclasses.replace(fine, sources=[("coarse", save_source(tmp_path / "coarse", source))])
+    coarse = dataclasses.replace(fine, sources={"coarse": save_source(tmp_path / "coarse", source)})
     bank = coarse.open(BankConfig(mode="online"))
     memories = bank.memories("train", INDICES)
     expected = (distilled[0][:, :, 0] - memories[0][0]).square().mean()
@@ -147,17 +148,17 @@ def test_bank_and_bridge_give_the_released_loss_and_gradient(tmp_path: Path) -> 
     # The mask covers the last 3 of 7 steps; before them all frames are true.
     feed = torch.cat([torch.ones(2, 4), golden["mask"]], dim=1)
     target = import_release(GOLDENS / "tmu_target.ckpt", frames=frames)
-    sources = []
+    sources = {}
     for name in ("tmu_source1", "tmu_source2"):
         (tmp_path / name).mkdir()
         save_predictor(import_release(GOLDENS / f"{name}.ckpt", frames=frames), tmp_path / name)
-        sources.append((name, tmp_path / name))
+        sources[name] = tmp_path / name
     splits = {name: list(clips.numpy()) for name in ("train", "validation", "test")}
     write_store(tmp_path / "clips", splits, shape=frames, length=8, dtype="float32", generator={"name": "golden"})
     bank = open_bank(
         BankConfig(policy="shared", mode="online"),
-        directory=None,
         sources=sources,
+        banks={},
         clips=tmp_path / "clips",
         observed=4,
         target=target.config,

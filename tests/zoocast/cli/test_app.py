@@ -398,7 +398,7 @@ def test_import_brings_a_released_network_into_the_zoo(command, tmp_path):
     data = json.loads(out)
     assert (code, data["directory"]) == (0, str(tmp_path / "kth"))
     assert data["network"] == "stlstm of 8,8 channels, frames 1x16x16, patch size 2"
-    assert load_predictor(tmp_path / "kth").config.decouple
+    assert load_predictor(tmp_path / "kth").config.cell.decouple
     code, _, err = command(*args)
     assert code == 2
     assert "holds something already" in err

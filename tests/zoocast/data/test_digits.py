@@ -33,7 +33,7 @@ def test_a_store_is_what_its_config_says(tmp_path):
     assert store.shape == SMALL.frame_shape() == FrameShape(channels=1, height=32, width=32)
     assert store.length == SMALL.length == 4
     assert {split: len(store.split(split)) for split in SPLITS} == SMALL.counts() == {"train": 70, "validation": 5, "test": 3}
-    assert store.manifest.generator == {"name": "digits", "parameters": canonical(SMALL)}
+    assert store.recipe.generator == {"name": "digits", "parameters": canonical(SMALL)}
     clips = store.split("train").clips(range(70))
     assert clips.shape == (70, 4, 1, 32, 32)
     assert clips.min() == 0

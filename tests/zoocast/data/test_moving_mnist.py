@@ -27,8 +27,8 @@ def test_an_npy_is_cut_into_three_splits_in_its_order(npy, tmp_path):
     config = MovingMnistConfig(path=str(npy(count=10)), **SMALL)
     store = config.build(tmp_path / "store", quiet)
     assert store.shape == config.frame_shape() == FrameShape(channels=1, height=6, width=6)
-    assert store.manifest.dtype == "uint8"
-    assert store.manifest.generator == {"name": "moving-mnist", "parameters": canonical(config), "source": config.source_digest()}
+    assert store.recipe.dtype == "uint8"
+    assert store.recipe.generator == {"name": "moving-mnist", "parameters": canonical(config), "source": config.source_digest()}
     # Clip i, frame t is filled with 10 i + t: 7 clips for training, then 1, then 2.
     assert [clip[0] for clip in firsts(store, "train")] == [0, 10, 20, 30, 40, 50, 60]
     assert firsts(store, "validation") == [[70, 71, 72, 73]]
@@ -49,7 +49,7 @@ def test_fewer_clips_are_the_first_of_each_split_and_shorter_ones_their_beginnin
 def test_an_npz_of_floats_becomes_bytes(npz, tmp_path, compressed):
     config = MovingMnistConfig(path=str(npz(count=10, compressed=compressed)), **SMALL)
     store = config.build(tmp_path / "store", quiet)
-    assert store.manifest.dtype == "uint8"
+    assert store.recipe.dtype == "uint8"
     # Clip i has frames 4 i to 4 i + 3, filled with their number.
     assert firsts(store, "validation") == [[28, 29, 30, 31]]
     assert firsts(store, "test") == [[32, 33, 34, 35], [36, 37, 38, 39]]
@@ -61,7 +61,7 @@ def test_an_npz_of_floats_becomes_bytes(npz, tmp_path, compressed):
 def test_floats_between_the_levels_stay_floats(npz, tmp_path):
     frames = np.random.default_rng(0).random((40, 1, 6, 6)).astype(np.float32)
     store = MovingMnistConfig(path=str(npz(input_raw_data=frames)), **SMALL).build(tmp_path / "store", quiet)
-    assert store.manifest.dtype == "float32"
+    assert store.recipe.dtype == "float32"
     np.testing.assert_array_equal(store.split("test").clips([1])[0].numpy(), frames[36:40])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoocast.data.manifest import MANIFEST, write_manifest
+from zoocast.arrow import MANIFEST, write_manifest
 from zoocast.data.splits import SPLITS
 from zoocast.data.store import ClipStore, write_store
 from zoocast.errors import DataError, InfrastructureError, IntegrityError
@@ -79,11 +79,12 @@ def test_gathered_clips_are_copies(tmp_path):
 def test_the_manifest_says_what_is_there(tmp_path):
     manifest = write(tmp_path).manifest
     assert manifest.sizes == COUNTS
-    assert (manifest.schema_version, manifest.dtype, manifest.value_range) == (1, "uint8", (0, 255))
-    assert manifest.generator == {"name": "made"}
-    assert [s.clips for s in manifest.splits["train"]] == [128, 128, 44]
-    assert [s.file for s in manifest.splits["train"]] == ["train-00000.arrow", "train-00001.arrow", "train-00002.arrow"]
-    assert all((tmp_path / s.file).stat().st_size == s.bytes for shards in manifest.splits.values() for s in shards)
+    recipe = ClipStore.open(tmp_path).recipe
+    assert (recipe.dtype, recipe.value_range, recipe.generator) == ("uint8", (0, 255), {"name": "made"})
+    train = [s for s in manifest.shards if s.split == "train"]
+    assert [s.rows for s in train] == [128, 128, 44]
+    assert [s.file for s in train] == ["train-00000.arrow", "train-00001.arrow", "train-00002.arrow"]
+    assert all((tmp_path / s.file).stat().st_size == s.bytes for s in manifest.shards)
 
 
 def test_the_digest_follows_clips_and_generator(tmp_path):
@@ -165,7 +166,7 @@ def test_every_flipped_bit_of_a_manifest_is_found(tmp_path):
     ("damage", "message"),
     [
         (lambda f: f.unlink(), "No such file"),
-        (lambda f: f.write_bytes(f.read_bytes()[:-1]), "bytes where its manifest says"),
+        (lambda f: f.write_bytes(f.read_bytes()[:-1]), "bytes, but its manifest says"),
         (lambda f: f.write_bytes(b""), "has 0 bytes"),
     ],
 )
@@ -179,10 +180,9 @@ def test_missing_and_truncated_files_are_found_on_opening(tmp_path, damage, mess
 @pytest.mark.parametrize("place", ["../x.arrow", "/etc/hostname", "a/../../x.arrow"])
 def test_a_manifest_is_not_followed_out_of_its_folder(tmp_path, place):
     manifest = write(tmp_path / "store").manifest
-    (shard,) = manifest.splits["test"]
-    moved = dataclasses.replace(shard, file=place)
+    moved = dataclasses.replace(manifest.shards[-1], file=place)
     # With a digest that fits, as only somebody who means it would write.
-    write_manifest(tmp_path / "store", dataclasses.replace(manifest, splits={**manifest.splits, "test": (moved,)}))
+    write_manifest(tmp_path / "store", dataclasses.replace(manifest, shards=(*manifest.shards[:-1], moved)))
     with pytest.raises(IntegrityError, match="names a file outside of itself"):
         ClipStore.open(tmp_path / "store")
 
@@ -194,7 +194,7 @@ def test_a_folder_without_a_manifest_is_no_store(tmp_path):
         ClipStore.open(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "{}", '{"schema_version": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "{}", '{"schema_version": 2}', '{"schema_version": 3}'])
 def test_a_manifest_of_nonsense_or_of_the_future_is_refused(tmp_path, text):
     write(tmp_path)
     (tmp_path / MANIFEST).write_text(text)

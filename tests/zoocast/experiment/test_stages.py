@@ -20,7 +20,7 @@ from zoocast.tracking import curves
 
 OBSERVED, HORIZON = 2, 4
 DATA = DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=2, validation=2, test=7)
-PLAIN = PredictorConfig(hidden_channels=(4, 4), kernel_size=3)
+PLAIN = PredictorConfig(hidden_channels=(4, 4))
 TMU = dataclasses.replace(PLAIN, tmu=TmuConfig(layers="first"), num_sources=2)
 
 

@@ -7,6 +7,7 @@ import torch
 
 from zoocast.errors import ConfigError, DataError
 from zoocast.frames import FrameShape
+from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.releases import import_release
 from zoocast.nn.sampling import free_run
@@ -14,7 +15,7 @@ from zoocast.nn.tmu import TmuConfig
 
 GOLDENS = Path(__file__).parents[2] / "goldens"
 FRAMES = FrameShape(channels=1, height=16, width=16)
-COMMON = {"hidden_channels": (8, 8), "kernel_size": 3, "patch_size": 2}
+COMMON = {"hidden_channels": (8, 8), "patch_size": 2}
 
 
 def weights(name="convlstm"):
@@ -31,13 +32,13 @@ def saved(path, data):
     [
         ("convlstm", PredictorConfig(**COMMON)),
         ("tmu_target", PredictorConfig(**COMMON, tmu=TmuConfig.release(), num_sources=2)),
-        ("predrnn", PredictorConfig(**COMMON, cell="stlstm")),
-        ("predrnn_layernorm", PredictorConfig(**COMMON, cell="stlstm", layer_norm=True)),
-        ("predrnn_v2", PredictorConfig(**COMMON, cell="stlstm", decouple=True)),
-        ("seemore_stage1", PredictorConfig(**COMMON, cell="stlstm", decouple=True)),
+        ("predrnn", PredictorConfig(cell=STLSTM(), **COMMON)),
+        ("predrnn_layernorm", PredictorConfig(cell=STLSTM(layer_norm=True), **COMMON)),
+        ("predrnn_v2", PredictorConfig(cell=STLSTM(decouple=True), **COMMON)),
+        ("seemore_stage1", PredictorConfig(cell=STLSTM(decouple=True), **COMMON)),
         (
             "seemore_stage2",
-            PredictorConfig(hidden_channels=(6,) * 4, kernel_size=3, patch_size=2, cell="stlstm", decouple=True),
+            PredictorConfig(cell=STLSTM(kernel_size=3, decouple=True), hidden_channels=(6,) * 4, patch_size=2),
         ),
     ],
 )
@@ -91,7 +92,7 @@ def test_any_number_of_distillers_and_normalised_convlstm_layers(tmp_path):
         data[f"cell_list.1.conv.1.{kind}"] = torch.ones(32, 8, 8)
     data["cell_list.0.distiller3.0.weight"] = data["cell_list.0.distiller2.0.weight"]
     predictor = import_release(saved(tmp_path / "three.ckpt", {"net_param": data}), patch_size=2)
-    assert predictor.config == PredictorConfig(**COMMON, layer_norm=True, tmu=TmuConfig.release(), num_sources=3)
+    assert predictor.config == PredictorConfig(cell=ConvLSTM(layer_norm=True), **COMMON, tmu=TmuConfig.release(), num_sources=3)
     out = predictor(torch.rand(1, 4, 1, 16, 16), free_run(1, 2, 4), aux=("distilled",))
     distilled = out.aux[0, "distilled"]
     assert torch.equal(distilled[:, :, 1], distilled[:, :, 2])

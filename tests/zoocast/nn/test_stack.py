@@ -1,26 +1,50 @@
 import pytest
 import torch
 
-from zoocast.nn.cells import Cell, CellOutput
+from zoocast.nn.cells import Cell, CellOutput, Codec
 from zoocast.nn.stack import unroll
 
 
 class Counter(Cell):
-    """Adds 1 to a carried and to a kept memory, keeps its input as h, and hands it on."""
+    """Adds 1 to a carried, to a rising and to a kept memory, keeps its input as h, and hands it on."""
 
-    memories = ("c", "m", "h")
+    memories = ("c", "m", "d", "h")
     carried = ("m",)
+    rising = ("d",)
 
     def __init__(self):
-        super().__init__(1, 1, 1)
+        super().__init__(1, 1)
 
     def forward(self, x, state):
-        return CellOutput(x, {"c": state["c"] + 1, "m": state["m"] + 1, "h": x}, {"twice": 2 * x})
+        counted = {name: state[name] + 1 for name in ("c", "m", "d")}
+        return CellOutput(x, {**counted, "h": x}, {"twice": 2 * x})
 
 
-def run(frames, feed, *, layers=2, collect=None, aux=()):
-    cells = [Counter() for _ in range(layers)]
-    return unroll(cells, lambda h: h + 100, frames, feed, collect=collect or {}, aux=aux)
+class Bystander(Cell):
+    """Knows of no memory but its own count."""
+
+    memories = ("n",)
+
+    def __init__(self):
+        super().__init__(1, 1)
+
+    def forward(self, x, state):
+        return CellOutput(x, {"n": state["n"] + 1}, {})
+
+
+class Hundred(Codec):
+    """Predicts the top layer's output + 100, and whatever `encode` found."""
+
+    def encode(self, frame):
+        return frame, ()
+
+    def decode(self, h, skips):
+        return h + 100 + sum(skips)
+
+
+def run(frames, feed, *, layers=2, collect=None, aux=(), codec=None):
+    cells = [Counter() for _ in range(layers)] if isinstance(layers, int) else layers
+    return unroll(cells, codec or Hundred(), frames, feed, collect=collect or {}, aux=aux)
 
 
 def clip(*values):
@@ -35,6 +59,39 @@ def test_a_carried_memory_zigzags_and_others_stay_in_their_layer():
     assert out.memories[2, "m"].flatten().tolist() == [3, 6, 9]
     # c is incremented once per step.
     assert out.memories[0, "c"].flatten().tolist() == [1, 2, 3]
+
+
+def test_a_rising_memory_goes_up_and_starts_anew_in_every_step():
+    out = run(clip(1.0, 2.0, 3.0), torch.ones(1, 3), layers=3, collect={0: ("d",), 2: ("d",)})
+    assert out.memories[0, "d"].flatten().tolist() == [1, 1, 1]
+    assert out.memories[2, "d"].flatten().tolist() == [3, 3, 3]
+
+
+def test_carried_and_rising_memories_pass_a_layer_that_knows_neither():
+    cells = [Counter(), Bystander(), Counter()]
+    out = run(clip(1.0, 2.0), torch.ones(1, 2), layers=cells, collect={0: ("m", "d"), 1: ("n",), 2: ("m", "d")})
+    assert {key: value.flatten().tolist() for key, value in out.memories.items()} == {
+        (0, "m"): [1, 3],
+        (2, "m"): [2, 4],
+        (0, "d"): [1, 1],
+        (2, "d"): [2, 2],
+        (1, "n"): [1, 2],
+    }
+    # At the bottom too: the layer above finds what the top left in the step before.
+    out = run(clip(1.0, 2.0), torch.ones(1, 2), layers=[Bystander(), Counter()], collect={1: ("m", "d")})
+    assert out.memories[1, "m"].flatten().tolist() == [1, 2]
+    assert out.memories[1, "d"].flatten().tolist() == [1, 1]
+
+
+def test_the_codec_stands_between_frames_and_cells_and_hands_skips_over_within_a_step():
+    class Doubled(Hundred):
+        def encode(self, frame):
+            return 2 * frame, (frame,)
+
+    out = run(clip(1.0, 2.0), torch.tensor([[1.0, 0.0]]), collect={0: ("h",)}, codec=Doubled())
+    # Step 0 sees 2 * 1 and predicts 2 + 100 + 1; step 1 runs on that prediction: 206 + 100 + 103.
+    assert out.memories[0, "h"].flatten().tolist() == [2, 206]
+    assert out.outputs.flatten().tolist() == [103, 409]
 
 
 def test_nothing_is_kept_that_was_not_asked_for():

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from zoocast.errors import ConfigError
-from zoocast.nn.cells import ConvLSTMCell, STLSTMCell
+from zoocast.nn.cells.convlstm import ConvLSTMCell
+from zoocast.nn.cells.stlstm import STLSTMCell
 from zoocast.nn.tmu import TmuConfig, TransferableMemoryUnit
 
 SIZE = (5, 6)

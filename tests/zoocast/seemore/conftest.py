@@ -9,22 +9,23 @@ from zoocast.bank.distill import DistillationLoss
 from zoocast.bank.read import BankConfig, open_bank
 from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
+from zoocast.nn.cells import STLSTM, ConvGRU
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.nn.tmu import TmuConfig
 from zoocast.training import Batch, PredictionObjective
-from zoocast.transfer.methods import AnchoredObjective, Transfer, TransferObjective, tmu_predictor
+from zoocast.transfer import AnchoredObjective, Transfer, TransferObjective
 
 OBSERVED = 3
 SOURCES = ("near", "gru")
-PLAIN = PredictorConfig(hidden_channels=(4, 4), kernel_size=3)
-STLSTM = dataclasses.replace(PLAIN, cell="stlstm", decouple=True)
+PLAIN = PredictorConfig(hidden_channels=(4, 4))
+PREDRNN = dataclasses.replace(PLAIN, cell=STLSTM(decouple=True))
 BANK = BankConfig(mode="online", policy="free_run", dtype="float32", reversed=True)
 NETWORKS = {
     "convlstm": PLAIN,
-    "convgru": dataclasses.replace(PLAIN, cell="convgru"),
-    "stlstm": dataclasses.replace(STLSTM, decouple=False),
-    "decoupled": STLSTM,
-    "norm": dataclasses.replace(STLSTM, layer_norm=True),
+    "convgru": dataclasses.replace(PLAIN, cell=ConvGRU()),
+    "stlstm": dataclasses.replace(PREDRNN, cell=STLSTM()),
+    "decoupled": PREDRNN,
+    "norm": dataclasses.replace(PREDRNN, cell=STLSTM(layer_norm=True, decouple=True)),
 }
 
 
@@ -45,7 +46,7 @@ def folder(tmp_path_factory):
     (root / "data").mkdir()
     data.build(root / "data", lambda _fraction, _message: None)
     torch.manual_seed(100)
-    sources = (PLAIN, PredictorConfig(cell="convgru", hidden_channels=(6,), kernel_size=3, patch_size=2))
+    sources = (PLAIN, PredictorConfig(cell=ConvGRU(kernel_size=3), hidden_channels=(6,), patch_size=2))
     for name, network in zip(SOURCES, sources, strict=True):
         save_predictor(Predictor(network, data.frame_shape()), root / name / "model")
     return root
@@ -70,11 +71,11 @@ def make_objective(folder):
             return AnchoredObjective(Predictor(PLAIN, frames), 0.1, weight=0.1)
         if kind != "tmu":
             return PredictionObjective(Predictor(NETWORKS[kind], frames), 0.1)
-        target = Predictor(tmu_predictor(PLAIN, Transfer(tmu=TmuConfig(layers="first")), len(SOURCES)), frames)
+        target = Predictor(Transfer(tmu=TmuConfig(layers="first")).network(PLAIN, len(SOURCES)), frames)
         bank = open_bank(
             BANK,
-            directory=None,
-            sources=[(name, folder / name / "model") for name in SOURCES],
+            sources={name: folder / name / "model" for name in SOURCES},
+            banks={},
             clips=folder / "data",
             observed=OBSERVED,
             target=target.config,

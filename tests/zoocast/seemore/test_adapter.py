@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
+from zoocast.nn.cells import STLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.nn.sampling import teacher_forced
 from zoocast.seemore.adapter import AdapterConfig, MetaAdapter, level_of
@@ -54,10 +55,10 @@ def weights(objective):
         ("predictor.cells.1.distillers.weight", "cells.1"),
         ("predictor.head.weight", "head"),
         ("predictor.adapter.weight", "adapter"),
-        ("bridge.projections.1-0.bias", "bridge"),
+        ("distillation.projections.1-0.bias", "distillation"),
         ("forward_objective.predictor.cells.3.conv.weight", "forward.cells.3"),
         ("reverse_objective.predictor.head.weight", "reverse.head"),
-        ("reverse_objective.bridge.projections.0-0.weight", "reverse.bridge"),
+        ("reverse_objective.distillation.projections.0-0.weight", "reverse.distillation"),
     ],
 )
 def test_every_parameter_has_a_level(name, level):
@@ -70,7 +71,7 @@ def test_a_parameter_of_no_level_is_named():
 
 
 def test_levels_of_both_directions_and_of_a_transfer_target(make):
-    one = ("cells.0", "cells.1", "head", "bridge")
+    one = ("cells.0", "cells.1", "head", "distillation")
     assert adapt(make("tmu")).levels == one
     both = ("cells.0", "cells.1", "head", "adapter")
     assert adapt(make("decoupled", bidirectional=True)).levels == tuple(f"{d}.{n}" for d in ("forward", "reverse") for n in both)
@@ -347,7 +348,7 @@ def peak_bytes(work):
 
 def test_a_learning_rate_call_takes_no_more_memory_than_a_weight_call(batch):
     frames = FrameShape(channels=1, height=32, width=32)
-    network = PredictorConfig(cell="stlstm", decouple=True, hidden_channels=(16, 16), patch_size=4)
+    network = PredictorConfig(cell=STLSTM(decouple=True), hidden_channels=(16, 16), patch_size=4)
     ahead, back = (PredictionObjective(Predictor(network, frames), 0.1) for _ in range(2))
     adapter = adapt(BidirectionalObjective(ahead, back, BidirectionalConfig()), cycle=2, rate_iterations=1)
     batch = Batch(torch.arange(4), torch.rand(4, 10, 1, 32, 32), teacher_forced(4, 10), False)
@@ -366,11 +367,11 @@ def test_a_learning_rate_call_takes_no_more_memory_than_a_weight_call(batch):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"initial_rate": 0.0}, "initial_rate: must be greater than 0, but got 0.0"),
-        ({"meta_learning_rate": -1.0}, "meta_learning_rate: must be greater than 0"),
+        ({"initial_rate": 0.0}, "initial_rate: must be above 0, but got 0.0"),
+        ({"meta_learning_rate": -1.0}, "meta_learning_rate: must be above 0"),
         ({"lower_bound": 1.5}, "lower_bound: 0 <= lower_bound <= 1 <= upper_bound must hold"),
         ({"upper_bound": 0.5}, "upper_bound: 0 <= lower_bound <= 1 <= upper_bound must hold"),
-        ({"chain_weight": -1.0}, "chain_weight: must not be negative, but got -1.0"),
+        ({"chain_weight": -1.0}, "chain_weight: must be at least 0, but got -1.0"),
         ({"cycle": 4, "rate_iterations": 4}, "rate_iterations: 0 <= rate_iterations < cycle must hold, .* got 4 and 4"),
     ],
 )

@@ -57,10 +57,10 @@ def test_the_reverse_network_distils_from_time_flipped_clips(make, batch):
     bank = reverse.bank
     back = reverse.predict(flipped, {})
     distilled = {layer: value for (layer, name), value in back.aux.items() if name == "distilled"}
-    expected = 0.1 * reverse.bridge.distillation_loss(distilled, bank.memories("train", batch.indices, reverse=True))
+    expected = 0.1 * reverse.distillation.distillation_loss(distilled, bank.memories("train", batch.indices, reverse=True))
     terms = objective(batch)
     assert terms["reverse_distill"].item() == pytest.approx(expected.item(), rel=1e-5)
-    other = 0.1 * reverse.bridge.distillation_loss(distilled, bank.memories("train", batch.indices))
+    other = 0.1 * reverse.distillation.distillation_loss(distilled, bank.memories("train", batch.indices))
     assert abs(other.item() / expected.item() - 1) > 1e-4
 
 
@@ -91,8 +91,8 @@ def test_a_teacher_is_not_moved_by_its_pupil(make, batch, teacher):
 
 def test_the_forward_network_alone_is_the_predictor_and_no_weight_is_held_twice(make):
     objective = make("convgru")
-    assert objective.predictor is objective.forward_objective.predictor
-    assert len(objective.state_dict()) == 2 * len(objective.predictor.state_dict()) == len(list(objective.parameters()))
+    assert objective.exported is objective.forward_objective.predictor
+    assert len(objective.state_dict()) == 2 * len(objective.exported.state_dict()) == len(list(objective.parameters()))
 
 
 def test_a_bidirectional_objective_can_be_looked_at_like_any_other(make, batch):
@@ -103,5 +103,5 @@ def test_a_bidirectional_objective_can_be_looked_at_like_any_other(make, batch):
 
 
 def test_settings_that_cannot_work():
-    with pytest.raises(ConfigError, match=r"frame_weight: must not be negative, but got -1.0"):
+    with pytest.raises(ConfigError, match=r"frame_weight: must be at least 0, but got -1.0"):
         BidirectionalConfig(frame_weight=-1.0)

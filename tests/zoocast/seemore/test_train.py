@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from zoocast.cluster.connect import connect
-from zoocast.config import digest, override
+from zoocast.config import digest, dump, override
 from zoocast.dag import Resources, StepContext
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, Interrupted, StepFailed
@@ -21,7 +21,8 @@ from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, adapt_in, train_bidirectional
 from zoocast.tracking import curves
 from zoocast.training import TrainingConfig
-from zoocast.transfer.methods import L2SP, Finetune, Scratch, TrainTargetConfig, Transfer, train_target
+from zoocast.transfer import L2SP, Finetune, Scratch, TrainTargetConfig, Transfer, train_target
+from zoocast.zoo import Ranking
 
 TRAINING = TrainingConfig(iterations=4, batch_size=4, validate_every=2, checkpoint_every=4, learning_rate=1e-3)
 ADAPTER = AdapterConfig(initial_rate=1e-3, meta_learning_rate=1e-5, cycle=4, rate_iterations=2)
@@ -56,8 +57,8 @@ def run(folder):
     """Runs a step as a pipeline does and returns its result; what it leaves is in `directory`."""
 
     def run(fn, directory, config, start=None, stop_at=None):
-        inputs = {name: folder / name for name in ("data", "near", "gru")}
-        results = {"rank": {"best": "near"}}
+        inputs = {"data": folder / "data", **{f"sources/{name}": folder / name for name in ("near", "gru")}}
+        results = {"rank": dump(Ranking(val_mse={}, fitting=("near",), best="near"))}
         if start is not None:
             inputs["start"] = start
             results["start"] = json.loads((start / "result.json").read_text())
@@ -67,7 +68,7 @@ def run(folder):
         if stop_at is not None:
             context = StopsAt(**{**vars(context), "stop_at": stop_at})
         result = fn(context)
-        (directory / "result.json").write_text(json.dumps(result))
+        (directory / "result.json").write_text(json.dumps(dump(result)))
         return result
 
     return run
@@ -131,10 +132,10 @@ def test_both_stages_tell_every_term_and_stage_2_its_rates(first, run, target, t
     run(adapt, tmp_path / "second", AdaptConfig(target=target(TMU), adapter=ADAPTER), start=directory)
     logged = curves(tmp_path / "second" / "journal.jsonl")
     assert {k for k in logged if k.startswith("train/")} == {f"train/{t}" for t in (*terms, "chain")}
-    levels = [f"{d}.{level}" for d in ("forward", "reverse") for level in ("cells.0", "cells.1", "head", "bridge")]
+    levels = [f"{d}.{level}" for d in ("forward", "reverse") for level in ("cells.0", "cells.1", "head", "distillation")]
     kinds = ("rate", "rate_data_gradient", "rate_penalty_gradient")
     assert {k for k in logged if k.startswith("rate")} == {f"{kind}/{level}" for kind in kinds for level in levels}
-    assert [step for step, _ in logged["rate/reverse.bridge"]] == [2, 4]
+    assert [step for step, _ in logged["rate/reverse.distillation"]] == [2, 4]
     # Two learning-rate calls of 1e-5 each, and then two weight calls.
     assert logged["rate/forward.cells.0"][0][1] == pytest.approx(1e-3, abs=2.1e-5)
     assert logged["rate/forward.cells.0"][0][1] == logged["rate/forward.cells.0"][1][1] != 1e-3
@@ -150,7 +151,7 @@ STILL = dataclasses.replace(TRAINING, iterations=1, validate_every=1, learning_r
 def test_stage_2_starts_from_both_directions_of_stage_1(first, run, target, tmp_path, method, adapter):
     directory = first(method)
     result = run(adapt, tmp_path / "second", AdaptConfig(target=target(method, STILL), adapter=adapter), start=directory)
-    assert result["iterations"] == 1
+    assert result.iterations == 1
     # One learning-rate call, or one step of nearly nothing: the weights are where they were.
     ours, theirs = (load_file(d / "objective.safetensors") for d in (tmp_path / "second", directory))
     assert same(ours, theirs)
@@ -166,7 +167,7 @@ def test_a_target_trained_in_one_direction_can_be_adapted(run, target, tmp_path,
     moving = dataclasses.replace(still, target=target(method, dataclasses.replace(TRAINING, validate_every=4)))
     run(adapt, tmp_path / "moving", moving, start=tmp_path / "start")
     assert not same(weights(tmp_path / "moving"), weights(tmp_path / "start"))
-    levels = ["cells.0", "cells.1", "head"] + (["bridge"] if method is TMU else [])
+    levels = ["cells.0", "cells.1", "head"] + (["distillation"] if method is TMU else [])
     logged = curves(tmp_path / "moving" / "journal.jsonl")
     assert {k.removeprefix("rate/") for k in logged if k.startswith("rate/")} == set(levels)
 
@@ -186,7 +187,7 @@ def test_a_start_that_does_not_fit_is_refused(first, run, target, tmp_path, plai
     wider = AdaptConfig(target=target(predictor=dataclasses.replace(plain, hidden_channels=(5, 5))), bidirectional=None)
     with pytest.raises(ConfigError, match="holds another network"):
         run(adapt, tmp_path / "b", wider, start=tmp_path / "start")
-    with pytest.raises(ConfigError, match=r"holds weights that do not fit \(bridge"):
+    with pytest.raises(ConfigError, match=r"holds weights that do not fit \(distillation"):
         run(adapt, tmp_path / "c", AdaptConfig(target=target(TMU), bidirectional=None), start=first(TMU))
 
 
@@ -251,12 +252,13 @@ def test_a_stopped_stage_2_goes_on_to_the_same_bits(first, run, target, tmp_path
 def test_a_search_can_train_stage_2_in_its_own_process(first, folder, target, tmp_path):
     directory = first()
     config = AdaptConfig(target=target(), adapter=ADAPTER)
-    inputs = {name: folder / name for name in ("data", "near", "gru")} | {"start": directory}
-    context = StepContext.standalone(tmp_path / "trial", config, inputs, {"start": {"iterations": 4}})
+    inputs = {"data": folder / "data", "start": directory}
+    results = {"start": json.loads((directory / "result.json").read_text())}
+    context = StepContext.standalone(tmp_path / "trial", config, inputs, results)
     told = []
     result = adapt_in(context, config, on_validation=lambda *what: told.append(what))
     assert [iteration for iteration, _ in told] == [2, 4]
-    assert result["val_mse"] == min(error for _, error in told)
+    assert result.val_mse == min(error for _, error in told)
 
 
 def test_a_diverged_trial_fails(first, run, target, tmp_path):
@@ -273,7 +275,7 @@ def test_two_workers_adapt_the_same_target(first, run, target, tmp_path):
     assert digest(two) == digest(config)
     with connect("local", num_cpus=2):
         result = run(adapt, tmp_path / "two", two, start=directory)
-    assert result["num_workers"] == 2
+    assert result.num_workers == 2
     # Sums in another order, after two weight calls of 1e-3.
     ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max((ours[k] - theirs[k]).abs().max() for k in ours) < 1e-4

@@ -77,7 +77,7 @@ def test_the_zoo_ends_with_the_same_bits_on_an_object_store_as_in_a_folder(nodes
     result = run([target, trained], root, run_id="zoo")
     assert result.exit_code == 0, result
     digests = {name: outcome.result["digest"] for name, outcome in shared.outcomes.items() if "digest" in outcome.result}
-    assert set(digests) == {"data.target", "source.old", "bank"}
+    assert set(digests) == {"data.target", "source.old", "bank.old"}
     assert {name: result.outcomes[name].result["digest"] for name in digests} == digests
     mirror = mirror_of(root)
     assert model(mirror.fetch(target.folder)) == model(final_path(tmp_path, target))
@@ -91,7 +91,7 @@ def test_the_zoo_ends_with_the_same_bits_on_an_object_store_as_in_a_folder(nodes
     for name in nodes.names:  # both have worked, each on its own disk
         assert list(nodes.cache(name).glob("roots/*/steps/*/done.json"))
     # The driver's machine has the records and what was asked for; the bank lies where it is read.
-    assert [p.name for p in (root / "steps" / target.inputs["bank"].folder).iterdir()] == ["done.json"]
+    assert [p.name for p in (root / "steps" / target.inputs["banks/old"].folder).iterdir()] == ["done.json"]
     monkeypatch.setenv("ZOOCAST_CACHE", str(nodes.cache("another driver")))
     assert {s.state for s in plan([target, trained], open_root(f"{store}/zoo")).steps} == {"done"}
 

@@ -16,4 +16,4 @@ def clips(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def predictor_config():
-    return PredictorConfig(hidden_channels=(4, 4), kernel_size=3, patch_size=4)
+    return PredictorConfig(hidden_channels=(4, 4), patch_size=4)

@@ -17,7 +17,7 @@ from zoocast.errors import ConfigError, IntegrityError, Interrupted, StepFailed
 from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.store.bucket import open_root
 from zoocast.tracking import curves
-from zoocast.training import PredictionObjective, TrainingConfig, Worker, WorkerConfig, fit
+from zoocast.training import PredictionObjective, Surroundings, TrainingConfig, WorkerConfig, fit
 
 CONFIG = TrainingConfig(iterations=12, batch_size=4, validate_every=3, checkpoint_every=4, reverse_input=True)
 
@@ -32,8 +32,8 @@ def train(folder, clips, predictor_config, config=CONFIG, stop_at=None, on_valid
     def build():
         return PredictionObjective(Predictor(predictor_config, store.shape), config.decouple_weight)
 
-    train, validation = store.split("train"), store.split("validation")
-    return fit(context, config, build, train, validation, 3, Worker(), on_validation=on_validation)
+    surroundings = Surroundings.of_step(context, on_validation)
+    return fit(build, store.split("train"), store.split("validation"), observed=3, config=config, surroundings=surroundings)
 
 
 class StopsAt(StepContext):
@@ -62,7 +62,7 @@ def test_training_learns_and_keeps_the_weights_that_validate_best(tmp_path, clip
     logged = curves(tmp_path / "a" / "journal.jsonl")
     assert [step for step, _ in logged["train/loss"]] == [40, 80, 120, 160, 200, 240]
     best = min(value for _, value in logged["val/mse"])
-    assert result["val_mse"] == best == dict(logged["val/mse"])[result["best_iteration"]]
+    assert result.val_mse == best == dict(logged["val/mse"])[result.best_iteration]
     assert logged["train/mse"][-1][1] < 0.7 * logged["train/mse"][0][1]
 
     predictor = load_predictor(tmp_path / "a" / "model")
@@ -79,7 +79,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, clips, predictor_confi
         train(tmp_path / "parts", clips, predictor_config, stop_at=6)
     result = train(tmp_path / "parts", clips, predictor_config)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
-    assert result["iterations"] == 12
+    assert result.iterations == 12
     whole, parts = (curves(tmp_path / name / "journal.jsonl")["val/mse"] for name in ("whole", "parts"))
     assert whole == parts
 
@@ -205,7 +205,7 @@ def test_seeds_differ_and_repeat(tmp_path, clips, predictor_config):
     ("fields", "message"),
     [
         ({"iterations": 0}, "iterations: must be at least 1, but got 0"),
-        ({"learning_rate": 0.0}, "learning_rate: must be greater than 0"),
+        ({"learning_rate": 0.0}, "learning_rate: must be above 0, but got 0.0"),
         ({"gradient_clip": -1.0}, "gradient_clip: must be greater than 0 or none"),
     ],
 )

@@ -10,18 +10,20 @@ from safetensors.torch import load_file
 from zoocast.bank.build import build_bank
 from zoocast.bank.distill import DistillationLoss
 from zoocast.bank.read import BankConfig, open_bank
+from zoocast.bank.recipe import BankResult
 from zoocast.cluster.connect import connect
-from zoocast.config import digest
+from zoocast.config import digest, dump
 from zoocast.dag import Resources, StepContext
 from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError
+from zoocast.nn.cells import STLSTM, ConvGRU
 from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor, save_predictor
 from zoocast.nn.sampling import teacher_forced
 from zoocast.nn.tmu import TmuConfig
 from zoocast.tracking import curves
 from zoocast.training import Batch, PredictionObjective, TrainingConfig, WorkerConfig
-from zoocast.transfer.methods import (
+from zoocast.transfer import (
     L2SP,
     AnchoredObjective,
     Finetune,
@@ -29,16 +31,16 @@ from zoocast.transfer.methods import (
     TrainTargetConfig,
     Transfer,
     TransferObjective,
-    tmu_predictor,
     train_target,
 )
+from zoocast.zoo import Ranking
 
 OBSERVED = 3
-PLAIN = PredictorConfig(hidden_channels=(4, 4), kernel_size=3)
-DECOUPLED = dataclasses.replace(PLAIN, cell="stlstm", decouple=True)
+PLAIN = PredictorConfig(hidden_channels=(4, 4))
+DECOUPLED = dataclasses.replace(PLAIN, cell=STLSTM(decouple=True))
 NETWORKS = {
     "near": PLAIN,
-    "gru": PredictorConfig(cell="convgru", hidden_channels=(6,), kernel_size=3, patch_size=2),  # other channels and maps
+    "gru": PredictorConfig(cell=ConvGRU(kernel_size=3), hidden_channels=(6,), patch_size=2),  # other channels and maps
 }
 TRAINING = TrainingConfig(iterations=4, batch_size=4, validate_every=2, checkpoint_every=4)
 TRANSFER = Transfer(distillation_weight=0.1, tmu=TmuConfig(layers="first"))
@@ -85,8 +87,11 @@ def train(directory, folder, method, predictor=PLAIN, bank=ONLINE, best="near", 
         sources=tuple(NETWORKS),
         workers=WorkerConfig(**workers),
     )
-    inputs = {name: folder / name for name in ("data", *NETWORKS)} | ({"bank": stored} if stored else {})
-    results = {"rank": {"best": best}} | ({"bank": {"digest": "d"}} if stored else {})
+    banks = {f"banks/{name}": stored / name for name in NETWORKS} if stored else {}
+    inputs = {"data": folder / "data"} | {f"sources/{name}": folder / name for name in NETWORKS} | banks
+    results = {"rank": dump(Ranking(val_mse={}, fitting=(), best=best))} | {
+        bank: dump(BankResult(digest="d", bytes=1)) for bank in banks
+    }
     resources = Resources(0 if workers else 1)
     return train_target(StepContext.standalone(directory, config, inputs, results, resources))
 
@@ -123,11 +128,11 @@ def objectives(folder, predictor):
     yield anchored, {"mse", "anchor"}
     for layers in ("first", "all"):
         transfer = dataclasses.replace(TRANSFER, tmu=TmuConfig(layers=layers))
-        target = Predictor(tmu_predictor(predictor, transfer, len(NETWORKS)), frames)
+        target = Predictor(transfer.network(predictor, len(NETWORKS)), frames)
         bank = open_bank(
             dataclasses.replace(ONLINE, layers=layers),
-            directory=None,
-            sources=[(name, folder / name / "model") for name in NETWORKS],
+            sources={name: folder / name / "model" for name in NETWORKS},
+            banks={},
             clips=folder / "data",
             observed=OBSERVED,
             target=target.config,
@@ -139,12 +144,14 @@ def objectives(folder, predictor):
 
 
 @pytest.mark.parametrize(
-    "network", [PLAIN, DECOUPLED, dataclasses.replace(DECOUPLED, layer_norm=True)], ids=["convlstm", "stlstm", "norm"]
+    "network",
+    [PLAIN, DECOUPLED, dataclasses.replace(DECOUPLED, cell=STLSTM(layer_norm=True, decouple=True))],
+    ids=["convlstm", "stlstm", "norm"],
 )
 def test_every_term_of_the_loss_changes_the_gradient_of_the_predictor(folder, batch, network):
     for objective, expected in objectives(folder, network):
         terms = objective(batch)
-        assert terms.keys() == expected | ({"decouple"} if network.decouple else set())
+        assert terms.keys() == expected | ({"decouple"} if network is not PLAIN else set())
         for name in terms:
             objective.zero_grad()
             objective(batch)[name].backward()
@@ -242,18 +249,20 @@ def test_a_source_with_another_network_gives_no_weights(folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def stored(folder, cluster, tmp_path_factory):  # noqa: ARG001
-    """Steps' folders with stored banks, by precision."""
+    """Folders of steps with stored banks, by precision and source."""
     root = tmp_path_factory.mktemp("banks")
     for dtype in ("float32", "float16"):
-        build_bank(
-            dataclasses.replace(ONLINE, mode="stored", dtype=dtype),
-            sources=[(name, folder / name / "model") for name in NETWORKS],
-            clips=folder / "data",
-            observed=OBSERVED,
-            target=PLAIN,
-            directory=root / dtype / "bank",
-            num_actors=1,
-        )
+        for name in NETWORKS:
+            build_bank(
+                dataclasses.replace(ONLINE, mode="stored", dtype=dtype),
+                name=name,
+                source=folder / name / "model",
+                clips=folder / "data",
+                observed=OBSERVED,
+                target_depth=len(PLAIN.hidden_channels),
+                directory=root / dtype / name / "bank",
+                num_actors=1,
+            )
     return root
 
 
@@ -278,7 +287,7 @@ def test_two_workers_train_the_same_target(folder, stored, tmp_path):
     at_rest = dataclasses.replace(ONLINE, mode="stored", dtype="float16")
     train(tmp_path / "one", folder, TRANSFER, bank=at_rest, stored=stored / "float16")
     result = train(tmp_path / "two", folder, TRANSFER, bank=at_rest, stored=stored / "float16", num_workers=2)
-    assert (result["num_workers"], result["threads"]) == (2, 1)
+    assert (result.num_workers, result.threads) == (2, 1)
     # Sums in another order, after 4 Adam steps of 1e-3; other clips would move every weight by up to 4e-3.
     ours, theirs = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max((ours[k] - theirs[k]).abs().max() for k in ours) < 1e-4
@@ -325,8 +334,8 @@ def test_a_missing_bank_is_missed(folder, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: L2SP(weight=-1.0), "weight: must not be negative, but got -1.0"),
-        (lambda: Transfer(distillation_weight=-0.1), "distillation_weight: must not be negative, but got -0.1"),
+        (lambda: L2SP(weight=-1.0), "weight: must be at least 0, but got -1.0"),
+        (lambda: Transfer(distillation_weight=-0.1), "distillation_weight: must be at least 0, but got -0.1"),
     ],
 )
 def test_settings_that_cannot_work(make, message):
@@ -334,7 +343,8 @@ def test_settings_that_cannot_work(make, message):
         make()
 
 
-def test_where_an_arm_is_trained_is_no_part_of_its_identity():
+def test_what_an_arm_is_called_and_where_it_is_trained_is_no_part_of_its_identity():
     arm = TrainTargetConfig(arm="scratch", method=Scratch(), predictor=PLAIN, training=TRAINING, observed=OBSERVED)
     assert digest(arm) == digest(dataclasses.replace(arm, workers=WorkerConfig(num_workers=4, gpus_per_worker=1)))
+    assert digest(arm) == digest(dataclasses.replace(arm, arm="another name"))
     assert digest(arm) != digest(dataclasses.replace(arm, observed=4))

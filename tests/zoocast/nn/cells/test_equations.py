@@ -1,9 +1,13 @@
+"""The cells compute their papers' equations, by hand on a single pixel."""
+
 import math
 
 import pytest
 import torch
 
-from zoocast.nn.cells import ConvGRUCell, ConvLSTMCell, STLSTMCell
+from zoocast.nn.cells.convgru import ConvGRUCell
+from zoocast.nn.cells.convlstm import ConvLSTMCell
+from zoocast.nn.cells.stlstm import STLSTMCell
 
 
 def sigmoid(x):
