@@ -85,8 +85,13 @@ def check_ranges(config: Any) -> None:
             continue
         for number in value if isinstance(value, tuple) else (value,):
             if not all(_HOLDS[name](number, limit) for name, limit in bounds.items()):
-                rule = " and ".join(f"{name.replace('_', ' ')} {limit:g}" for name, limit in bounds.items())
+                rule = " and ".join(f"{name.replace('_', ' ')} {_short(limit)}" for name, limit in bounds.items())
                 raise ConfigError(field.name, f"must be {rule}, but got {value}")
+
+
+def _short(number: float) -> str:
+    # 4294967295, which :g would write as 4.29497e+09, but 1 for 1.0.
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 class Setting(NamedTuple):
@@ -124,6 +129,7 @@ def dump(value: Any, *, identity_only: bool = False) -> Any:
             if identity_only and not field.metadata.get("identity", True):
                 continue
             item = getattr(value, field.name)
+            # 1 and 1.0 are the same setting, and must have the same digest.
             if _hints(type(value))[field.name] is float and type(item) is int:
                 item = float(item)
             out[field.name] = dump(item, identity_only=identity_only)
@@ -135,6 +141,7 @@ def dump(value: Any, *, identity_only: bool = False) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
+        # JSON has neither; what Python writes for them no other reader takes, and a NaN would not equal itself.
         if not math.isfinite(value):
             raise ConfigError("", f"a number in a config must be finite, but got {value}")
         return value
@@ -148,6 +155,7 @@ def canonical(value: Any) -> Any:
 
 def digest(value: Any) -> str:
     """SHA-256 of the canonical form, 64 hexadecimal digits."""
+    # Sorted, without spaces and in ASCII: the text, and with it every step's key, depends on nothing but the values.
     text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -157,9 +165,11 @@ def diff(before: Any, after: Any, path: str = "") -> list[Change]:
     if isinstance(before, dict) and isinstance(after, dict):
         keys = list(after) + [k for k in before if k not in after]
         return [c for k in keys for c in diff(before.get(k), after.get(k), f"{path}.{k}" if path else str(k))]
+    # Sources and other named configs are compared by name, so that one more at the front is not a change of all behind it.
     if isinstance(before, list) and isinstance(after, list) and any(isinstance(v, dict) for v in before + after):
         named_before, named_after = _by_name(before), _by_name(after)
         return diff(named_before, named_after, path)
+    # The types as well: True == 1 in Python.
     return [] if before == after and type(before) is type(after) else [Change(path, before, after)]
 
 
@@ -255,6 +265,8 @@ def override(config: T, items: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: an unknown field (with the nearest known ones) or a value that the field cannot hold.
     """
+    # The paths as a tree, a value under the key "": a field can then be switched to another config and have fields of it set,
+    # in whatever order both were given.
     tree: dict[str, Any] = {}
     for path, value in items.items():
         node = tree
@@ -376,6 +388,7 @@ def _parse_scalar(hint: Any, value: str, path: str) -> Any:
                 value.lower()
             ]
         if hint is int:
+            # 1e4 and 2.0 are whole numbers to people; a long one goes through int, for a float would round it.
             number = float(value)
             return int(value) if "." not in value and "e" not in value.lower() else _whole(number)
         if hint is float:

@@ -52,7 +52,7 @@ class ConfigError(ZoocastError):
     exit_code = 2
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(field, message)
+        super().__init__(field, message)  # both, as an exception comes out of a worker's pickle by its arguments
         self.field = field
         self.message = message
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from zoocast.config import setting
+from zoocast.config import check_ranges, setting
 from zoocast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,9 +23,12 @@ __all__ = ["FrameShape", "patchify", "unpatchify"]
 class FrameShape:
     """Channels, height and width of a frame, in pixels."""
 
-    channels: int = setting(1, "image channels")
-    height: int = setting(32, "pixels")
-    width: int = setting(32, "pixels")
+    channels: int = setting(1, "image channels", at_least=1)
+    height: int = setting(32, "pixels", at_least=1)
+    width: int = setting(32, "pixels", at_least=1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def __str__(self) -> str:
         return f"{self.channels}x{self.height}x{self.width}"
@@ -50,6 +53,7 @@ def patchify(clips: Tensor, patch_size: int) -> Tensor:
     p = patch_size
     cut = clips.reshape(*lead, channels, height // p, p, width // p, p)
     n = len(lead)
+    # From (c, row, row in patch, column, column in patch) to (row in patch, column in patch, c, row, column).
     order = (*range(n), n + 2, n + 4, n, n + 1, n + 3)
     return cut.permute(order).reshape(*lead, p * p * channels, height // p, width // p)
 

@@ -3,7 +3,7 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from zoocast.config import canonical, diff, digest, dump, load, override, parse_overrides, setting, settings
+from zoocast.config import canonical, check_ranges, diff, digest, dump, load, override, parse_overrides, setting, settings
 from zoocast.errors import ConfigError
 
 
@@ -146,3 +146,34 @@ def test_what_is_no_config_value_is_refused():
         canonical({"a": object()})
     with pytest.raises(ConfigError, match="finite"):
         canonical(float("inf"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bounded:
+    seed: int = setting(0, at_least=0, at_most=2**32 - 1)
+    share: float = setting(0.5, above=0.0, below=1.0)
+    sizes: tuple[int, ...] = setting((8,), at_least=1)
+    limit: float | None = setting(None, above=0)
+
+    def __post_init__(self):
+        check_ranges(self)
+
+
+def test_values_on_the_bounds_are_fine():
+    Bounded(seed=0, share=1e-9, sizes=(1, 2), limit=None)
+    Bounded(seed=2**32 - 1, share=0.999)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"seed": -1}, "seed: must be at least 0 and at most 4294967295, but got -1"),
+        ({"share": 1.0}, "share: must be above 0 and below 1, but got 1.0"),
+        ({"sizes": (8, 0)}, "sizes: must be at least 1, but got (8, 0)"),
+        ({"limit": 0.0}, "limit: must be above 0, but got 0.0"),
+    ],
+)
+def test_a_number_outside_its_bounds_is_refused_with_the_rule_and_the_value(changed, message):
+    with pytest.raises(ConfigError) as raised:
+        Bounded(**changed)
+    assert str(raised.value) == message

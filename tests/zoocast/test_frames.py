@@ -25,3 +25,9 @@ def test_a_patch_that_does_not_divide_the_frame_names_those_that_do():
     with pytest.raises(ConfigError, match=r"patch_size: .* got 5 for frames of 32x48 pixels; use one of 1, 2, 4, 8, 16"):
         FrameShape(channels=1, height=32, width=48).patched(5)
     assert FrameShape(channels=3, height=32, width=48).patched(4) == FrameShape(channels=48, height=8, width=12)
+
+
+@pytest.mark.parametrize("field", ["channels", "height", "width"])
+def test_a_frame_has_pixels(field):
+    with pytest.raises(ConfigError, match=f"{field}: must be at least 1, but got 0"):
+        FrameShape(**{field: 0})

@@ -93,7 +93,7 @@ def load(name: str) -> Pipeline:
     missing = [part for part in ("SUMMARY", "PRESETS", "steps") if part not in vars(module)]
     if missing:
         raise ConfigError(
-            "", f"module {name} is not a pipeline: it has no {' and no '.join(missing)}; see the README on adding one"
+            "", f"module {name} is not a pipeline: it has no {' and no '.join(missing)}; see docs/extending.md on adding one"
         )
     return Pipeline(
         name=name,

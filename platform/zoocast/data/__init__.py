@@ -1,6 +1,7 @@
 """Data sets: every one builds the same clip store (`zoocast.data.store`), with train, validation and test splits.
 
-To add one, write one file here with one frozen dataclass (`digits.py` is a short example) and name it in `DataConfig`. It has
+To add one, write one file here with one frozen dataclass (docs/examples/radar.py is a complete one) and name it in `DataConfig`.
+It has
 
     kind: ClassVar[str]         its name, as in `-S target.data=digits`
     length: int                 frames in each clip
@@ -11,7 +12,8 @@ To add one, write one file here with one frozen dataclass (`digits.py` is a shor
     estimated_bytes()           what `build` will write at most
     build(directory, progress)  hands each split's clips, one by one, to `write_store`
 
-and fields made with `setting(default, help)`; paths with `identity=False`, so that a moved file is still the same data.
+and fields made with `setting(default, help)` and their bounds; paths with `identity=False`, so that a moved file is still the
+same data. Nothing here imports torch, pyarrow or scikit-learn before clips are built: configs are made where a command is typed.
 """
 
 from zoocast.data.digits import DigitsConfig

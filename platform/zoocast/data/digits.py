@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from zoocast.config import canonical, setting
-from zoocast.data.moving import check_geometry, moving_clip, upsample
-from zoocast.data.splits import SPLITS, Progress, Split, check_sizes, clip_generator, pools, reported, shuffled
+from zoocast.data.moving import MovingClips, check_geometry, moving_clip, upsample
+from zoocast.data.splits import SPLITS, Progress, Split, clip_generator, pools, reported, shuffled
 from zoocast.errors import ConfigError
-from zoocast.frames import FrameShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,36 +25,26 @@ if TYPE_CHECKING:
 
 __all__ = ["DigitsConfig", "digit_images"]
 
-NATIVE_SIZE = 8
-BRIGHTEST = 16
+NATIVE_SIZE = 8  # pixels, of scikit-learn's images
+BRIGHTEST = 16  # their largest grey value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DigitsConfig:
+class DigitsConfig(MovingClips):
     """Clips of moving handwritten digits."""
 
     kind: ClassVar[str] = "digits"
 
-    num_digits: int = setting(2, "digits in each clip")
-    frame_size: int = setting(32, "height and width of a frame, pixels")
-    length: int = setting(20, "frames in each clip")
-    digit_size: int = setting(14, "height and width of a digit, pixels; at least the 8 of the originals")
+    digit_size: int = setting(14, "height and width of a digit, pixels; at least the 8 of the originals", at_least=NATIVE_SIZE)
     min_speed: float = setting(1.0, "slowest digit, pixels per frame")
     max_speed: float = setting(2.0, "fastest digit, pixels per frame")
-    train: int = setting(1000, "clips in the training split")
-    validation: int = setting(64, "clips in the validation split")
-    test: int = setting(128, "clips in the test split")
-    seed: int = setting(0, "which digits, where they start and how they move")
 
     def __post_init__(self) -> None:
-        check_sizes(self.counts(), self.length, self.seed)
-        if self.digit_size < NATIVE_SIZE:
-            raise ConfigError(
-                "digit_size", f"must be at least {NATIVE_SIZE}, the size of the originals, but got {self.digit_size}"
-            )
+        super().__post_init__()
         check_geometry(self.num_digits, self.frame_size, self.digit_size, self.digit_size)
         if not 0 < self.min_speed <= self.max_speed:
             raise ConfigError("min_speed", f"0 < min_speed <= max_speed must hold, but got {self.min_speed} and {self.max_speed}")
+        # A faster digit would cross the frame within one step: which wall it bounced off could not be seen.
         room = self.frame_size - self.digit_size
         if self.max_speed > room:
             raise ConfigError(
@@ -63,14 +52,6 @@ class DigitsConfig:
                 f"must be at most {room}, the way of a digit of {self.digit_size} pixels from wall to wall of a frame of"
                 f" {self.frame_size}, but got {self.max_speed}",
             )
-
-    def counts(self) -> dict[Split, int]:
-        """Clips per split."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
-
-    def frame_shape(self) -> FrameShape:
-        """One grey channel in a square frame."""
-        return FrameShape(channels=1, height=self.frame_size, width=self.frame_size)
 
     def check(self) -> None:
         """Nothing can be missing: the images come with scikit-learn."""
@@ -85,7 +66,7 @@ class DigitsConfig:
 
     def build(self, directory: Path, progress: Progress) -> ClipStore:
         """Write the clips into `directory` as uint8; the same settings give the same bytes."""
-        from zoocast.data.store import write_store
+        from zoocast.data.store import write_store  # imports torch, which making a config must not wait for
 
         counts = self.counts()
         return write_store(
@@ -118,5 +99,5 @@ def digit_images(split: Split, size: int) -> np.ndarray:
     images = shuffled(load_digits().images)
     pool = pools(len(images))[split]
     digits = np.rint(upsample(images[pool.start : pool.stop], size) * (255 / BRIGHTEST)).astype(np.uint8)
-    digits.flags.writeable = False
+    digits.flags.writeable = False  # cached: whoever wrote into it would change every later clip
     return digits

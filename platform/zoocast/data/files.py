@@ -57,7 +57,7 @@ class Images:
         size = self.count * self.height * self.width
         with _reading(self.path), _open_idx(self.path) as stream:
             stream.read(IDX_HEADER)
-            data = stream.read(size + 1)
+            data = stream.read(size + 1)  # one more than there should be, to see whether the file goes on
         if len(data) != size:
             raise self.mismatch(f"{len(data)} bytes" if len(data) < size else "more")
         return np.frombuffer(data, np.uint8).reshape(self.count, self.height, self.width)
@@ -151,8 +151,9 @@ def fitting_dtype(clips: Iterable[np.ndarray], path: Path) -> Dtype:
     for number, clip in enumerate(clips):
         low, high = clip.min(), clip.max()
         if clip.dtype != np.uint8:
-            if not (low >= 0 and high <= 1):
+            if not (low >= 0 and high <= 1):  # so written, a NaN is refused as well
                 raise DataError(f"{path}: clip {number} has values from {low} to {high}; floats must be 0 to 1: divide them")
+            # predrnn's files hold grey values divided by 255, in float32: a quarter of the space once they are bytes again.
             scaled = clip * clip.dtype.type(255)
             levels = levels and bool(np.abs(scaled - np.rint(scaled)).max() < 1e-3)
         elif high > brightest:

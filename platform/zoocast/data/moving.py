@@ -1,4 +1,4 @@
-"""Images that move and bounce in a square frame: the picture maker behind `digits` and `moving-mnist`.
+"""Images that move and bounce in a square frame: the picture maker behind `digits` and `moving-mnist`, and what both set.
 
 Each image starts somewhere, flies straight at constant speed, is reflected by the walls, and covers what is darker than itself
 (the pixelwise maximum), as in Moving MNIST (Srivastava et al., 2015, https://arxiv.org/abs/1502.04681).
@@ -6,11 +6,40 @@ Each image starts somewhere, flies straight at constant speed, is reflected by t
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
+from zoocast.config import check_ranges, setting
+from zoocast.data.splits import LARGEST_SEED, Split
 from zoocast.errors import ConfigError
+from zoocast.frames import FrameShape
 
-__all__ = ["bounce", "check_geometry", "moving_clip", "upsample"]
+__all__ = ["MovingClips", "bounce", "check_geometry", "moving_clip", "upsample"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MovingClips:
+    """What the data sets of moving digits have in common: how many clips there are, and how large they are."""
+
+    num_digits: int = setting(2, "digits in each clip", at_least=1)
+    frame_size: int = setting(32, "height and width of a frame, pixels", at_least=1)
+    length: int = setting(20, "frames in each clip, some to see and at least one to predict", at_least=2)
+    train: int = setting(1000, "clips in the training split", at_least=1)
+    validation: int = setting(64, "clips in the validation split", at_least=1)
+    test: int = setting(128, "clips in the test split", at_least=1)
+    seed: int = setting(0, "which digits, where they start and how they move", at_least=0, at_most=LARGEST_SEED)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    def counts(self) -> dict[Split, int]:
+        """Clips per split."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def frame_shape(self) -> FrameShape:
+        """One grey channel in a square frame."""
+        return FrameShape(channels=1, height=self.frame_size, width=self.frame_size)
 
 
 def upsample(images: np.ndarray, size: int) -> np.ndarray:
@@ -19,6 +48,8 @@ def upsample(images: np.ndarray, size: int) -> np.ndarray:
     Elementwise arithmetic only, so that the same bytes come out on every machine.
     """
     out = images.astype(np.float64)
+    # One axis after the other. Pixel i covers [i, i + 1] and its centre is at i + 0.5, in the old grid as in the new one; beyond
+    # the outermost centres there is nothing to interpolate between, so the border pixel goes on.
     for axis in (1, 2):
         length = out.shape[axis]
         at = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
@@ -40,6 +71,7 @@ def bounce(start: np.ndarray, velocity: np.ndarray, length: int, room: np.ndarra
     Returns:
         int64 [length, ...], the nearest pixel at each frame. Unfolded at the walls, the path is a straight line.
     """
+    # The way there and back has length 2 * room: along it the distance from the far wall falls to 0 and rises again.
     line = start + velocity * np.arange(length).reshape(-1, *[1] * start.ndim)
     return np.rint(room - np.abs(np.mod(line, 2 * room) - room)).astype(np.int64)
 
@@ -60,6 +92,7 @@ def moving_clip(
     Returns:
         uint8 [length, 1, frame_size, frame_size].
     """
+    # The order of these draws is part of what a seed means: another order gives other clips for the same identity.
     _, height, width = images.shape
     chosen = images[rng.integers(0, len(images), num_images)]
     room = np.array([frame_size - height, frame_size - width])
@@ -69,6 +102,7 @@ def moving_clip(
     clip = np.zeros((length, 1, frame_size, frame_size), np.uint8)
     for frame, tops_and_lefts in zip(clip[:, 0], places.tolist(), strict=True):
         for image, (top, left) in zip(chosen, tops_and_lefts, strict=True):
+            # A view into the clip: the maximum is written where it belongs.
             window = frame[top : top + height, left : left + width]
             np.maximum(window, image, out=window)
     return clip

@@ -19,10 +19,9 @@ import numpy as np
 
 from zoocast.config import canonical, digest, setting
 from zoocast.data.files import Images, NpySequences, NpzSequences, convert, fitting_dtype, inspect, sha256
-from zoocast.data.moving import check_geometry, moving_clip
-from zoocast.data.splits import SPLITS, Progress, Split, check_sizes, clip_generator, pools, reported, shuffled
+from zoocast.data.moving import MovingClips, check_geometry, moving_clip
+from zoocast.data.splits import LARGEST_SEED, SPLITS, Progress, Split, clip_generator, pools, reported, shuffled
 from zoocast.errors import ConfigError, DataError
-from zoocast.frames import FrameShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +36,7 @@ STEP = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MovingMnistConfig:
+class MovingMnistConfig(MovingClips):
     """Clips of moving MNIST digits, read or generated. Where the files lie is no part of the identity; `source_digest` is."""
 
     kind: ClassVar[str] = "moving-mnist"
@@ -45,32 +44,22 @@ class MovingMnistConfig:
     path: str = setting("", "file of clips or images, for all splits that have none of their own", identity=False)
     validation_path: str = setting("", "file of the validation split; empty: part of `path`", identity=False)
     test_path: str = setting("", "file of the test split; empty: part of `path`", identity=False)
-    frame_size: int = setting(64, "height and width of a frame, pixels")
-    length: int = setting(20, "frames in each clip; the first ones of longer clips")
-    train: int = setting(7000, "clips in the training split")
-    validation: int = setting(1000, "clips in the validation split")
-    test: int = setting(2000, "clips in the test split")
-    num_digits: int = setting(2, "digits in each clip, where clips are generated")
-    seed: int = setting(0, "which digits, where they start and how they move, where clips are generated")
+    frame_size: int = setting(64, "height and width of a frame, pixels", at_least=1)
+    length: int = setting(20, "frames in each clip; the first ones of longer clips", at_least=2)
+    train: int = setting(7000, "clips in the training split", at_least=1)
+    validation: int = setting(1000, "clips in the validation split", at_least=1)
+    test: int = setting(2000, "clips in the test split", at_least=1)
+    num_digits: int = setting(2, "digits in each clip, where clips are generated", at_least=1)
+    seed: int = setting(
+        0, "which digits, where they start and how they move, where clips are generated", at_least=0, at_most=LARGEST_SEED
+    )
 
     def __post_init__(self) -> None:
-        check_sizes(self.counts(), self.length, self.seed)
-        if self.num_digits < 1:
-            raise ConfigError("num_digits", f"must be at least 1, but got {self.num_digits}")
-        if self.frame_size < 1:
-            raise ConfigError("frame_size", f"must be at least 1 pixel, but got {self.frame_size}")
+        super().__post_init__()
         for field in ("path", "validation_path", "test_path"):
             # Workers run in other folders than the command.
             if value := getattr(self, field):
                 object.__setattr__(self, field, str(Path(value).expanduser().absolute()))
-
-    def counts(self) -> dict[Split, int]:
-        """Clips per split."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
-
-    def frame_shape(self) -> FrameShape:
-        """One grey channel in a square frame."""
-        return FrameShape(channels=1, height=self.frame_size, width=self.frame_size)
 
     def check(self) -> None:
         """Read the headers (of images: all) and compare them with the settings.
@@ -107,7 +96,7 @@ class MovingMnistConfig:
         Raises:
             ConfigError, DataError: as `check`, or values out of range, before any clip is written.
         """
-        from zoocast.data.store import write_store
+        from zoocast.data.store import write_store  # imports torch, which making a config must not wait for
 
         self.check()
         directory.mkdir(parents=True, exist_ok=True)
@@ -121,6 +110,7 @@ class MovingMnistConfig:
                 for split, read, dtype in self._open(path, splits, scratch, stack):
                     sources[split] = read
                     dtypes.add(dtype)
+            # A store has one dtype: bytes of one split become floats if another needs them.
             dtype = "float32" if "float32" in dtypes else "uint8"
 
             def clips(split: Split) -> Iterator[np.ndarray]:
@@ -158,6 +148,7 @@ class MovingMnistConfig:
                 yield split, read, fitting_dtype(map(read, range(self.counts()[split])), path)
 
     def _generate(self, images: np.ndarray, split: Split, index: int) -> np.ndarray:
+        # The same way per frame for every digit, as in the original generator; only the direction is drawn.
         step = STEP * (self.frame_size - max(images.shape[1:]))
         return moving_clip(
             images,

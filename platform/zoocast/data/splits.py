@@ -11,13 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from zoocast.errors import ConfigError
-
-__all__ = ["SHARES", "SPLITS", "Progress", "Split", "check_sizes", "clip_generator", "pools", "reported", "shuffled"]
+__all__ = ["LARGEST_SEED", "SHARES", "SPLITS", "Progress", "Split", "clip_generator", "pools", "reported", "shuffled"]
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SHARES: Mapping[Split, int] = {"train": 7, "validation": 1, "test": 2}
+
+LARGEST_SEED = 2**32 - 1
+"""One 32-bit word of numpy's seed sequences, so that a seed, a split and a clip's number are told apart in `clip_generator`."""
 
 Progress = Callable[[float, str], None]
 """Called with the finished fraction of the work, 0 to 1, and what is being done."""
@@ -28,6 +29,7 @@ def pools(count: int, splits: Sequence[Split] = SPLITS) -> dict[Split, range]:
 
     Example: 10,000 sequences become 7,000 for training, 1,000 for validation and 2,000 for the test.
     """
+    # Whole numbers throughout: a share of 0.7 as a float would move an edge by one clip for some counts.
     total = sum(SHARES[s] for s in splits)
     edges = [0]
     for split in splits:
@@ -40,19 +42,9 @@ def shuffled(items: np.ndarray) -> np.ndarray:
     return items[np.random.Generator(np.random.Philox(0)).permutation(len(items))]
 
 
-def check_sizes(counts: Mapping[Split, int], length: int, seed: int) -> None:
-    """Raise `ConfigError` for an empty split, a clip with nothing to predict, or a seed that is no 32-bit number."""
-    for split, count in counts.items():
-        if count < 1:
-            raise ConfigError(split, f"every split needs at least 1 clip, but got {count}")
-    if length < 2:
-        raise ConfigError("length", f"must be at least 2 frames, one to see and one to predict, but got {length}")
-    if not 0 <= seed < 2**32:
-        raise ConfigError("seed", f"must be between 0 and {2**32 - 1}, but got {seed}")
-
-
 def clip_generator(seed: int, split: Split, index: int) -> np.random.Generator:
     """The random numbers of one clip, which do not depend on how many clips there are."""
+    # A named bit generator stays what it is; numpy may let `default_rng` choose another one some day.
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, SPLITS.index(split), index))))
 
 

@@ -34,6 +34,23 @@ def test_every_data_set_answers_to_the_same_calls(kind):
     assert all(s.help for s in settings(config))
 
 
+@pytest.mark.parametrize("kind", typing.get_args(DataConfig), ids=lambda cls: cls.kind)
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({"train": 0}, "train: must be at least 1, but got 0"),
+        ({"test": -3}, "test: must be at least 1, but got -3"),
+        ({"length": 1}, "length: must be at least 2, but got 1"),
+        ({"seed": -1}, "seed: must be at least 0 and at most 4294967295, but got -1"),
+        ({"seed": 2**32}, "seed: must be at least 0 and at most 4294967295, but got 4294967296"),
+    ],
+)
+def test_sizes_that_cannot_work_are_named(kind, changed, rule):
+    with pytest.raises(ConfigError) as raised:
+        kind(**changed)
+    assert str(raised.value) == rule
+
+
 IMPORTS = """
 import sys
 sys.path[:] = %r
