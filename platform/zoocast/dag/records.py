@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
-import json
 import platform
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zoocast.dag.context import TALK, read_json
+from zoocast.dag.context import TALK
 from zoocast.dag.step import Step
 from zoocast.errors import IntegrityError
 from zoocast.store.bucket import DONE, FOLDER, mirror_of
-from zoocast.store.files import FileInfo, publish, write_atomically
+from zoocast.store.files import FileInfo, publish
+from zoocast.store.sealed import read_sealed, seal, write_sealed
 
 __all__ = ["Record", "discard", "final_path", "lock_path", "partial_path", "publish_step", "read_record", "records_of", "results"]
 
@@ -91,19 +90,9 @@ class Record:
         """``NAME-KEY``, the name of the step's folder."""
         return f"{self.name}-{self.key}"
 
-    def to_json(self) -> dict[str, Any]:
-        """What ``done.json`` holds: the record and a digest of it."""
-        data = dataclasses.asdict(self)
-        return {**data, "digest": _digest(data)}
-
     def write(self, directory: Path) -> None:
         """Make `directory` a result."""
-        write_atomically(directory / DONE, json.dumps(self.to_json(), indent=1))
-
-
-def _digest(data: dict[str, Any]) -> str:
-    """SHA-256 of a record's JSON, however its lines are broken."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+        write_sealed(directory / DONE, dataclasses.asdict(self))
 
 
 @functools.cache
@@ -135,19 +124,15 @@ def read_record(directory: Path) -> Record:
     Raises:
         IntegrityError: `directory` has no readable record.
     """
-    data = read_json(directory / DONE)
-    try:
-        if data is None:
-            raise TypeError("missing or not JSON")
-        if data.pop("digest") != _digest(data):
-            raise TypeError("it does not match its own digest")
-        inputs = {k: (str(v[0]), str(v[1])) for k, v in data["inputs"].items()}
-        return Record(**{**data, "inputs": inputs, "files": {k: FileInfo(*v) for k, v in data["files"].items()}})
-    except (TypeError, AttributeError, IndexError, KeyError) as error:
-        raise IntegrityError(
-            f"{directory / DONE} cannot be read ({error}), so the step's result cannot be trusted;"
-            f" remove {directory} and run the pipeline again"
-        ) from None
+    remedy = f"its step's result cannot be trusted: remove {directory} and run the pipeline again"
+    return read_sealed(directory / DONE, _parse, remedy=remedy, follow_links=True)
+
+
+def _parse(data: dict[str, Any]) -> Record:
+    fields = {name: value for name, value in data.items() if name != "digest"}
+    inputs = {name: (str(step), str(key)) for name, (step, key) in data["inputs"].items()}
+    files = {name: FileInfo(*info) for name, info in data["files"].items()}
+    return Record(**{**fields, "inputs": inputs, "files": files})
 
 
 def results(root: Path) -> dict[str, list[Path]]:
@@ -181,7 +166,7 @@ def publish_step(root: Path, step: Step, record: Record | None) -> None:
     mirror = mirror_of(root)
     if mirror is not None and record is not None:
         files = {file: FileInfo(*info) for file, info in mirror.handed_over(step.folder).items()}
-        mirror.commit(step.folder, dataclasses.replace(record, files=files).to_json())
+        mirror.commit(step.folder, seal(dataclasses.asdict(dataclasses.replace(record, files=files))))
         return
     partial, final = partial_path(root, step), final_path(root, step)
     if record is not None:

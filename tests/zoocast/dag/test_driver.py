@@ -350,7 +350,7 @@ def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
     step = Step("x", work, {})
     go(tmp_path, step)
     (final_path(tmp_path, step) / "done.json").write_text("{}")
-    with pytest.raises(IntegrityError, match=r"done\.json cannot be read"):
+    with pytest.raises(IntegrityError, match=r"done\.json cannot be used"):
         go(tmp_path, step)
 
 

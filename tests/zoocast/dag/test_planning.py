@@ -152,7 +152,7 @@ def test_a_damaged_record_of_a_needed_step_is_refused_with_its_remedy(tmp_path: 
     step = pipeline()[0]
     finish(tmp_path, step)
     (final_path(tmp_path, step) / "done.json").write_text('{"name": "data"')
-    with pytest.raises(IntegrityError, match=r"done\.json cannot be read .*; remove .*data-.* and run the pipeline again"):
+    with pytest.raises(IntegrityError, match=r"done\.json cannot be used: .* remove .*data-.* and run the pipeline again"):
         plan([step], tmp_path)
 
 
