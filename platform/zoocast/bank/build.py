@@ -31,12 +31,15 @@ from zoocast.bank.shards import (
     write_shard,
 )
 from zoocast.config import digest, dump, load
+from zoocast.dag import Resources
+from zoocast.dag.placement import fits, nodes_of
 from zoocast.data.splits import Split
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed, ZoocastError
 from zoocast.nn.predictor import Predictor, PredictorConfig
-from zoocast.store.bucket import Mirror, mirror_of, open_mirror
+from zoocast.store.address import root_of
 from zoocast.store.files import human_bytes, keep_private, require_free_space, sha256_file, write_atomically
+from zoocast.store.root import Root
 
 __all__ = ["build_bank", "make_recipe"]
 
@@ -101,14 +104,13 @@ class _Builder:
         directory: Path,
         threads: int,
         device: str,
-        sender: Mirror | None,
+        sender: Root,
     ) -> None:
         keep_private()
         torch.set_num_threads(threads)
-        self.mirror = open_mirror(sender.url) if sender else None
-        if self.mirror and sender:
-            clips, directory = self.mirror.bring(clips, sender), self.mirror.bring(directory, sender)
-            sources = [(name, self.mirror.bring(folder, sender)) for name, folder in sources]
+        self.root = sender.here()
+        clips, directory = self.root.bring(clips, sender), self.root.bring(directory, sender)
+        sources = [(name, self.root.bring(folder, sender)) for name, folder in sources]
         self.recipe, self.directory, self.device = recipe, directory, torch.device(device)
         self.store = ClipStore.open(clips)
         self.splits = {split.name: self.store.split(split.name) for split in recipe.splits}
@@ -129,8 +131,7 @@ class _Builder:
     def build(self, job: _Job) -> Shard:
         """Write one file, or keep the one that an earlier attempt finished."""
         path = self.directory / job.file
-        if self.mirror:
-            self.mirror.pull(self.mirror.step_of(path), lambda file: file.endswith((job.file, job.file + NOTE)))
+        self.root.pull(path, lambda file: file.endswith((job.file, job.file + NOTE)))
         if (kept := _noted(path, self.recipe)) is not None and sha256_file(path) == kept.sha256:
             return kept
         try:
@@ -143,8 +144,7 @@ class _Builder:
             raise InfrastructureError(
                 f"cannot write bank file {path} ({error.strerror or error}); free some space and run again; finished files stay"
             ) from None
-        if self.mirror:
-            self.mirror.push(self.mirror.step_of(path))
+        self.root.push(path)
         return shard
 
     def _batches(self, job: _Job) -> Iterator[dict[str, Tensor]]:
@@ -230,7 +230,7 @@ def build_bank(
         clips: folder of the target's clip store.
         observed: frames of a clip that a free-running source sees.
         target: the network that will distil, for the layer map.
-        directory: absolute; visible to every node, or in a mirror.
+        directory: absolute; visible to every node, or in a storage root that carries it there.
         num_actors: how many sources run at the same time; each takes its resources as soon as the cluster has them.
         cpus_per_actor: CPUs, and threads, of each.
         gpus_per_actor: GPUs of each; the sources run there.
@@ -260,13 +260,13 @@ def build_bank(
     require_free_space(directory, missing, f"the memory bank, {size},")
     directory.mkdir(parents=True, exist_ok=True)
     _require_cluster(cpus_per_actor, gpus_per_actor)
-    device, mirror = "cuda" if gpus_per_actor else "cpu", mirror_of(directory)
-    arguments = (recipe, list(sources), clips, target, directory, cpus_per_actor, device, mirror)
+    device, root = "cuda" if gpus_per_actor else "cpu", root_of(directory)
+    arguments = (recipe, list(sources), clips, target, directory, cpus_per_actor, device, root)
     resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
     shards = _run(arguments, resources, max_failures, jobs, min(num_actors, len(jobs)), progress, should_stop)
     manifest = Manifest(schema_version=SCHEMA_VERSION, recipe=recipe, shards=tuple(shards[job] for job in jobs))
-    if mirror:  # the files that other machines have written are wanted where the bank is read, not here
-        mirror.pull(mirror.step_of(directory), lambda file: file.endswith(f".arrow{NOTE}"))
+    # The files that other machines have written are wanted where the bank is read, not here.
+    root.pull(directory, lambda file: file.endswith(f".arrow{NOTE}"))
     _sweep(directory, {directory / job.file for job in jobs} | {_note(directory / job.file) for job in jobs})
     write_manifest(directory, manifest)
     _sweep(directory, {directory / MANIFEST, *(directory / job.file for job in jobs)})
@@ -300,12 +300,11 @@ def _sweep(directory: Path, keep: set[Path]) -> None:
 def _require_cluster(cpus: float, gpus: float) -> None:
     import ray
 
-    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    if not any(n.get("CPU", 0) >= cpus and n.get("GPU", 0) >= gpus for n in nodes):
-        have = "; ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
+    nodes, each = nodes_of(ray.nodes()), Resources(cpus, gpus)
+    if not fits(nodes, [each]):
+        have = "; ".join(map(str, nodes))
         raise InfrastructureError(
-            f"building the bank needs a node with {cpus:g} CPUs and {gpus:g} GPUs for each actor, but the nodes have {have};"
-            " ask for less, or add a node"
+            f"building the bank needs a node with {each} for each actor, but the nodes have {have}; ask for less, or add a node"
         )
 
 

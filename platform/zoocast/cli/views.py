@@ -17,7 +17,7 @@ from zoocast.cli.catalogue import Configured
 from zoocast.cli.console import branches, print_table
 from zoocast.config import settings
 from zoocast.errors import IntegrityError
-from zoocast.store.bucket import local
+from zoocast.store.address import local
 
 if TYPE_CHECKING:
     from zoocast.cli.runs import Record

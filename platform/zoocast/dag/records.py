@@ -1,9 +1,4 @@
-"""Where steps lie under a storage root, and the record (`done.json`) that makes a folder a result.
-
-ROOT/steps/NAME-KEY/            a finished step; its done.json was written last
-ROOT/steps/NAME-KEY.partial/    an unfinished one, kept so that training resumes
-ROOT/locks/NAME-KEY.lock        who is at work on it
-"""
+"""The record (`done.json`) that makes a folder a result, and where a step's folders lie under a root (`zoocast.store.layout`)."""
 
 from __future__ import annotations
 
@@ -11,19 +6,18 @@ import dataclasses
 import functools
 import importlib.metadata
 import platform
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zoocast.dag.context import TALK
 from zoocast.dag.step import Step
 from zoocast.errors import IntegrityError
-from zoocast.store.bucket import DONE, FOLDER, mirror_of
-from zoocast.store.files import FileInfo, publish
-from zoocast.store.sealed import read_sealed, seal, write_sealed
+from zoocast.store.address import open_root
+from zoocast.store.files import FileInfo
+from zoocast.store.layout import DONE, LOCKS, PARTIAL, STEP_FOLDER, STEPS
+from zoocast.store.sealed import read_sealed, write_sealed
 
-__all__ = ["Record", "discard", "final_path", "lock_path", "partial_path", "publish_step", "read_record", "records_of", "results"]
+__all__ = ["Record", "final_path", "lock_path", "partial_path", "publish_step", "read_record", "records_of", "results"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,15 +101,15 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 
 def final_path(root: Path, step: Step) -> Path:
-    return root / "steps" / step.folder
+    return root / STEPS / step.folder
 
 
 def partial_path(root: Path, step: Step) -> Path:
-    return root / "steps" / f"{step.folder}.partial"
+    return root / STEPS / f"{step.folder}{PARTIAL}"
 
 
 def lock_path(root: Path, step: Step) -> Path:
-    return root / "locks" / f"{step.folder}.lock"
+    return root / LOCKS / f"{step.folder}.lock"
 
 
 def read_record(directory: Path) -> Record:
@@ -139,8 +133,8 @@ def results(root: Path) -> dict[str, list[Path]]:
     """The folders of all finished steps under `root`, of any key, by the steps' names."""
     found: dict[str, list[Path]] = {}
     try:
-        for folder in (root / "steps").iterdir():
-            if match := FOLDER.fullmatch(folder.name):
+        for folder in (root / STEPS).iterdir():
+            if match := STEP_FOLDER.fullmatch(folder.name):
                 found.setdefault(match[1], []).append(folder)
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -159,29 +153,8 @@ def records_of(folders: Iterable[Path]) -> list[Record]:
 
 
 def publish_step(root: Path, step: Step, record: Record | None) -> None:
-    """Turn the partial folder of `step` into its result; `record` is None when it is already written there.
+    """Turn the unfinished folder of `step` into its result; `record` is None when it is already written there.
 
-    A crash at any point leaves the old result, the new one, or a partial folder with its record, which is published next time.
+    A crash at any point leaves the old result, the new one, or an unfinished folder with its record, to be published next time.
     """
-    mirror = mirror_of(root)
-    if mirror is not None and record is not None:
-        files = {file: FileInfo(*info) for file, info in mirror.handed_over(step.folder).items()}
-        mirror.commit(step.folder, seal(dataclasses.asdict(dataclasses.replace(record, files=files))))
-        return
-    partial, final = partial_path(root, step), final_path(root, step)
-    if record is not None:
-        record.write(partial)
-    for name in TALK:
-        (partial / name).unlink(missing_ok=True)
-    replaced = final.with_name(f"{final.name}.replaced")
-    discard(replaced)
-    if final.exists():
-        final.rename(replaced)
-    publish(partial, final)
-    discard(replaced)
-
-
-def discard(directory: Path) -> None:
-    """Remove `directory` if it is there."""
-    if directory.exists():
-        shutil.rmtree(directory)
+    open_root(root).publish(step.folder, None if record is None else dataclasses.asdict(record))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
-from zoocast.store.bucket import mirror_of
+from zoocast.store.address import root_of
 from zoocast.tracking.outbox import JOURNAL_FILE
 
 __all__ = ["bring"]
@@ -23,32 +23,17 @@ def bring(directory: Path) -> None:
         InfrastructureError: the object store does not answer, or there is no room.
         IntegrityError: a file is missing or damaged.
     """
-    mirror = mirror_of(directory)
-    if mirror is None:
-        return
-    step = mirror.step_of(directory)
-    if directory.name.endswith(".partial"):
-        files = mirror.index(step)
-        journals = {file: mirror.content(step, file, files[file].sha256) for file in filter(_is_journal, files)}
-        mirror.pull(step, _spoken_of(journals.items()), files)
-        mirror.pull(step, _is_journal, files)
-    else:
-        final = mirror.fetch(step, _is_journal)
-        mirror.complete(step, _spoken_of(_read_journals(final)))
-
-
-def _read_journals(final: Path) -> Iterable[tuple[str, bytes]]:
-    return [(path.relative_to(final).as_posix(), path.read_bytes()) for path in final.rglob(JOURNAL_FILE)]
+    root_of(directory).pull_with_named(directory, _is_journal, _spoken_of)
 
 
 def _is_journal(file: str) -> bool:
     return PurePosixPath(file).name == JOURNAL_FILE
 
 
-def _spoken_of(journals: Iterable[tuple[str, bytes]]) -> Callable[[str], bool]:
+def _spoken_of(journals: Mapping[str, bytes]) -> Callable[[str], bool]:
     """Whether a file, or a folder above it, is named in one of the journals."""
     named = set()
-    for file, content in journals:
+    for file, content in journals.items():
         for line in content.splitlines():
             try:
                 entry = json.loads(line)

@@ -12,10 +12,10 @@ import pytest
 
 from zoocast.dag import Step, StepContext, plan
 from zoocast.dag.cache import Garbage, damage, garbage, remove, survey
-from zoocast.dag.lock import Locks
 from zoocast.dag.records import Record, final_path, lock_path, partial_path, publish_step, read_record
 from zoocast.errors import IntegrityError
 from zoocast.store.files import list_files
+from zoocast.store.locks import Locks
 
 TRASH = "0" * 32
 
@@ -218,8 +218,8 @@ def test_what_a_driver_works_on_stays(tmp_path: Path) -> None:
 def test_a_driver_of_another_machine_is_watched_before_it_is_taken_for_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("cache", "lock"):
-        monkeypatch.setattr(f"zoocast.dag.{module}.STALE_SECONDS", 0.1)
+    for module in ("dag.cache", "store.locks"):
+        monkeypatch.setattr(f"zoocast.{module}.STALE_SECONDS", 0.1)
     finish(tmp_path, DATA)
     (tmp_path / "locks").mkdir()
     elsewhere = Locks("elsewhere")

@@ -9,9 +9,9 @@ import pytest
 
 from zoocast.dag import Step, StepContext, plan, select, step_kind
 from zoocast.dag.context import begin_attempt
-from zoocast.dag.lock import Locks
 from zoocast.dag.records import Record, final_path, lock_path, partial_path, publish_step
 from zoocast.errors import ConfigError, IntegrityError
+from zoocast.store.locks import Locks
 
 
 @step_kind("work")
