@@ -47,7 +47,7 @@ from zoocast.cli.options import (
     examples,
 )
 from zoocast.errors import ConfigError, DataError, ZoocastError
-from zoocast.store.bucket import address, is_url
+from zoocast.store.address import address, own_folder
 from zoocast.store.files import keep_private
 
 if TYPE_CHECKING:
@@ -522,7 +522,8 @@ def _crash(args: Sequence[str]) -> Path:
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     given = [value for option, value in itertools.pairwise(args) if option == "--root"]
     root = given[0] if given else os.environ.get("ZOOCAST_ROOT", RUNS)
-    for folder in (*([] if is_url(root) else [Path(root) / "crashes"]), Path(tempfile.gettempdir())):
+    folders = [folder / "crashes" for folder in [own_folder(root)] if folder] + [Path(tempfile.gettempdir())]
+    for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / name).open("x", encoding="utf-8") as file:  # never into what somebody else has put there

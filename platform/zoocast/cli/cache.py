@@ -19,8 +19,9 @@ import typer
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load
 from zoocast.cli.options import RUNS, AsJson, Command, Overrides, Preset, Root, examples
 from zoocast.errors import ConfigError, IntegrityError, did_you_mean
-from zoocast.store.bucket import address, mirror_of
+from zoocast.store.address import address, open_root
 from zoocast.store.files import human_bytes
+from zoocast.store.folder import FolderRoot
 from zoocast.words import duration, moment
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _runs(root: Path) -> dict[str, set[str]]:
     """For each run the folders that it stands on. Raises `IntegrityError` when a record of a run is damaged."""
     from zoocast.cli.runs import read_all
 
-    if mirror_of(root) is not None:
+    if not isinstance(open_root(root), FolderRoot):
         raise ConfigError(
             "--root",
             f"{address(root)} is an object store, whose copies on a machine make room by themselves (ZOOCAST_CACHE_GB) and are"

@@ -24,7 +24,7 @@ from zoocast.dag import Event, Plan, RunResult, StopSignal, ordered, plan, selec
 from zoocast.dag import run as run_steps
 from zoocast.errors import ConfigError, Interrupted
 from zoocast.provenance import program
-from zoocast.store.bucket import address
+from zoocast.store.address import address
 from zoocast.tracking.backend import locate
 
 __all__ = ["Request", "execute"]

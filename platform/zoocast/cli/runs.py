@@ -18,10 +18,10 @@ from typing import Any
 
 from zoocast.cli.board import Board
 from zoocast.config import digest
-from zoocast.dag.lock import read_holder
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, did_you_mean
-from zoocast.store.bucket import address, is_url, local, mirror_of
-from zoocast.store.files import check_name, inside, write_atomically, writing
+from zoocast.store.address import address, open_root
+from zoocast.store.files import check_name, writing
+from zoocast.store.locks import read_holder
 
 __all__ = ["RunRecord", "find", "forget", "read_all", "run_name"]
 
@@ -75,7 +75,7 @@ class RunRecord:
         """The report, here. Raises `ConfigError` when there is none yet, `IntegrityError` when it is not under `root`."""
         if self.report is None:
             raise ConfigError("", f"{self.run} has no report yet (it is {self.state()}); finish it with: {self.resume}")
-        return local(self.report) if is_url(self.report) else inside(root.absolute(), self.report)
+        return open_root(root).local(self.report)
 
     def write(self, root: Path) -> None:
         """Replace ROOT/runs/RUN/run.json. Raises `InfrastructureError` when it cannot be written."""
@@ -83,10 +83,7 @@ class RunRecord:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         # Steps keep their own durable records; this one may be lost to a power cut.
-        text = json.dumps(vars(self))
-        write_atomically(path, text, durable=False)
-        if (mirror := mirror_of(root)) is not None:
-            mirror.write(mirror.name(path), text)
+        open_root(root).write_shared(path, json.dumps(vars(self)))
 
     def note_steps(self, board: Board, root: Path) -> None:
         """Take over what the board shows."""
@@ -132,11 +129,7 @@ def read(path: Path) -> RunRecord:
 
 def read_all(root: Path) -> list[RunRecord]:
     """Every run known under `root`, the latest first."""
-    if (mirror := mirror_of(root)) is not None:
-        for name in mirror.objects("runs"):
-            path = mirror.path(f"runs/{name}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, mirror.read(f"runs/{name}") or b"", durable=False)
+    open_root(root).gather(root / "runs")
     return sorted((read(path) for path in root.glob("runs/*/run.json")), key=lambda record: record.started, reverse=True)
 
 

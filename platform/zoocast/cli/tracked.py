@@ -15,7 +15,7 @@ from zoocast.cli.catalogue import Configured
 from zoocast.config import canonical, diff
 from zoocast.dag import Event, Finished, Outcome, Progress, RunResult, Started
 from zoocast.errors import ZoocastError
-from zoocast.store.bucket import address, local
+from zoocast.store.address import address, local
 from zoocast.tracking import Status, Sync, git_state
 from zoocast.tracking.backend import locate, store_name
 from zoocast.tracking.fetch import fetch_journal

@@ -20,7 +20,7 @@ from zoocast.cli.console import branches, print_table
 from zoocast.config import settings
 from zoocast.dag.step import GROUP
 from zoocast.errors import IntegrityError
-from zoocast.store.bucket import local
+from zoocast.store.address import local
 from zoocast.words import duration, moment
 
 if TYPE_CHECKING:

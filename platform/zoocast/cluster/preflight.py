@@ -21,10 +21,9 @@ from typing import Any, Literal
 from zoocast.cluster import probe
 from zoocast.cluster.connect import ClusterSummary
 from zoocast.dag import Step
-from zoocast.dag.context import read_note, write_note
 from zoocast.dag.placement import nodes_of, require_room
 from zoocast.errors import InfrastructureError
-from zoocast.store.bucket import address, mirror_of
+from zoocast.store.address import address, open_root
 from zoocast.store.files import human_bytes
 from zoocast.tracking.backend import locate, sqlite_file
 
@@ -261,7 +260,7 @@ class _Exchange:
         return Finding("storage", "ok", f"{address(self.root)} is written and read{' by every node' if len(answers) > 1 else ''}")
 
     def _echoed(self, answer: Answer) -> bool:
-        return read_note(self.folder / answer.node_id) == self.word
+        return open_root(self.root).read_note(self.folder / answer.node_id) == self.word
 
 
 @contextlib.contextmanager
@@ -271,7 +270,7 @@ def _exchange(root: Path) -> Iterator[_Exchange]:
     existed = root.exists()
     try:
         folder.mkdir(parents=True)
-        write_note(folder / "driver", word)
+        open_root(root).write_note(folder / "driver", word)
     except OSError as error:
         problem = error.strerror or str(error)
     except InfrastructureError as error:  # an object store
@@ -280,8 +279,8 @@ def _exchange(root: Path) -> Iterator[_Exchange]:
         yield _Exchange(root, folder, word, problem)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if (mirror := mirror_of(root)) is not None and not problem:
-            mirror.remove(f"{folder.name}/")
+        if not problem:
+            open_root(root).remove_notes(folder)
         if not existed:
             with contextlib.suppress(OSError):
                 root.rmdir()

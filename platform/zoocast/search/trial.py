@@ -91,9 +91,7 @@ def run_trial(
     limit_threads(resources.threads)
     token = begin_attempt(directory, step.run_id)
     name = f"{step.name}.{known.id}"
-    context = StepContext(
-        name, step.key, directory, base, step.inputs, step.results, resources, step.run_id, token, step.version, step.remote
-    )
+    context = dataclasses.replace(step, name=name, directory=directory, config=base, resources=resources, token=token)
     trial = Trial(context, tell)
     with contextlib.closing(Journal(trial.context.journal_path)) as journal:
         journal.status("running")

@@ -9,7 +9,7 @@ import pytest
 
 from zoocast.cluster import preflight, probe
 from zoocast.cluster.preflight import Answer
-from zoocast.store.bucket import address, mirror_of, open_root
+from zoocast.store.address import address, open_root
 
 TOY = "toys.counting"
 
@@ -66,15 +66,15 @@ def test_a_run_is_found_and_read_on_every_machine(at, command, shell, store, tmp
 
 def test_the_preflight_asks_every_node_for_the_store(store, tmp_path, monkeypatch):
     monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path))
-    root = open_root(f"{store}/preflight?region=us-east-1")
-    mirror = mirror_of(root)
+    bucket = open_root(f"{store}/preflight?region=us-east-1")
+    root = bucket.folder
     with preflight._exchange(root) as exchange:
         seen = probe.look("1", address(exchange.folder), exchange.word, None)
         silent = Answer("2", "node-b", 0.0, 0.0, clock=0.0, **{k: v for k, v in seen.items() if k != "clock"})
         echoed = dataclasses.replace(silent, node_id="1", node="node-a")
         assert str(exchange.compare([echoed])) == f"{address(root)} is written and read"
         assert "node-b writes what does not arrive here" in str(exchange.compare([echoed, silent]))
-        mirror.write(f"{exchange.folder.name}/driver", "another word")
+        bucket.objects.write(f"{exchange.folder.name}/driver", "another word")
         assert probe.look("1", address(exchange.folder), exchange.word, None)["storage"] == "reads something else there"
     assert probe.look("1", address(exchange.folder), "", None)["storage"] == "does not see what this machine writes there"
-    assert not mirror.objects(exchange.folder.name)
+    assert not bucket.objects.below(exchange.folder.name)

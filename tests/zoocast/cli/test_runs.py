@@ -6,8 +6,8 @@ import json
 import pytest
 
 from zoocast.cli.runs import RunRecord, find, forget, run_name
-from zoocast.dag.lock import Locks
 from zoocast.errors import ConfigError, IntegrityError
+from zoocast.store.locks import Locks
 
 RUN = "study-0123abcd"
 

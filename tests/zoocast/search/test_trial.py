@@ -15,7 +15,7 @@ from zoocast.search import SearchConfig, SearchSpace, Trial
 from zoocast.search.progress import Progress
 from zoocast.search.study import read_trial, write_trial
 from zoocast.search.trial import run_trial
-from zoocast.store.bucket import open_root
+from zoocast.store.address import open_root
 from zoocast.tracking import Journal, curves, read_entries
 from zoocast.tracking.entries import StatusChange
 
@@ -80,7 +80,7 @@ def test_one_may_go_on_on_another_machine(store: str, tmp_path: Path, monkeypatc
         return {"from": (trial.context.directory / "checkpoint").read_text()}
 
     monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / "home"))
-    step = StepContext.standalone(open_root(f"{store}/study") / "steps" / "search-0123456789ab.partial", name="search")
+    step = StepContext.standalone(open_root(f"{store}/study").folder / "steps" / "search-0123456789ab.partial", name="search")
     step.pull()
     with Journal(step.journal_path) as journal:
         space = SearchSpace(fields={"rate": FloatDistribution(0.0, 1.0)})

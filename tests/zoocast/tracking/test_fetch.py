@@ -2,7 +2,7 @@
 
 import json
 
-from zoocast.store.bucket import open_mirror
+from zoocast.store.bucket import open_bucket
 from zoocast.tracking import Journal
 from zoocast.tracking.fetch import fetch_journal
 
@@ -16,12 +16,12 @@ def files(folder):
 def test_a_steps_journals_are_fetched_with_the_files_that_they_name_and_nothing_else(store, tmp_path, monkeypatch):
     def on(machine):
         monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / machine))
-        return open_mirror(f"{store}/root")
+        return open_bucket(f"{store}/root")
 
     worker, driver = on("worker"), on("driver")
-    worker.write(f"steps/{STEP}.partial/attempt.json", json.dumps({"token": "t", "work": "w"}))
-    worker.pull(STEP)
-    there = worker.root / "steps" / f"{STEP}.partial"
+    worker.objects.write(f"steps/{STEP}.partial/attempt.json", json.dumps({"token": "t", "work": "w"}))
+    worker.unfinished.pull(STEP)
+    there = worker.folder / "steps" / f"{STEP}.partial"
     for name in ("checkpoints/1", "bank/shard", "model/weights", "trials/one/checkpoint"):
         (there / name).parent.mkdir(parents=True)
         (there / name).write_text(name)
@@ -29,18 +29,18 @@ def test_a_steps_journals_are_fetched_with_the_files_that_they_name_and_nothing_
     journal.image("val/strip", b"PNG", step=1)
     journal.child("one", "trials/one")
     Journal(there / "trials/one/journal.jsonl").close()
-    worker.push(STEP)
+    worker.unfinished.push(STEP)
     (there / "torn").write_text("not handed over")
-    here = driver.root / "steps" / f"{STEP}.partial"
+    here = driver.folder / "steps" / f"{STEP}.partial"
     fetch_journal(here)
     assert files(here) == ["images/val-strip-00000001.png", "journal.jsonl", "trials/one/journal.jsonl"]
 
     journal.model("model", name="network")
     journal.close()
-    worker.push(STEP)
-    driver.commit(STEP, {"inputs": {}, "files": driver.handed_over(STEP)})
-    fetch_journal(driver.root / "steps" / STEP)
-    assert files(driver.root / "steps" / STEP) == [
+    worker.unfinished.push(STEP)
+    driver.finished.commit(STEP, {"inputs": {}, "files": driver.unfinished.handed_over(STEP)})
+    fetch_journal(driver.folder / "steps" / STEP)
+    assert files(driver.folder / "steps" / STEP) == [
         "done.json",
         "images/val-strip-00000001.png",
         "journal.jsonl",
