@@ -16,5 +16,14 @@ frames, and how good they are:
 >>> scores = evaluate(lambda seen: predictor.predict(seen, 10), test, observed=10, horizon=10, batch_size=32)
 >>> error = scores.overall("strict/mse")  # as in the report
 
+A small one of your own, on whatever clips there are; `zoocast.training.clips_of` takes an array of them:
+
+>>> from zoocast.nn.predictor import Predictor, PredictorConfig
+>>> from zoocast.training import PredictionObjective, TrainingConfig, fit
+>>> small = Predictor(PredictorConfig(hidden_channels=(8,)), test.shape)
+>>> train, validation = (test.store.split(name) for name in ("train", "validation"))
+>>> trained = fit(PredictionObjective(small), train, validation, observed=10, config=TrainingConfig(iterations=20))
+>>> better = trained.val_mse  # by the weights that validated best, which `small` now has
+
 Nothing is imported before it is asked for: `import zoocast` brings neither torch nor Ray.
 """

@@ -142,3 +142,11 @@ def test_the_pipeline_changes_nothing_but_the_data_of_the_experiment():
     assert radar == dataclasses.replace(digits, sources=radar.sources, target=radar.target)
     assert radar.target == dataclasses.replace(digits.target, data=radar.target.data)
     assert [(s.predictor, s.training) for s in radar.sources] == [(s.predictor, s.training) for s in digits.sources]
+
+
+def test_a_pipeline_of_parts_has_one_arm_more_and_shares_the_rest():
+    study, base = configure(load("docs.examples.freezing_study"), "smoke"), configure(load("zoo-to-target"), "smoke")
+    keys, shared = ({step.key: step.name for step in configured.steps if step.name != "report"} for configured in (study, base))
+    assert shared.items() <= keys.items()
+    more = sorted(name for key, name in keys.items() if key not in shared)
+    assert more == ["evaluate.freezing", "target.freezing.seed0", "target.freezing.seed1"]

@@ -15,7 +15,7 @@ from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 def finished_run(tmp_path, monkeypatch):
     """A folder in which `runs/` has what the quick start reads, as the steps of a run leave it."""
     steps = tmp_path / "runs" / "steps"
-    data = DigitsConfig(train=2, validation=1, test=40)
+    data = DigitsConfig(train=8, validation=2, test=40)
     data.build(steps / "data.target-0123456789ab", lambda *_: None)
     predictor = Predictor(PredictorConfig(hidden_channels=(4,)), data.frame_shape())
     save_predictor(predictor, steps / "target.tmu.seed0-0123456789ab" / "model")
@@ -30,6 +30,7 @@ def test_every_line_of_the_quick_start_gives_what_it_shows():
     results = doctest.DocTestRunner().run(test, out=said.append, clear_globs=False)
     assert results.failed == 0, "".join(said)
     assert 0 < test.globs["error"] < 1
+    assert 0 < test.globs["better"] < 1
 
 
 def test_importing_zoocast_imports_nothing_heavy():
