@@ -88,7 +88,8 @@ class TrackedRun:
         if report is None or not report.ok:
             return
         journal = self._sync.journal
-        numbers = {**report.result, **(report.result.get("metrics") or {})}
+        inner = report.result.get("metrics")
+        numbers = {**report.result, **(inner if isinstance(inner, dict) else {})}
         journal.metrics({k: v for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)}, step=0)
         directory = local(address(report.directory))
         journal.note((directory / "table.md").read_text(encoding="utf-8"))
