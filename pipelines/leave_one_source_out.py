@@ -31,7 +31,7 @@ def smoke() -> whole.ZooToTarget:
 
 
 def laptop() -> whole.ZooToTarget:
-    """That of `zoo-to-target` and a third source, whose digits hardly move; about a quarter of an hour on two CPU cores."""
+    """That of `zoo-to-target` and a third source, whose digits hardly move; about twice the work of `zoo-to-target`. Not run."""
     zoo = whole.laptop()
     still = override(zoo.sources[1], {"name": "still", "data.min_speed": 0.01, "data.max_speed": 0.02})
     return dataclasses.replace(zoo, sources=(*zoo.sources, still))
