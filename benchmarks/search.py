@@ -19,7 +19,7 @@ from typing import Any
 from optuna.distributions import FloatDistribution
 
 from zoocast.cluster.connect import connect
-from zoocast.dag import StepContext
+from zoocast.dag import Kind, StepContext
 from zoocast.search import SearchConfig, SearchSpace, Trial, search
 
 REPORTS = 8
@@ -62,7 +62,8 @@ def main(num_trials: int, at_once: int) -> None:
     config = SearchConfig(num_trials=num_trials, max_iterations=REPORTS, grace_cycles=REPORTS, max_concurrent=at_once)
     with tempfile.TemporaryDirectory() as folder, connect(num_cpus=at_once):
         begin = time.time()
-        study = search(StepContext.standalone(Path(folder) / "search", name="search"), config, SPACE, Small(), train)
+        context = StepContext.standalone(Path(folder) / "search", name="search")
+        study = search(context, config, SPACE, Small(), train, kind=Kind("small", 1))
         wall = time.time() - begin
     trained = sum(t.result["seconds"] for t in study.trials)
     start = min(t.result["began"] for t in study.trials) - begin

@@ -1,8 +1,8 @@
-"""Entries per second that delivery carries to MLflow: to SQLite under the root, and to the servers named, as ratios.
+"""Entries per second that are exported to MLflow: to SQLite under the root, and to the servers named, as ratios.
 
     python benchmarks/tracking.py http://127.0.0.1:5000
 
-Every round logs a journal of new entries, one metric each, and delivers it to every store in random order; the medians are
+Every round logs a journal of new entries, one metric each, and exports it to every store in random order; the medians are
 compared. It leaves an experiment `benchmark-tracking` on the servers.
 """
 
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from zoocast.tracking import Delivery, Journal, deliver_pending
+from zoocast.tracking import Journal, Sync, sync_pending
 
 ENTRIES, ROUNDS = 5_000, 5
 NOWHERE = "http://127.0.0.1:9"
@@ -29,9 +29,9 @@ def log(root: Path, run: str) -> None:
     journal = Journal(directory / "journal.jsonl")
     for i in range(ENTRIES):
         journal.metrics({"train/loss": 1 / (i + 1)}, step=i)
-    delivery = Delivery(root, run, root / "runs" / run, experiment="benchmark-tracking", uri=NOWHERE)
-    delivery.finished("step", "step", directory)
-    delivery.close("finished")
+    sync = Sync(root, run, root / "runs" / run, experiment="benchmark-tracking", uri=NOWHERE)
+    sync.finished("step", "step", directory)
+    sync.close("finished")
 
 
 def main(servers: list[str]) -> None:
@@ -45,7 +45,7 @@ def main(servers: list[str]) -> None:
             for name in random.sample(list(seconds), len(seconds)):
                 uri = f"sqlite:///{root}/mlflow.db" if name == BASELINE else name
                 began = time.perf_counter()
-                state = deliver_pending(root, uri, runs=[run])
+                state = sync_pending(root, uri, runs=[run])
                 if number > 0:  # the first round makes tables and experiments
                     seconds[name].append(time.perf_counter() - began)
                 if state.pending:

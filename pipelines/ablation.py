@@ -11,18 +11,17 @@ import itertools
 from typing import Literal
 
 from pipelines.zoo_to_target import PRESETS as ZOO_PRESETS
-from pipelines.zoo_to_target import Zoo, ZooToTarget, evaluation_step, training_step
+from pipelines.zoo_to_target import ZooToTarget
 from zoocast.config import setting
-from zoocast.dag import Step, group, ordered
+from zoocast.dag import Step, ordered
 from zoocast.errors import ConfigError, within
-from zoocast.experiment.stages import EvaluateConfig, ReportConfig, make_report
+from zoocast.experiment import Arm, Comparison, Zoo, report_step
 from zoocast.nn.sampling import ScheduledSampling
-from zoocast.report import Comparison
 from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, train_bidirectional
 from zoocast.training import TrainingConfig
-from zoocast.transfer import Finetune, Method, TrainTargetConfig, train_target
+from zoocast.transfer import Finetune, Method, train_target
 
 __all__ = ["ALL", "PRESETS", "SUMMARY", "Ablation", "steps"]
 
@@ -74,64 +73,49 @@ class Ablation:
         """How an arm starts and what it distils."""
         return self.zoo.transfer if "tmu" in arm.split("-") else Finetune()
 
-    def target(self, arm: str, training: TrainingConfig, seed: int) -> TrainTargetConfig:
-        """One stage of an arm with one seed."""
-        return self.zoo.training(arm, self.method(arm), training.with_seed(seed))
-
 
 def steps(config: Ablation) -> tuple[Step, ...]:
     """The experiment as a graph; `report` is its last step. Raises `ConfigError` for settings that cannot work together."""
     config.check()
-    zoo, workers = Zoo.of(config.zoo), config.zoo.target.workers
-    firsts: dict[str, Step] = {}
-    evaluations: dict[str, Step] = {}
-    for arm in config.arms:
-        first = arm.removesuffix("-lma") if arm != "lma" else BASE
-        trained = {}
-        for seed in range(config.zoo.seeds):
-            name = f"stage1.{first}.seed{seed}"
-            start = firsts[name] = firsts.get(name) or _first(config, first, seed, zoo)
-            inputs = {**zoo.inputs(config.method(arm)), "start": start}
-            second = AdaptConfig(
-                target=config.target(arm, config.stage2, seed),
-                bidirectional=config.bidirectional if "bdn" in arm.split("-") else None,
-                adapter=config.adapter if "lma" in arm.split("-") else None,
-                curriculum=config.curriculum,
-            )
-            trained[str(seed)] = training_step(f"target.{arm}.seed{seed}", adapt, second, inputs, workers)
-        sources = tuple(zoo.sources) if config.method(arm).has_units else ()
-        evaluate = EvaluateConfig(arm=arm, observed=config.zoo.observed, num_strips=config.zoo.num_strips, sources=sources)
-        evaluations[arm] = evaluation_step(evaluate, zoo.data, trained, workers)
-    return ordered([_report(config, evaluations)])
-
-
-def _first(config: Ablation, arm: str, seed: int, zoo: Zoo) -> Step:
-    """Stage 1, which arms with and without the meta-adapter share."""
-    target = config.target(arm, config.zoo.target.training, seed)
-    inputs, workers, name = zoo.inputs(config.method(arm)), config.zoo.target.workers, f"stage1.{arm}.seed{seed}"
-    if "bdn" not in arm.split("-"):
-        return training_step(name, train_target, target, inputs, workers)
-    both = TrainBidirectionalConfig(target=target, bidirectional=config.bidirectional)
-    return training_step(name, train_bidirectional, both, inputs, workers)
-
-
-def _report(config: Ablation, evaluations: dict[str, Step]) -> Step:
+    zoo = config.zoo.zoo_steps()
+    arms = [_arm(config, zoo, name) for name in config.arms]
     best = max(config.arms, key=lambda arm: (arm != BASE, arm.count("-")))
-    page = ReportConfig(
-        title="Ablation of TMU, BDN and LMA",
-        pipeline=config,
-        observed=config.zoo.observed,
-        arms=tuple(evaluations),
-        comparison=Comparison(
-            ours=best, rival=BASE, ours_words=best.upper().replace("-", " + "), rival_words="finetuning with plain Adam"
-        ),
-        notes=(
-            "tmu: Transferable Memory Units against the bank. bdn: a forward and a reverse network distil each other in both"
-            " stages; only the forward one is evaluated. lma: the meta-adapter in stage 2, whose learning-rate iterations move no"
-            " weight. base: finetuning from the best source, which all arms start from.",
-        ),
+    comparison = None
+    if best != BASE and BASE in config.arms:
+        words = best.upper().replace("-", " + ")
+        comparison = Comparison(ours=(best,), rival=(BASE,), ours_words=words, rival_words="finetuning with plain Adam")
+    notes = (
+        "tmu: Transferable Memory Units against the bank. bdn: a forward and a reverse network distil each other in both"
+        " stages; only the forward one is evaluated. lma: the meta-adapter in stage 2, whose learning-rate iterations move no"
+        " weight. base: finetuning from the best source, which all arms start from.",
     )
-    return Step("report", make_report, page, group("arms", evaluations))
+    return ordered([report_step("Ablation of TMU, BDN and LMA", config, zoo.target, arms, comparison, notes=notes)])
+
+
+def _arm(config: Ablation, zoo: Zoo, name: str) -> Arm:
+    """Both stages with every seed."""
+    method, trained = config.method(name), []
+    for seed in range(config.zoo.seeds):
+        second = AdaptConfig(
+            target=zoo.training(name, method, config.stage2.with_seed(seed)),
+            bidirectional=config.bidirectional if "bdn" in name.split("-") else None,
+            adapter=config.adapter if "lma" in name.split("-") else None,
+            curriculum=config.curriculum,
+        )
+        inputs = {**zoo.inputs(method), "start": _first_stage(config, zoo, name, seed)}
+        trained.append(zoo.target.train(f"target.{name}.seed{seed}", adapt, second, inputs))
+    return Arm(name, trained, sources=zoo.gated(method))
+
+
+def _first_stage(config: Ablation, zoo: Zoo, name: str, seed: int) -> Step:
+    """Stage 1, which arms with and without the meta-adapter share."""
+    first = "-".join(part for part in name.split("-") if part != "lma") or BASE
+    method, step = config.method(first), f"stage1.{first}.seed{seed}"
+    target = zoo.training(first, method, config.zoo.target.training.with_seed(seed))
+    if "bdn" not in first.split("-"):
+        return zoo.target.train(step, train_target, target, zoo.inputs(method))
+    both = TrainBidirectionalConfig(target=target, bidirectional=config.bidirectional)
+    return zoo.target.train(step, train_bidirectional, both, zoo.inputs(method))
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets

@@ -8,20 +8,16 @@ as many iterations. The best settings are trained again with several seeds; the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Literal
 
-from pipelines.zoo_to_target import check_horizon, clips_of, evaluation_step, training_step
-from zoocast.config import setting
-from zoocast.dag import Resources, Step, group, ordered
+from zoocast.config import check_ranges, setting
+from zoocast.dag import Step, ordered
 from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
-from zoocast.experiment.adapting import AdaptFoundConfig, SearchAdapterConfig, adapt_found, search_adapter
-from zoocast.experiment.stages import EvaluateConfig, ReportConfig, make_report
+from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, report_step, search_step, with_found
 from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.sampling import ReverseScheduledSampling, ScheduledSampling
-from zoocast.report import Comparison
 from zoocast.search import SearchConfig, load_space
 from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
@@ -32,8 +28,6 @@ from zoocast.transfer import Scratch, TargetConfig, TrainTargetConfig
 __all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "steps"]
 
 SUMMARY = "SeeMore: two directions that distil each other, and a search of the meta-adapter's settings"
-
-COMPARISON = Comparison(ours="searched", rival="adam", ours_words="the searched meta-adapter", rival_words="the best plain Adam")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,14 +53,12 @@ class SeemoreSearch:
     space: str = setting("seemore-adapter", "the search space: a file of searchspaces/, or a module of your own with its dots")
     search: SearchConfig = setting(SearchConfig(), "how much is searched")
     observed: int = setting(10, "observed frames of every clip; the rest is the horizon")
-    num_best: int = setting(3, "best settings that are trained again with all seeds")
-    seeds: int = setting(3, "trainings of stage 2 for every arm, with seeds 0, 1, ..., from one stage 1")
-    num_strips: int = setting(4, "test clips whose predictions are kept as pictures")
+    num_best: int = setting(3, "best settings that are trained again with all seeds", at_least=1)
+    seeds: int = setting(3, "trainings of stage 2 for every arm, with seeds 0, 1, ..., from one stage 1", at_least=1)
+    num_strips: int = setting(4, "test clips whose predictions are kept as pictures", at_least=1)
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "num_strips", "num_best"):
-            if getattr(self, name) < 1:
-                raise ConfigError(name, f"must be at least 1, but got {getattr(self, name)}")
+        check_ranges(self)
         if self.num_best > self.search.num_trials:
             raise ConfigError("num_best", f"must be at most search.num_trials={self.search.num_trials}, but got {self.num_best}")
         if self.adapter.cycle % self.stage2.validate_every:
@@ -77,6 +69,10 @@ class SeemoreSearch:
             )
         with within("stage2"):
             self.training(0)
+
+    def target_steps(self) -> Target:
+        """What all arms share, as steps."""
+        return Target(config=self.target, observed=self.observed, num_strips=self.num_strips)
 
     def training(self, seed: int) -> TrainingConfig:
         """Of stage 2."""
@@ -91,9 +87,7 @@ class SeemoreSearch:
 
     def check(self) -> None:
         """Raise `ConfigError` or `DataError` for what cannot work, before any work starts."""
-        with within("target"):
-            self.target.check()
-        check_horizon(self.observed, self.target.data)
+        self.target_steps().check()
         with within("space"):
             load_space(self.space, self.adapt("search", 0, self.adapter))
 
@@ -124,70 +118,39 @@ class SeemoreSearch:
 def steps(config: SeemoreSearch) -> tuple[Step, ...]:
     """The experiment as a graph; `report` is its last step. Raises `ConfigError` for settings that cannot work together."""
     config.check()
-    workers = config.target.workers
-    data = {"data": clips_of("target", config.target.data, {})}
-    stage1 = training_step("target.stage1.seed0", train_bidirectional, config.first(), data, workers)
-    started = {**data, "start": stage1}
-    base = config.adapt("search", 0, config.adapter)
-    search = Step(
-        "search",
-        search_adapter,
-        SearchAdapterConfig(adapt=base, search=config.search, space=config.space),
-        started,
-        resources=Resources(0),
-        launches=(config.search.resources,),
-        salt=load_space(config.space, base).digest,
+    target, seeds = config.target_steps(), range(config.seeds)
+    stage1 = target.train("target.stage1.seed0", train_bidirectional, config.first())
+    trial = target.train("trial", adapt, config.adapt("search", 0, config.adapter), {"start": stage1})
+    found = search_step(trial, config.search, config.space, cycle=config.adapter.cycle)
+
+    def second(name: str, seed: int, adapter: AdapterConfig | None) -> Step:
+        return target.train(f"target.{name}.seed{seed}", adapt, config.adapt(name, seed, adapter), {"start": stage1})
+
+    def searched(place: int) -> Arm:
+        name = f"searched.{place + 1}"
+        return Arm(name, [with_found(second(name, k, config.adapter), found, place=place) for k in seeds], family="searched")
+
+    rate = {"target.training.learning_rate": "adapter.initial_rate"}
+    arms = (
+        COPY_LAST,
+        Arm("stage1", [stage1]),
+        Arm("adam", [second("adam", k, None) for k in seeds], family="adam"),
+        Arm("adam.found-rate", [with_found(second("adam.found-rate", k, None), found, take=rate) for k in seeds], family="adam"),
+        Arm("paper", [second("paper", k, config.adapter) for k in seeds]),
+        *(searched(place) for place in range(config.num_best)),
     )
-    found = {**started, "search": search}
-
-    def arm(name: str, make: Callable[[int], Step]) -> tuple[str, dict[str, Step]]:
-        return name, {str(k): make(k) for k in range(config.seeds)}
-
-    def control(name: str, adapter: AdapterConfig | None) -> tuple[str, dict[str, Step]]:
-        return arm(
-            name,
-            lambda k: training_step(f"target.{name}.seed{k}", adapt, config.adapt(name, k, adapter), started, workers),
-        )
-
-    def searched(name: str, place: int, updater: str) -> tuple[str, dict[str, Step]]:
-        return arm(
-            name,
-            lambda k: training_step(
-                f"target.{name}.seed{k}",
-                adapt_found,
-                AdaptFoundConfig(adapt=config.adapt(name, k, config.adapter), place=place, updater=updater),  # type: ignore[arg-type]
-                found,
-                workers,
-            ),
-        )
-
-    trained: dict[str, dict[str, Step]] = dict(
-        [
-            ("copy-last", {}),
-            ("stage1", {"0": stage1}),
-            control("adam", None),
-            searched("adam.found-rate", 0, "adam"),
-            control("paper", config.adapter),
-            *(searched(f"searched.{place + 1}", place, "adapter") for place in range(config.num_best)),
-        ]
+    notes = (
+        "All arms of stage 2 start from one stage 1 and train for as many iterations; seeds vary stage 2 alone. An iteration"
+        " of the meta-adapter that moves learning rates moves no weight. adam.found-rate is plain Adam at the initial rate of"
+        " the best trial: what the search of that rate alone is worth.",
     )
-    evaluations = {}
-    for name, seeds in trained.items():
-        evaluate = EvaluateConfig(arm=name, observed=config.observed, num_strips=config.num_strips)
-        evaluations[name] = evaluation_step(evaluate, data["data"], seeds, workers)
-    page = ReportConfig(
-        title="SeeMore: search of the meta-adapter",
-        pipeline=config,
-        observed=config.observed,
-        arms=tuple(evaluations),
-        comparison=COMPARISON,
-        notes=(
-            "All arms of stage 2 start from one stage 1 and train for as many iterations; seeds vary stage 2 alone. An iteration"
-            " of the meta-adapter that moves learning rates moves no weight. adam.found-rate is plain Adam at the initial rate of"
-            " the best trial: what the search of that rate alone is worth.",
-        ),
+    comparison = Comparison(
+        ours=tuple(arm.name for arm in arms if arm.family == "searched"),
+        rival=("adam", "adam.found-rate"),
+        ours_words="the searched meta-adapter",
+        rival_words="the best plain Adam",
     )
-    return ordered([Step("report", make_report, page, group("arms", evaluations))])
+    return ordered([report_step("SeeMore: search of the meta-adapter", config, target, arms, comparison, notes=notes)])
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets

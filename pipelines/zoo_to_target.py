@@ -8,52 +8,21 @@ report compares them on the test split, which nothing else reads.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from zoocast.bank.config import BankConfig, check_bank
-from zoocast.config import setting
-from zoocast.dag import Resources, Step, StepContext, group, ordered
-from zoocast.data import DataConfig, DigitsConfig, MovingMnistConfig
+from zoocast.config import check_ranges, setting
+from zoocast.dag import Step, ordered
+from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
-from zoocast.evaluation import check_evaluation
-from zoocast.experiment.stages import (
-    BuildBankConfig,
-    BuildClipsConfig,
-    EvaluateConfig,
-    ReportConfig,
-    build_clips,
-    build_memories,
-    evaluate_arm,
-    make_report,
-)
+from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, Zoo, report_step, source_step
 from zoocast.nn.cells import ConvLSTM
-from zoocast.nn.predictor import PredictorConfig, check_predictor, read_description
+from zoocast.nn.predictor import PredictorConfig, check_predictor
 from zoocast.nn.sampling import ScheduledSampling
-from zoocast.training import Trained, TrainingConfig, WorkerConfig
-from zoocast.transfer import (
-    L2SP,
-    Finetune,
-    Method,
-    Scratch,
-    TargetConfig,
-    TrainTargetConfig,
-    Transfer,
-    train_target,
-)
-from zoocast.zoo import (
-    AdoptConfig,
-    PretrainConfig,
-    RankConfig,
-    SourceConfig,
-    adopt,
-    can_start,
-    check_observed,
-    pretrain,
-    rank_sources,
-)
+from zoocast.training import TrainingConfig, WorkerConfig
+from zoocast.transfer import L2SP, Finetune, Method, Scratch, TargetConfig, Transfer
+from zoocast.zoo import SourceConfig, can_start, check_observed
 
-__all__ = ["PRESETS", "SUMMARY", "ZooToTarget", "steps"]
+__all__ = ["PRESETS", "SUMMARY", "ZooToTarget", "arms", "comparison", "steps"]
 
 SUMMARY = "a zoo of sources, their memory banks, and a target: scratch, finetuned, L2-SP and TMU compared"
 
@@ -68,8 +37,8 @@ class ZooToTarget:
     bank: BankConfig = setting(BankConfig(), "the zoo's memories of the target's clips")
     l2sp: L2SP = setting(L2SP(), "the arm that is anchored to the best source")
     observed: int = setting(10, "observed frames of every clip; the rest is the horizon")
-    seeds: int = setting(3, "trainings of every arm, with seeds 0, 1, ...")
-    num_strips: int = setting(4, "test clips whose predictions are kept as pictures")
+    seeds: int = setting(3, "trainings of every arm, with seeds 0, 1, ...", at_least=1)
+    num_strips: int = setting(4, "test clips whose predictions are kept as pictures", at_least=1)
     bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where each bank is computed", identity=False)
 
     def __post_init__(self) -> None:
@@ -78,9 +47,9 @@ class ZooToTarget:
         names = [s.name for s in self.sources]
         if len(set(names)) < len(names):
             raise ConfigError("sources", f"every source needs a name of its own, but got {', '.join(names)}")
-        for name in ("seeds", "num_strips"):
-            if getattr(self, name) < 1:
-                raise ConfigError(name, f"must be at least 1, but got {getattr(self, name)}")
+        if "target" in names:
+            raise ConfigError("sources.target.name", "target is what the target's own clips are called; use another name")
+        check_ranges(self)
         if self.reads_bank and self.target.training.reverse_input and not self.bank.reversed:
             raise ConfigError("bank.reversed", "must be true when target.training.reverse_input flips time, but got false")
         if self.reads_bank and "train" not in self.bank.splits:
@@ -105,18 +74,18 @@ class ZooToTarget:
             arms["l2-sp"] = self.l2sp
         return arms | {"tmu": self.transfer}
 
-    def training(self, arm: str, method: Method, training: TrainingConfig) -> TrainTargetConfig:
-        """What one training of an arm is."""
-        return TrainTargetConfig(
-            arm=arm,
-            method=method,
-            predictor=self.target.predictor,
-            training=training,
-            observed=self.observed,
-            bank=self.bank if "banks" in method.needs else None,
-            sources=tuple(s.name for s in self.sources) if method.has_units else (),
-            workers=self.target.workers,
-        )
+    def only(self, names: tuple[str, ...]) -> ZooToTarget:
+        """The experiment with some of its sources."""
+        return dataclasses.replace(self, sources=tuple(source for source in self.sources if source.name in names))
+
+    def target_steps(self) -> Target:
+        """What all arms share, as steps."""
+        return Target(config=self.target, observed=self.observed, num_strips=self.num_strips)
+
+    def zoo_steps(self) -> Zoo:
+        """The sources, their ranking and their banks, as steps. Check the configuration first."""
+        sources = {config.name: source_step(config, observed=self.observed) for config in self.sources}
+        return Zoo(target=self.target_steps(), sources=sources, bank=self.bank, bank_workers=self.bank_workers)
 
     def check(self) -> None:
         """Raise `ConfigError`, `DataError` or `IntegrityError` for what cannot work, before any work starts."""
@@ -125,17 +94,17 @@ class ZooToTarget:
                 source.check()
             if not source.model:
                 check_observed(self.observed, source.data.length, f"sources.{source.name}")
-        with within("target"):
-            self.target.check()
-        check_horizon(self.observed, self.target.data)
-        self._check_transfer()
+        self.target_steps().check()
+        self.check_transfer()
 
-    def _check_transfer(self) -> None:
+    def check_transfer(self) -> None:
+        """Raise `ConfigError` if these sources cannot be transferred from; `check` does it as well."""
         if self.transfer.warm_start == "best" and not self.startable:
             raise ConfigError(
                 "transfer.warm_start",
-                "no source has the target's network, so there are no weights to start from;"
-                " set it to none, or give one source the target's predictor settings",
+                "no source has the target's network, so there are no weights to start from"
+                f" (looked at {', '.join(s.name for s in self.sources)});"
+                " set it to none, or give one of them the target's predictor settings",
             )
         target, frames = self.transfer.network(self.target.predictor, len(self.sources)), self.target.data.frame_shape()
         with within("target.predictor"):
@@ -152,132 +121,25 @@ class ZooToTarget:
             check_bank(self.bank, networks, frames, target)
 
 
-@dataclasses.dataclass(frozen=True)
-class Zoo:
-    """The steps that arms stand on: the target's clips, every source by name, their ranking, and their banks if stored."""
+def arms(config: ZooToTarget, zoo: Zoo) -> list[Arm]:
+    """Every arm of the comparison, with all sources of the zoo."""
+    return [COPY_LAST, *(zoo.arm(name, method, config.seeds) for name, method in config.methods().items())]
 
-    data: Step
-    sources: dict[str, Step]
-    rank: Step
-    banks: dict[str, Step]
 
-    @classmethod
-    def of(cls, config: ZooToTarget) -> Zoo:
-        """The steps of `config`, which has been checked."""
-        data: dict[str, Step] = {}
-        sources = {source.name: _source(source, config, data) for source in config.sources}
-        clips = clips_of("target", config.target.data, data)
-        ranking = RankConfig(observed=config.observed, target=config.target.predictor)
-        rank = Step(
-            "rank", rank_sources, ranking, {"data": clips, **group("sources", sources)}, resources=held_by(config.target.workers)
-        )
-        stored = config.reads_bank and config.bank.mode == "stored"
-        banks = {name: _bank(name, config, clips, source) for name, source in sources.items()} if stored else {}
-        return cls(clips, sources, rank, banks)
-
-    def inputs(self, method: Method) -> dict[str, Step]:
-        """What the training of an arm reads."""
-        return {
-            "data": self.data,
-            **({"rank": self.rank} if "rank" in method.needs else {}),
-            **group("sources", {name: self.sources[name] for name in method.reads(tuple(self.sources))}),
-            **group("banks", self.banks if "banks" in method.needs else {}),
-        }
+def comparison(config: ZooToTarget) -> Comparison:
+    """TMU against the best finetune, or against training from scratch where no source fits the target."""
+    finetuned = tuple(f"finetune.{name}" for name in config.startable)
+    rival, words = (finetuned, "the best finetune") if finetuned else (("scratch",), "training from scratch")
+    return Comparison(ours=("tmu",), rival=rival, ours_words="TMU", rival_words=words)
 
 
 def steps(config: ZooToTarget) -> tuple[Step, ...]:
     """The experiment as a graph; `report` is its last step. Raises `ConfigError` for settings that cannot work together."""
     config.check()
-    zoo = Zoo.of(config)
-    workers = config.target.workers
-    evaluate = EvaluateConfig(arm="copy-last", observed=config.observed, num_strips=config.num_strips)
-    evaluations = {"copy-last": evaluation_step(evaluate, zoo.data, {}, workers)}
-    for arm, method in config.methods().items():
-        trained = {}
-        for k in range(config.seeds):
-            train = config.training(arm, method, config.target.training.with_seed(k))
-            trained[str(k)] = training_step(f"target.{arm}.seed{k}", train_target, train, zoo.inputs(method), workers)
-        sources = tuple(zoo.sources) if method.has_units else ()
-        evaluate = dataclasses.replace(evaluate, arm=arm, sources=sources)
-        evaluations[arm] = evaluation_step(evaluate, zoo.data, trained, workers)
-    return ordered([_report(config, evaluations)])
-
-
-def check_horizon(observed: int, data: DataConfig) -> None:
-    """Raise `ConfigError` unless the target's clips have observed and future frames, which metrics can judge."""
-    check_observed(observed, data.length, "target")
-    with within("target.data"):
-        check_evaluation(observed=observed, horizon=data.length - observed, length=data.length, frames=data.frame_shape())
-
-
-def clips_of(name: str, data: DataConfig, known: dict[str, Step]) -> Step:
-    """The step that builds `data`; equal data, from equal files, are built once."""
-    build = BuildClipsConfig(data=data)
-    step = Step(f"data.{name}", build_clips, build, salt=data.source_digest(), estimated_bytes=data.estimated_bytes())
-    return known.setdefault(step.key, step)
-
-
-def held_by(workers: WorkerConfig) -> Resources:
-    return Resources(workers.cpus_per_worker, workers.gpus_per_worker)
-
-
-def _source(source: SourceConfig, config: ZooToTarget, data: dict[str, Step]) -> Step:
-    if source.model:
-        found = AdoptConfig(name=source.name, digest=read_description(Path(source.model)).digest, model=source.model)
-        return Step(f"source.{source.name}", adopt, found)
-    return Step(
-        f"source.{source.name}",
-        pretrain,
-        PretrainConfig(source=source, observed=config.observed),
-        {"data": clips_of(source.name, source.data, data)},
-        resources=Resources(0),
-        launches=(held_by(source.workers),) * source.workers.num_workers,
-    )
-
-
-def _bank(name: str, config: ZooToTarget, data: Step, source: Step) -> Step:
-    build = BuildBankConfig(
-        bank=config.bank,
-        observed=config.observed,
-        target_depth=len(config.target.predictor.hidden_channels),
-        workers=config.bank_workers,
-    )
-    # It begins as soon as one of its actors has room, and the others join when they have.
-    held = (held_by(config.bank_workers),)
-    inputs = {"data": data, "source": source}
-    return Step(f"bank.{name}", build_memories, build, inputs, resources=Resources(0), launches=held)
-
-
-def training_step(
-    name: str,
-    fn: Callable[[StepContext], Trained],
-    train: object,
-    inputs: Mapping[str, Step],
-    workers: WorkerConfig,
-) -> Step:
-    """A step that trains where `workers` says: in its own process, or in a group of Ray Train workers."""
-    several = workers.num_workers > 1
-    return Step(
-        name,
-        fn,
-        train,
-        inputs,
-        resources=Resources(0) if several else held_by(workers),
-        launches=(held_by(workers),) * workers.num_workers if several else (),
-    )
-
-
-def evaluation_step(evaluate: EvaluateConfig, data: Step, trained: Mapping[str, Step], workers: WorkerConfig) -> Step:
-    """The step that reads the test split for one arm, where its seeds were trained."""
-    held = held_by(workers) if trained else Resources()
-    return Step(f"evaluate.{evaluate.arm}", evaluate_arm, evaluate, {"data": data, **group("seeds", trained)}, resources=held)
-
-
-def _report(config: ZooToTarget, evaluations: dict[str, Step]) -> Step:
+    zoo = config.zoo_steps()
     other = [s.name for s in config.sources if s.name not in config.startable]
-    notes = (f"Not finetuned from {', '.join(other)}: another network than the target's.",) if other else ()
-    page = ReportConfig(title="zoo to target", pipeline=config, observed=config.observed, arms=tuple(evaluations), notes=notes)
-    return Step("report", make_report, page, group("arms", evaluations))
+    notes = [f"Not finetuned from {', '.join(other)}: another network than the target's."] if other else []
+    return ordered([report_step("zoo to target", config, zoo.target, arms(config, zoo), comparison(config), notes=notes)])
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets

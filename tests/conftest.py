@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.shell import command, finished, shell, shell_in  # noqa: F401
+from tests.shell import command, empty_store, finished, finished_root, shell, shell_in  # noqa: F401
 
 # moto's S3 in a process of its own, so that Ray's workers and the test do not wait for each other.
 SERVER = """

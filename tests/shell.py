@@ -1,8 +1,13 @@
-"""Running the `pipelines` command on the toy pipelines beside this file: in this process, or as a user would."""
+"""Running the `pipelines` command on the toy pipelines beside this file: in this process, or as a user would.
+
+Starting a process costs a second, a Ray of its own four, and making MLflow's tables two: tests that need neither a process nor
+another root use `command` and what `finished` has left.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +17,7 @@ from types import MappingProxyType
 import pytest
 
 from zoocast.cli.app import invoke
+from zoocast.tracking.backend import connect
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent
@@ -54,6 +60,14 @@ class Shell:
 
 
 @pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store with nothing in it, to be copied to ROOT/mlflow.db: making its tables takes seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    connect(f"sqlite:///{folder}/mlflow.db")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     """A shell in an empty folder."""
     return Shell(tmp_path_factory.mktemp("shell"))
@@ -67,10 +81,17 @@ def shell_in() -> Callable[[Path, Mapping[str, str]], Shell]:
 
 @pytest.fixture(scope="session")
 def finished(shell: Shell) -> subprocess.CompletedProcess[str]:
-    """The first run of the toy pipeline in `shell`, with the default root."""
+    """The first run of the toy pipeline in `shell`, with the default root, which later tests fill with other runs."""
     done = shell.run("run", "toys.counting")
     assert done.returncode == 0, done.stderr
+    shutil.copytree(shell.folder / "runs", shell.folder / "finished")
     return done
+
+
+@pytest.fixture(scope="session")
+def finished_root(shell: Shell, finished: subprocess.CompletedProcess[str]) -> Path:  # noqa: ARG001
+    """A root with nothing in it but the run `finished`; not to be changed."""
+    return shell.folder / "finished"
 
 
 @pytest.fixture

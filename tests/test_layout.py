@@ -34,6 +34,16 @@ def test_every_package_is_in_the_wheel():
     assert declared == found
 
 
+def test_every_template_and_style_sheet_is_in_the_wheel():
+    import tomllib
+
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    base = ROOT / "platform"
+    shipped = {path for package, globs in declared.items() for g in globs for path in base.joinpath(*package.split(".")).glob(g)}
+    read = {path for path in (base / "zoocast").rglob("*") if path.suffix not in (".py", ".pyc") and path.is_file()}
+    assert read == shipped != set()
+
+
 def test_every_package_that_set_up_installs_is_pinned():
     pinned = {normal(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()}
     # Ray has copies of some packages in folders of its own. The last four come with the interpreter, or are this project.

@@ -26,6 +26,7 @@ __all__ = [
     "StepFailed",
     "ZoocastError",
     "did_you_mean",
+    "last_line",
     "within",
 ]
 
@@ -100,3 +101,9 @@ class Interrupted(ZoocastError):
     """The user asked to stop; work so far is kept in checkpoints."""
 
     exit_code = 130
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of the error's text, in which Ray's long ones name the cause; the error's type when it has no text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

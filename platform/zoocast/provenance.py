@@ -1,8 +1,9 @@
-"""Which code made a result (the git commit, or the package's version, and whether files differ), and how it was called."""
+"""Which code made a result (the git commit, or the package's version, and whether files differ), how it was called, by whom."""
 
 from __future__ import annotations
 
 import contextlib
+import getpass
 import importlib.metadata
 import os
 import shutil
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
-__all__ = ["SENT_COMMIT", "GitState", "git_state", "program"]
+__all__ = ["SENT_COMMIT", "GitState", "git_state", "program", "user_name"]
 
 SENT_COMMIT = "ZOOCAST_COMMIT"  # the environment's word for code that was sent without its repository; with "+" when dirty
 
@@ -26,7 +27,7 @@ class GitState(TypedDict):
 def git_state(path: Path | None = None) -> GitState:
     """The state of the repository that tracks `path` (default: this package), in some milliseconds.
 
-    A repository that merely surrounds `path`, as one does that ignores the virtual environment inside it, says nothing about it.
+    A repository that merely surrounds `path`, as one does that ignores the virtual environment inside it, does not count.
     """
     folder = Path(path) if path is not None else Path(__file__).parent.parent
     folder = folder if folder.is_dir() else folder.parent
@@ -64,3 +65,11 @@ def program() -> list[str]:
     with contextlib.suppress(ValueError):
         return [str(called.resolve().relative_to(Path.cwd()))]
     return [str(called)]
+
+
+def user_name() -> str:
+    """Who runs this process, for people; the number of a user without a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # containers run under ids without a name
+        return str(os.getuid())

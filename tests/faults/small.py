@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from pipelines import zoo_to_target
 from pipelines.zoo_to_target import ZooToTarget, smoke
 from zoocast.dag import Step, ordered
+from zoocast.experiment import COPY_LAST, Comparison, report_step
 from zoocast.training import TrainingConfig
 
 SUMMARY = "zoo to target with one source, one seed, one arm and a checkpoint at every other iteration"
-ARMS = ("copy-last", "tmu")
 
 
 def small() -> ZooToTarget:
@@ -35,9 +34,8 @@ PRESETS = {"laptop": small}
 
 
 def steps(config: ZooToTarget) -> tuple[Step, ...]:
-    """What the report on `ARMS` alone needs."""
-    *_, report = zoo_to_target.steps(config)
-    page = dataclasses.replace(report.config, arms=ARMS)
-    return ordered(
-        [dataclasses.replace(report, config=page, inputs={f"evaluate.{a}": report.inputs[f"evaluate.{a}"] for a in ARMS})]
-    )
+    """The arm with transfer units, and the baseline that it has to beat."""
+    zoo = config.zoo_steps()
+    arms = (COPY_LAST, zoo.arm("tmu", config.transfer, config.seeds))
+    against = Comparison(ours=("tmu",), rival=("copy-last",), ours_words="TMU", rival_words="the last frame")
+    return ordered([report_step("small", config, zoo.target, arms, against)])

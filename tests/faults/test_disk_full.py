@@ -14,13 +14,12 @@ import pytest
 from tests.faults.disk import disk
 from tests.faults.training import attempt, contents, made, pipeline
 from tests.zoocast.test_arrow import make_layout, reader, write_tensors
-from zoocast.cli.runs import Record as RunRecord
-from zoocast.cli.runs import path_of
+from zoocast.cli.runs import RunRecord, path_of
 from zoocast.cli.runs import read as read_run
 from zoocast.dag import Step
 from zoocast.dag.records import final_path, read_record
 from zoocast.errors import InfrastructureError, IntegrityError
-from zoocast.tracking.outbox import Ledger, Line
+from zoocast.tracking.outbox import Outbox, Stream
 
 CLIPS, MODEL = pipeline(iterations=1, every=1)
 
@@ -121,9 +120,9 @@ def test_what_the_driver_keeps_survives_a_full_disk_at_every_write(tmp_path: Pat
     def write_all(root: Path) -> None:
         run = RunRecord("toy-1", "toy", "smoke", [], {}, [], "", "", started=1.0)
         run.write(root)
-        ledger = Ledger(root, "toy-1", "toy", "store", lines=[])
-        ledger.put(Line("step", "aaa", "steps/step-aaa", {}))
-        ledger.mark("store", complete=False)
+        outbox = Outbox(root, "toy-1", "toy", "store", streams=[])
+        outbox.put(Stream("step", "aaa", "steps/step-aaa", {}))
+        outbox.mark("store", complete=False)
 
     with disk() as it:
         write_all(tmp_path / "counted")
@@ -134,4 +133,4 @@ def test_what_the_driver_keeps_survives_a_full_disk_at_every_write(tmp_path: Pat
         assert not path_of(root, "toy-1").exists() or read_run(path_of(root, "toy-1")).run == "toy-1"
         write_all(root)
         assert read_run(path_of(root, "toy-1")).run == "toy-1"
-        assert [line.key for line in (Ledger.load(root, "toy-1") or Ledger(root, "", "", "")).lines] == ["aaa"]
+        assert [stream.key for stream in (Outbox.load(root, "toy-1") or Outbox(root, "", "", "")).streams] == ["aaa"]

@@ -7,7 +7,6 @@ from typing import Any
 
 from zoocast.dag import Step, StepContext
 from zoocast.dag.context import begin_attempt
-from zoocast.dag.lock import Locks
 from zoocast.dag.records import Record, final_path, partial_path, publish_step
 from zoocast.dag.worker import execute
 from zoocast.data import DigitsConfig
@@ -15,7 +14,9 @@ from zoocast.data.store import ClipStore
 from zoocast.errors import ZoocastError
 from zoocast.experiment.stages import BuildClipsConfig, build_clips
 from zoocast.nn.predictor import Predictor, PredictorConfig
+from zoocast.store.address import open_root
 from zoocast.store.files import sha256_file, writing
+from zoocast.store.locks import Locks
 from zoocast.training import PredictionObjective, Surroundings, TrainingConfig, fit
 
 RESULTS = ("*.arrow", "manifest.json", "predictor.*")
@@ -56,7 +57,18 @@ def attempt(root: Path, step: Step) -> ZoocastError | None:
             partial.mkdir(exist_ok=True)
             token = begin_attempt(partial, "run")
             inputs = {name: final_path(root, parent) for name, parent in step.inputs.items()}
-            context = StepContext(step.name, step.key, partial, step.config, inputs, {}, step.resources, "run", token)
+            context = StepContext(
+                name=step.name,
+                key=step.key,
+                config=step.config,
+                directory=partial,
+                inputs=inputs,
+                results={},
+                resources=step.resources,
+                root=open_root(root),
+                run_id="run",
+                token=token,
+            )
             report = execute(step.fn, context)
             if report.error is not None:
                 return report.error

@@ -10,11 +10,13 @@ import pytest
 
 from pipelines.seemore_search import PRESETS, steps
 from zoocast.config import override, parse_overrides
-from zoocast.dag import Resources, read_record
+from zoocast.dag import Resources, StepContext, read_record
 from zoocast.errors import ConfigError, StepFailed
+from zoocast.experiment.searching import train_found
 from zoocast.nn.predictor import load_predictor
 from zoocast.search import read_study
-from zoocast.tracking.journal import read_journal
+from zoocast.tracking.entries import Params
+from zoocast.tracking.journal import read_entries
 
 SMOKE = PRESETS["smoke"]()
 
@@ -50,7 +52,7 @@ def test_paper_asks_for_its_data():
         (["search.num_trials=0"], "search.num_trials: must be at least 1, but got 0"),
         (
             ["space=nothing"],
-            "space: there is no search space 'nothing'; known: seemore-adapter; your own is written with its dots",
+            "space: there is no search space 'nothing'; known: seemore-adapter, target; your own is written with its dots",
         ),
         (["observed=6"], "observed: must leave at least one of the 6 frames in the clips of target "),
         (
@@ -122,8 +124,8 @@ def test_the_best_settings_are_trained_again(folders):
     assert study.trials[0].params["adapter.rate_iterations"] == 1
     best = study.best()[0]
     params = {}
-    for entry, _ in read_journal(folders["target.searched.1.seed0"] / "journal.jsonl"):
-        params |= entry["values"] if entry.get("kind") == "params" else {}
+    for entry in read_entries(folders["target.searched.1.seed0"] / "journal.jsonl", Params):
+        params |= entry.values
     assert {name: params[name] for name in best.params} == {name: str(value) for name, value in best.params.items()}
     # Same start, seed and settings: the training of the best trial is repeated to the last digit, if it ran to its end.
     again = read_record(folders["target.searched.1.seed0"]).result["val_mse"]
@@ -133,10 +135,11 @@ def test_the_best_settings_are_trained_again(folders):
 
 def test_plain_adam_is_given_the_rate_that_was_found(folders):
     best = read_study(folders["search"]).best()[0]
-    entries = [entry for entry, _ in read_journal(folders["target.adam.found-rate.seed0"] / "journal.jsonl")]
-    said = {name: value for entry in entries if entry.get("kind") == "params" for name, value in entry["values"].items()}
-    assert float(said["adapter.learning_rate"]) == best.params["adapter.initial_rate"]
-    assert float(said["learning_rate"]) == best.params["adapter.initial_rate"]
+    entries = read_entries(folders["target.adam.found-rate.seed0"] / "journal.jsonl", Params)
+    logged = {name: value for entry in entries for name, value in entry.values.items()}
+    assert logged["adapter"] == "none"
+    assert logged["search.trial"] == best.id
+    assert float(logged["learning_rate"]) == best.params["adapter.initial_rate"]
 
 
 def test_what_is_exported_is_the_forward_network_alone(folders):
@@ -189,10 +192,8 @@ def test_the_report_says_what_the_search_gained(folders):
 
 
 def test_a_study_without_enough_good_trials_says_so(folders, tmp_path):
-    from zoocast.dag import StepContext
-    from zoocast.experiment.adapting import AdaptFoundConfig, adapt_found
-
-    config = AdaptFoundConfig(adapt=SMOKE.adapt("searched.9", 0, SMOKE.adapter), place=8)
-    context = StepContext.standalone(tmp_path / "step", config, {"search": folders["search"]})
-    with pytest.raises(StepFailed, match=r"needs the study's trial in place 9, but only \d did not fail; search longer with"):
-        adapt_found(context)
+    trained = steps(changed("num_best=5"))
+    fifth = next(step for step in trained if step.name == "target.searched.5.seed0")
+    context = StepContext.standalone(tmp_path / "step", fifth.config, {"search": folders["search"]})
+    with pytest.raises(StepFailed, match=r"needs the study's trial in place 5, but only \d did not fail; search longer with"):
+        train_found(context)

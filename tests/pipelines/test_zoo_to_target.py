@@ -16,9 +16,9 @@ from zoocast.cli.imports import import_checkpoint
 from zoocast.config import override, parse_overrides
 from zoocast.dag import Resources, read_record
 from zoocast.errors import ConfigError, DataError, IntegrityError
+from zoocast.experiment.sources import AdoptConfig
 from zoocast.nn.predictor import load_predictor
 from zoocast.report.files import read_gates
-from zoocast.zoo import AdoptConfig
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 SMOKE = PRESETS["smoke"]()
@@ -79,7 +79,7 @@ def test_paper_asks_for_its_data(tmp_path):
     ("items", "message"),
     [
         (["sources.1.name=digits-1"], "sources: every source needs a name of its own, but got digits-1, digits-1"),
-        (["sources.0.name=rank"], "sources.digits-1.name: bank, data, rank, target mean something else"),
+        (["sources.0.name=target"], "sources.target.name: target is what the target's own clips are called; use another name"),
         (["sources.0.name=Digits"], "sources.digits-1.name: a source's name is made of a-z"),
         (["sources.0.model=nowhere"], "sources.digits-1.model: /.*/nowhere holds no network"),
         (["seeds=0"], "seeds: must be at least 1, but got 0"),
@@ -154,7 +154,11 @@ def test_equal_data_are_built_once():
     same = ("sources.1.data.num_digits=1", "sources.1.data.seed=1")
     assert {n for n in keys(changed(*same)) if n.startswith("data.")} == {"data.digits-1", "data.target"}
     made = {step.name: step for step in steps(changed(*same))}
-    assert made["source.digits-2"].inputs["data"] is made["source.digits-1"].inputs["data"]
+    # Their networks and trainings are equal as well, so the second source is the first one under another name.
+    assert "source.digits-2" not in made
+    assert made["rank"].inputs["sources/digits-2"] is made["rank"].inputs["sources/digits-1"] is made["source.digits-1"]
+    other = {step.name: step for step in steps(changed(*same, "sources.1.training.seed=5"))}
+    assert other["source.digits-2"].inputs["data"] is other["source.digits-1"].inputs["data"]
 
 
 def test_data_are_equal_when_their_files_are(tmp_path):
@@ -170,8 +174,8 @@ def test_data_are_equal_when_their_files_are(tmp_path):
         ]
         return {name for name in keys(changed(*files, config=changed(*switched))) if name.startswith("data.")}
 
-    assert built("a", "copy", "a") == {"data.digits-1"}
-    assert built("a", "b", "b") == {"data.digits-1", "data.digits-2"}
+    assert built("a", "copy", "a") == {"data.target"}
+    assert built("a", "b", "b") == {"data.digits-1", "data.target"}
     (tmp_path / "b.npy").unlink()
     with pytest.raises(DataError, match=r"b.npy"):
         built("a", "b", "a")

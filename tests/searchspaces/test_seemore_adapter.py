@@ -63,6 +63,6 @@ def test_a_space_of_ones_own_is_found_by_its_module_and_an_unknown_one_is_named(
     with pytest.raises(ConfigError, match=r"adapter\.rate: unknown setting"):  # it was found, and held against the config
         load("mylab.rates", Stage())
     for name in ("seemore-adaptor", "mylab.rate"):
-        with pytest.raises(ConfigError, match=f"there is no search space '{name}'; known: seemore-adapter;"):
+        with pytest.raises(ConfigError, match=f"there is no search space '{name}'; known: seemore-adapter, target;"):
             load(name, Stage())
     sys.modules.pop("mylab.rates", None)

@@ -20,11 +20,14 @@ from zoocast.bank.config import BankConfig, MemoryRef
 from zoocast.bank.frozen import FrozenSource, fixed_feed, load_frozen, run_source
 from zoocast.bank.recipe import Recipe, column_name, make_recipe, read_bank
 from zoocast.config import digest, dump, load
+from zoocast.dag import Resources
+from zoocast.dag.placement import fits, nodes_of
 from zoocast.data.splits import Split
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed, ZoocastError
-from zoocast.store.bucket import Mirror, mirror_of, open_mirror
+from zoocast.store.address import root_of
 from zoocast.store.files import human_bytes, keep_private, require_free_space, sha256_file, write_atomically
+from zoocast.store.root import Root
 
 __all__ = ["build_bank"]
 
@@ -66,16 +69,15 @@ class _Task(NamedTuple):
 class _Builder:
     """What runs in each actor: loads the source from its folder once, and writes one file at a time."""
 
-    def __init__(self, task: _Task, threads: int, device: str, sender: Mirror | None) -> None:
+    def __init__(self, task: _Task, threads: int, device: str, sender: Root) -> None:
         keep_private()
         torch.set_num_threads(threads)
-        self.mirror = open_mirror(sender.url) if sender else None
-        if self.mirror and sender:
-            task = task._replace(
-                clips=self.mirror.bring(task.clips, sender),
-                directory=self.mirror.bring(task.directory, sender),
-                source=self.mirror.bring(task.source, sender),
-            )
+        self.root = sender.here()
+        task = task._replace(
+            clips=self.root.bring(task.clips, sender),
+            directory=self.root.bring(task.directory, sender),
+            source=self.root.bring(task.source, sender),
+        )
         self.task, self.recipe, self.layout, self.device = task, task.recipe, task.recipe.layout, torch.device(device)
         self.store = ClipStore.open(task.clips)
         self.splits = {split: self.store.split(split) for split in self.recipe.config.splits}
@@ -96,8 +98,7 @@ class _Builder:
     def build(self, job: _Job) -> Shard:
         """Write one file, or keep the one that an earlier attempt finished."""
         path = self.task.directory / job.file
-        if self.mirror:
-            self.mirror.pull(self.mirror.step_of(path), lambda file: file.endswith((job.file, job.file + NOTE)))
+        self.root.pull(path, lambda file: file.endswith((job.file, job.file + NOTE)))
         if (kept := _noted(path, self.recipe)) is not None and sha256_file(path) == kept.sha256:
             return kept
         try:
@@ -109,8 +110,7 @@ class _Builder:
             raise InfrastructureError(
                 f"cannot write bank file {path} ({error.strerror or error}); free some space and run again; finished files stay"
             ) from None
-        if self.mirror:
-            self.mirror.push(self.mirror.step_of(path))
+        self.root.push(path)
         return shard
 
     def _batches(self, job: _Job) -> Iterator[dict[str, Tensor]]:
@@ -190,7 +190,7 @@ def build_bank(
         clips: folder of the target's clip store.
         observed: frames of a clip that a free-running source sees.
         target_depth: layers of the network that will distil, for the layer map.
-        directory: absolute; visible to every node, or in a mirror. It holds nothing but this bank.
+        directory: absolute; visible to every node, or in a storage root that carries it there. It holds nothing but this bank.
         num_actors: how many processes run the source at the same time; each takes its resources as soon as the cluster has them.
         cpus_per_actor: CPUs, and threads, of each.
         gpus_per_actor: GPUs of each; the source runs there.
@@ -219,14 +219,14 @@ def build_bank(
     require_free_space(directory, missing, f"the memory bank, {size},")
     directory.mkdir(parents=True, exist_ok=True)
     _require_cluster(cpus_per_actor, gpus_per_actor)
-    device, mirror = "cuda" if gpus_per_actor else "cpu", mirror_of(directory)
+    device, root = "cuda" if gpus_per_actor else "cpu", root_of(directory)
     task = _Task(recipe, name, source, clips, target_depth, directory)
-    arguments = (task, cpus_per_actor, device, mirror)
+    arguments = (task, cpus_per_actor, device, root)
     resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
     shards = _run(arguments, resources, max_failures, jobs, min(num_actors, len(jobs)), progress, should_stop)
     manifest = Manifest(layout=recipe.layout, recipe=dump(recipe), shards=tuple(shards[job] for job in jobs))
-    if mirror:  # the files that other machines have written are wanted where the bank is read, not here
-        mirror.pull(mirror.step_of(directory), lambda file: file.endswith(f".arrow{NOTE}"))
+    # The files that other machines have written are wanted where the bank is read, not here.
+    root.pull(directory, lambda file: file.endswith(f".arrow{NOTE}"))
     _sweep(directory, {directory / job.file for job in jobs} | {_note(directory / job.file) for job in jobs})
     write_manifest(directory, manifest)
     _sweep(directory, {directory / job.file for job in jobs})
@@ -255,12 +255,11 @@ def _sweep(directory: Path, keep: set[Path]) -> None:
 def _require_cluster(cpus: float, gpus: float) -> None:
     import ray
 
-    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    if not any(n.get("CPU", 0) >= cpus and n.get("GPU", 0) >= gpus for n in nodes):
-        have = "; ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
+    nodes, each = nodes_of(ray.nodes()), Resources(cpus, gpus)
+    if not fits(nodes, [each]):
+        have = "; ".join(map(str, nodes))
         raise InfrastructureError(
-            f"building the bank needs a node with {cpus:g} CPUs and {gpus:g} GPUs for each actor, but the nodes have {have};"
-            " ask for less, or add a node"
+            f"building the bank needs a node with {each} for each actor, but the nodes have {have}; ask for less, or add a node"
         )
 
 

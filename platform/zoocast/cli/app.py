@@ -1,4 +1,4 @@
-"""The `pipelines` command: what can be typed, and how each ending is told.
+"""The `pipelines` command: what can be typed, and how each ending is shown.
 
 stdout is data, stderr is progress. Nothing heavy is imported before a command needs it, so that `--help` is instant.
 """
@@ -47,7 +47,7 @@ from zoocast.cli.options import (
     examples,
 )
 from zoocast.errors import ConfigError, DataError, ZoocastError
-from zoocast.store.bucket import address, is_url
+from zoocast.store.address import address, own_folder
 from zoocast.store.files import keep_private
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def show(name: Name, preset: Preset = DEFAULT_PRESET, overrides: Overrides = Non
     """What a pipeline does: its steps, presets and every setting."""
     from zoocast.cli.views import print_json, print_show, show_data
 
-    data = show_data(configure(load(name), preset, overrides or ()))
-    print_json(data) if as_json else print_show(data)
+    configured = configure(load(name), preset, overrides or ())
+    print_json(show_data(configured)) if as_json else print_show(configured)
 
 
 @app.command(
@@ -315,7 +315,7 @@ def _run_name(
     from_: str | None,
     until: str | None,
 ) -> str:
-    """The run's name, or one of our own where its data can only be seen on the cluster. A wrong setting is told here already."""
+    """The run's name, or one of our own where its data can only be seen on the cluster. Wrong settings are refused here."""
     from zoocast.cli.runs import run_name
 
     try:
@@ -345,7 +345,7 @@ def logs(
     ] = False,
     address: JobAddress = None,
 ) -> int:
-    """What a job has said, and its table when it has come that far."""
+    """What a job has printed, and its table when it has come that far."""
     from zoocast.cli.views import print_end
     from zoocast.cluster.jobs import Jobs, Log
 
@@ -402,13 +402,13 @@ def ui(
 ) -> None:
     """MLflow's page on the runs under the root, with a link to the finished comparison. Ctrl-C ends it."""
     from zoocast.cli.runs import find
-    from zoocast.tracking import deliver_pending
+    from zoocast.tracking import sync_pending
     from zoocast.tracking.ui import serve_ui, study_links
 
     chosen = find(root, run).run if run is not None else None
-    late = deliver_pending(root, tracking_uri, timeout=60)
-    if late.pending:
-        print(f"{late.pending} entries wait to be delivered: {late.problem or 'the server is slow'}", file=sys.stderr)
+    left = sync_pending(root, tracking_uri, timeout=60)
+    if left.pending:
+        print(f"{left.pending} entries wait to be sent: {left.problem or 'the server is slow'}", file=sys.stderr)
     # Ctrl-C is how this ends, whenever it comes.
     with serve_ui(root, tracking_uri, host=host, port=port, run=chosen) as page, contextlib.suppress(KeyboardInterrupt):
         if page.moved:
@@ -430,12 +430,12 @@ def ui(
     ),
 )
 def sync(run: OnlyRun = None, root: Root = RUNS, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> int:
-    """Tell MLflow what it does not know yet, each thing once. Exit code 4 while something waits."""
+    """Send MLflow what it does not have yet, each entry once. Exit code 4 while something waits."""
     from zoocast.cli.runs import find
-    from zoocast.cli.sync import deliver, print_synced
+    from zoocast.cli.sync import print_synced, sync_runs
     from zoocast.cli.views import print_json
 
-    synced = deliver(root, tracking_uri, find(root, run).run if run is not None else None)
+    synced = sync_runs(root, tracking_uri, find(root, run).run if run is not None else None)
     print_json(dataclasses.asdict(synced)) if as_json else print_synced(synced)
     return 4 if synced.waits else 0
 
@@ -452,10 +452,10 @@ def import_(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="of transferable-memory, predrnn-pytorch or SeeMore")],
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="what the source is called in the zoo")],
     image_size: Annotated[
-        str | None, typer.Option("--image-size", metavar="N|HxW", help="pixels of the frames; a LayerNorm tells it as well")
+        str | None, typer.Option("--image-size", metavar="N|HxW", help="pixels of the frames; a LayerNorm holds it as well")
     ] = None,
     channels: Annotated[int, typer.Option("--channels", min=1, help="image channels")] = 1,
-    patch_size: Annotated[int | None, typer.Option("--patch-size", min=1, help="pixels; else told by the weights")] = None,
+    patch_size: Annotated[int | None, typer.Option("--patch-size", min=1, help="pixels; else read from the weights")] = None,
     direction: Annotated[
         Literal["forward", "reverse"], typer.Option("--direction", help="which of SeeMore's two networks")
     ] = "forward",
@@ -522,7 +522,8 @@ def _crash(args: Sequence[str]) -> Path:
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     given = [value for option, value in itertools.pairwise(args) if option == "--root"]
     root = given[0] if given else os.environ.get("ZOOCAST_ROOT", RUNS)
-    for folder in (*([] if is_url(root) else [Path(root) / "crashes"]), Path(tempfile.gettempdir())):
+    folders = [folder / "crashes" for folder in [own_folder(root)] if folder] + [Path(tempfile.gettempdir())]
+    for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / name).open("x", encoding="utf-8") as file:  # never into what somebody else has put there

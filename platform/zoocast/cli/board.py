@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from zoocast.dag import Event, Finished, Plan, Planned, Progress, RunResult, Started, Waiting
+from zoocast.words import duration
 
-__all__ = ["Board", "Row", "State", "duration", "rows_of", "tree_parents"]
+__all__ = ["Board", "Row", "RowState", "rows_of", "tree_parents"]
 
-State = Literal["waiting", "running", "elsewhere", "cached", "done", "failed", "skipped", "interrupted"]
-OPEN: tuple[State, ...] = ("waiting", "running", "elsewhere")
+RowState = Literal["waiting", "running", "elsewhere", "cached", "done", "failed", "skipped", "interrupted"]
+OPEN: tuple[RowState, ...] = ("waiting", "running", "elsewhere")
 
 
 @dataclasses.dataclass
@@ -28,7 +29,7 @@ class Row:
     parents: tuple[str, ...] = ()
     num_cpus: float = 1.0
     earlier_seconds: float | None = None
-    state: State = "waiting"
+    state: RowState = "waiting"
     fraction: float | None = None
     message: str = ""
     started: float | None = None
@@ -60,7 +61,7 @@ class Board:
         self.began = clock()
 
     def apply(self, event: Event) -> Row | None:
-        """Take over what a run tells; returns the row that it is about, None when it is about all."""
+        """Take over an event of the engine; returns the row that it is about, None when it is about all."""
         if isinstance(event, Planned):
             return None
         row = self.rows[event.name]
@@ -86,7 +87,7 @@ class Board:
             row.state, row.message = outcome.state, _without_name(name, outcome.error)
             row.started, row.finished = outcome.started or None, outcome.finished or None
 
-    def count(self, *states: State) -> int:
+    def count(self, *states: RowState) -> int:
         """How many steps are in one of these states."""
         return sum(row.state in states for row in self.rows.values())
 
@@ -177,14 +178,3 @@ def _path(name: str, above: Mapping[str, str | None]) -> list[str]:
     """The steps from the root of the tree down to `name`."""
     parent = above[name]
     return [*(_path(parent, above) if parent is not None else []), name]
-
-
-def duration(seconds: float | None) -> str:
-    """``0.7 s``, ``42 s``, ``12:30`` or ``1:02:03``; empty when unknown."""
-    if seconds is None:
-        return ""
-    if seconds < 59.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -19,11 +19,13 @@ import typer
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load
 from zoocast.cli.options import RUNS, AsJson, Command, Overrides, Preset, Root, examples
 from zoocast.errors import ConfigError, IntegrityError, did_you_mean
-from zoocast.store.bucket import address, mirror_of
+from zoocast.store.address import address, open_root
 from zoocast.store.files import human_bytes
+from zoocast.store.folder import FolderRoot
+from zoocast.words import duration, moment
 
 if TYPE_CHECKING:
-    from zoocast.cli.runs import Record
+    from zoocast.cli.runs import RunRecord
     from zoocast.dag import PlannedStep
     from zoocast.dag.cache import Cache, Folder
 
@@ -35,7 +37,7 @@ app = typer.Typer(
     epilog=examples("pipelines cache ls", "pipelines cache explain 'bank.*'", "pipelines cache verify", "pipelines cache gc"),
     rich_markup_mode="rich",
 )
-Yes = Annotated[bool, typer.Option("--yes", help="do it; else it is only said what would be done")]
+Yes = Annotated[bool, typer.Option("--yes", help="do it; else it is only shown what would be done")]
 
 
 @app.callback(invoke_without_command=True)
@@ -93,7 +95,7 @@ def _runs(root: Path) -> dict[str, set[str]]:
     """For each run the folders that it stands on. Raises `IntegrityError` when a record of a run is damaged."""
     from zoocast.cli.runs import read_all
 
-    if mirror_of(root) is not None:
+    if not isinstance(open_root(root), FolderRoot):
         raise ConfigError(
             "--root",
             f"{address(root)} is an object store, whose copies on a machine make room by themselves (ZOOCAST_CACHE_GB) and are"
@@ -115,8 +117,8 @@ def _facts(folder: Folder) -> dict[str, Any]:
     }
 
 
-def _age(moment: float) -> str:
-    seconds = time.time() - moment
+def _age(since: float) -> str:
+    seconds = time.time() - since
     for length, unit in ((DAY, "d"), (3600.0, "h"), (60.0, "min")):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
@@ -195,17 +197,15 @@ def _planned(step: str, pipeline: str, preset: str, overrides: Sequence[str], ro
 
 
 def _explanation(folder: Folder) -> Iterator[str]:
-    from zoocast.cli.board import duration
-
     def line(name: str, value: str) -> str:
         return f"  {name:<10} {value}"
 
-    yield f"{folder.path.name}: {folder.state}, {human_bytes(folder.bytes)}, last written {_when(folder.modified)}"
+    yield f"{folder.path.name}: {folder.state}, {human_bytes(folder.bytes)}, last written {moment(folder.modified)}"
     yield line("folder", str(folder.path))
     record = folder.record
     if record is not None:
         yield line("kind", f"{record.kind}, version {record.version}")
-        yield line("took", f"{duration(record.seconds)} on {record.host}, until {_when(record.finished)}, for run {record.run}")
+        yield line("took", f"{duration(record.seconds)} on {record.host}, until {moment(record.finished)}, for run {record.run}")
         yield line("with", ", ".join(f"{name} {version}" for name, version in record.versions.items()))
         yield line("files", f"{len(record.files)}, {human_bytes(sum(f.bytes for f in record.files.values()))}")
         for name, (parent, key) in record.inputs.items():
@@ -216,10 +216,6 @@ def _explanation(folder: Folder) -> Iterator[str]:
             yield line("setting", f"{path} = {json.dumps(value)}" if path else json.dumps(value))
     yield line("runs", ", ".join(folder.runs) or "none refers to it: `pipelines cache gc` removes it")
     yield line("made of it", ", ".join(folder.needed_by) or "no other step")
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -296,7 +292,7 @@ def _checkpoint_damage(folder: Folder) -> list[str]:
     return problems
 
 
-def _remedy(folder: Folder, run: Record | None) -> str:
+def _remedy(folder: Folder, run: RunRecord | None) -> str:
     if run is None:
         return "no run refers to it: pipelines cache gc --yes"
     if folder.state == "finished":
@@ -339,29 +335,29 @@ def gc(
         rows = [[_under(root, i.path), human_bytes(i.bytes), f"kept: {kept[i.path]}" if i.path in kept else i.why] for i in items]
         print_table(["what", "size", "why"], rows)
     many = f"{len(gone)} thing{'s' if len(gone) != 1 else ''}, {human_bytes(size)}"
-    said = "removed" if yes else "would be removed; --yes does it"
-    print(f"{many}, {said}" if items else "nothing to remove", file=sys.stderr)
+    outcome = "removed" if yes else "would be removed; --yes does it"
+    print(f"{many}, {outcome}" if items else "nothing to remove", file=sys.stderr)
 
 
 @app.command(cls=Command, epilog=examples("pipelines cache forget zoo-to-target-0123abcd --yes", "pipelines cache gc --yes"))
 def forget(
     run: Annotated[str, typer.Argument(metavar="RUN", help="a run from `pipelines status`")], yes: Yes = False, root: Root = RUNS
 ) -> None:
-    """Forget a run, so that `gc` may remove its steps. What MLflow was told about it stays there."""
+    """Forget a run, so that `gc` may remove its steps. What MLflow has of it stays there."""
     from zoocast.cli.runs import find, forget
-    from zoocast.tracking.outbox import Ledger
+    from zoocast.tracking.outbox import Outbox
 
     record = find(root, run)
     if record.run != run:
         raise ConfigError("RUN", f"must be the whole name of one run, but got {run!r}; did you mean {record.run}?")
     users = _runs(root)
     alone = [step for step in users[run] if not any(step in steps for other, steps in users.items() if other != run)]
-    ledger = Ledger.load(root, run)
-    if ledger is not None and not ledger.is_complete(ledger.store):
-        print("MLflow does not know all of this run yet; `pipelines sync` delivers it", file=sys.stderr)
+    outbox = Outbox.load(root, run)
+    if outbox is not None and not outbox.is_complete(outbox.store):
+        print("MLflow does not know all of this run yet; `pipelines sync` sends it", file=sys.stderr)
     if yes:
         forget(root, record)
-        if ledger is not None:
-            ledger.forget()
-    said = "was forgotten; `pipelines cache gc` shows what may go now" if yes else "would be forgotten; --yes does it"
-    print(f"{run} {said}; no other run refers to {len(alone)} of its {len(users[run])} steps", file=sys.stderr)
+        if outbox is not None:
+            outbox.forget()
+    outcome = "was forgotten; `pipelines cache gc` shows what may go now" if yes else "would be forgotten; --yes does it"
+    print(f"{run} {outcome}; no other run refers to {len(alone)} of its {len(users[run])} steps", file=sys.stderr)

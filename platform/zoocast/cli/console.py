@@ -19,12 +19,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from zoocast.cli.board import Board, Row, duration, tree_parents
+from zoocast.cli.board import Board, Row, tree_parents
+from zoocast.words import duration
 
 __all__ = ["Display", "LiveTree", "PlainLines", "branches", "display_for", "print_table"]
 
 # State: (sign, sign where only ASCII can be shown, style, words).
-LOOKS: Mapping[str, tuple[str, str, str, str]] = {
+STYLES: Mapping[str, tuple[str, str, str, str]] = {
     "cached": ("✓", "=", "green dim", "done before"),
     "waiting": ("·", ".", "dim", ""),
     "running": ("▸", ">", "bold cyan", "running"),
@@ -41,7 +42,7 @@ HINTS = (
     "stopping now",
 )
 # What the live tree gives up first when the terminal is too low for every step.
-LEAST_TELLING = ("cached", "done", "waiting", "skipped")
+LEAST_INTERESTING = ("cached", "done", "waiting", "skipped")
 PROGRESS_EVERY = 10.0
 
 
@@ -75,7 +76,7 @@ class PlainLines:
 
     def __init__(self, board: Board) -> None:
         self.board = board
-        self._said: dict[str, float] = {}
+        self._printed: dict[str, float] = {}
         self._states: dict[str, str] = {name: row.state for name, row in board.rows.items()}
 
     def __enter__(self) -> Self:
@@ -85,22 +86,22 @@ class PlainLines:
         sys.stderr.flush()
 
     def stopping(self, level: int) -> None:
-        """Say it past Python's buffers, which the handler may have caught in the middle of a write."""
+        """Write it past Python's buffers, which the handler may have caught in the middle of a write."""
         os.write(sys.stderr.fileno(), f"{_dated(HINTS[min(level, 2)])}\n".encode())
 
     def changed(self, row: Row) -> None:
-        """Say what is new; progress of one step at most every `PROGRESS_EVERY` seconds."""
+        """Print what is new; progress of one step at most every `PROGRESS_EVERY` seconds."""
         now = self.board.clock()
         if self._states.get(row.name) != row.state:
             self._states[row.name] = row.state
-            self._said[row.name] = now
-            self._say(f"{row.name}: {_words(row, now)}")
-        elif row.state == "running" and now - self._said[row.name] >= PROGRESS_EVERY:
-            self._said[row.name] = now
+            self._printed[row.name] = now
+            self._print(f"{row.name}: {_words(row, now)}")
+        elif row.state == "running" and now - self._printed[row.name] >= PROGRESS_EVERY:
+            self._printed[row.name] = now
             left = self.board.left()
-            self._say(f"{row.name}: {_words(row, now)}{f'; whole run: {left}' if left else ''}")
+            self._print(f"{row.name}: {_words(row, now)}{f'; whole run: {left}' if left else ''}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         print(_dated(text), file=sys.stderr, flush=True)
 
 
@@ -111,7 +112,7 @@ def _dated(text: str) -> str:
 def _words(row: Row, now: float) -> str:
     if row.state == "running" and row.fraction is None:
         return "started"
-    parts = [f"{row.fraction:.0%}" if row.state == "running" and row.fraction is not None else LOOKS[row.state][3]]
+    parts = [f"{row.fraction:.0%}" if row.state == "running" and row.fraction is not None else STYLES[row.state][3]]
     if row.state == "running" and row.left(now) is not None:
         parts.append(f"{duration(row.left(now))} left")
     elif row.finished is not None:
@@ -170,7 +171,7 @@ class LiveTree:
         yield self._overall()
 
     def _cells(self, row: Row, now: float, ascii_only: bool) -> tuple[Any, ...]:
-        sign, ascii_sign, style, words = LOOKS[row.state]
+        sign, ascii_sign, style, words = STYLES[row.state]
         name = Text.assemble((f"{self._branches[row.name]}", "dim"), (f"{ascii_sign if ascii_only else sign} {row.name}", style))
         middle: Any = Text(words, style=style)
         if row.state == "running" and row.fraction is not None:
@@ -187,11 +188,11 @@ class LiveTree:
 
 
 def _that_fit(rows: list[Row], height: int | None) -> tuple[list[Row], list[Row]]:
-    """The rows to show in `height` lines, in order, and those left out: the least telling first."""
+    """The rows to show in `height` lines, in order, and those left out: the least interesting first."""
     if height is None or len(rows) <= height:
         return rows, []
     by_interest = sorted(
-        rows, key=lambda row: LEAST_TELLING.index(row.state) if row.state in LEAST_TELLING else len(LEAST_TELLING)
+        rows, key=lambda row: LEAST_INTERESTING.index(row.state) if row.state in LEAST_INTERESTING else len(LEAST_INTERESTING)
     )
     dropped = {row.name for row in by_interest[: len(rows) - height + 1]}
     return [row for row in rows if row.name not in dropped], [row for row in rows if row.name in dropped]
@@ -200,7 +201,7 @@ def _that_fit(rows: list[Row], height: int | None) -> tuple[list[Row], list[Row]
 def _tally(rows: Iterable[Row]) -> str:
     counts: dict[str, int] = {}
     for row in rows:
-        words = LOOKS[row.state][3] or row.state
+        words = STYLES[row.state][3] or row.state
         counts[words] = counts.get(words, 0) + 1
     return ", ".join(f"{count} {words}" for words, count in counts.items())
 

@@ -130,6 +130,6 @@ def _mlflow(root: Path, tracking_uri: str | None) -> Finding:
         return Finding("mlflow", "ok", f"no store yet; the first run makes {file}")
     try:
         experiments = len(connect(uri).search_experiments(max_results=1000))
-    except Exception as error:  # whatever MLflow raises, it means that runs cannot be delivered
+    except Exception as error:  # whatever MLflow raises, it means that runs cannot be synced
         return Finding("mlflow", "fail", f"{place}: {describe(error)}", "start the server, or correct --tracking-uri")
     return Finding("mlflow", "ok", f"{place} with {experiments} experiment{'s' if experiments != 1 else ''}")

@@ -25,7 +25,7 @@ def import_checkpoint(
     patch_size: int | None,
     direction: Literal["forward", "reverse"] = "forward",
 ) -> dict[str, Any]:
-    """Read `checkpoint`, write it to ``folder/name`` as weights at rest, and say what it is.
+    """Read `checkpoint`, write it to ``folder/name`` as weights at rest, and describe it.
 
     Raises:
         DataError: the file cannot be read as a checkpoint of the releases.

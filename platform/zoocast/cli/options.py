@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load, summaries
 from zoocast.config import settings
 from zoocast.errors import Interrupted, ZoocastError
-from zoocast.store.bucket import open_root
+from zoocast.store.address import open_root
 
 __all__ = [
     "RUNS",
@@ -54,7 +54,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, spread(args))
 
     def invoke(self, ctx: Any) -> Any:
-        """As the base class, but Ctrl-C is told in words; typer would end without any."""
+        """As the base class, but Ctrl-C is an error with a message; typer would end without any."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -118,7 +118,9 @@ def _runs(ctx: typer.Context, incomplete: str) -> list[str]:
 
     try:
         return [
-            record.run for record in read_all(open_root(ctx.params.get("root") or "runs")) if record.run.startswith(incomplete)
+            record.run
+            for record in read_all(open_root(ctx.params.get("root") or "runs").folder)
+            if record.run.startswith(incomplete)
         ]
     except ZoocastError:
         return []
@@ -160,10 +162,10 @@ Preset = Annotated[
 
 
 def _root(text: str) -> Path:
-    """The folder, or this machine's mirror of the URL, that `text` names."""
+    """The folder, or this machine's copy of the object store, that `text` names."""
     if Path(text).is_file():
         raise typer.BadParameter(f"Directory '{text}' is a file.")
-    return open_root(text)
+    return open_root(text).folder
 
 
 Root = Annotated[

@@ -1,4 +1,4 @@
-"""One run of a pipeline from the terminal: plan, connect, run, and say how it ended.
+"""One run of a pipeline from the terminal: plan, connect, run, and report how it ended.
 
 The board, the display and `run.json` are fed from the engine's events; nothing here decides what runs.
 """
@@ -16,15 +16,15 @@ from pathlib import Path
 from zoocast.cli.board import Board, rows_of
 from zoocast.cli.catalogue import DEFAULT_PRESET, Configured
 from zoocast.cli.console import Display, display_for
-from zoocast.cli.runs import Record, run_name
-from zoocast.cli.tracked import TrackedRun, is_delivered, tracked
+from zoocast.cli.runs import RunRecord, run_name
+from zoocast.cli.tracked import TrackedRun, is_synced, tracked
 from zoocast.cluster.preflight import require_fit
 from zoocast.config import dump
 from zoocast.dag import Event, Plan, RunResult, StopSignal, ordered, plan, select
 from zoocast.dag import run as run_steps
 from zoocast.errors import ConfigError, Interrupted
 from zoocast.provenance import program
-from zoocast.store.bucket import address
+from zoocast.store.address import address
 from zoocast.tracking.backend import locate
 
 __all__ = ["Request", "execute"]
@@ -76,7 +76,7 @@ class Request:
         return shlex.join([*program(), "ui", *self._where()])
 
     def sync_command(self) -> str:
-        """The command that tells MLflow what this run could not."""
+        """The command that sends MLflow what this run could not."""
         return shlex.join([*program(), "sync", *self._where()])
 
     def _where(self) -> list[str]:
@@ -100,7 +100,7 @@ def _option(name: str, value: str | None) -> list[str]:
     return [] if value is None else [name, value]
 
 
-def execute(request: Request) -> Record:
+def execute(request: Request) -> RunRecord:
     """Do the run; what is asked for and how it goes is kept in the record.
 
     Raises:
@@ -112,7 +112,7 @@ def execute(request: Request) -> Record:
         if step.state == "blocked":
             raise ConfigError("", f"step {step.step.name} {step.why[0]}; select it as well, or run without a selection")
     board = Board(rows_of(the_plan))
-    record = Record(
+    record = RunRecord(
         run=request.run,
         pipeline=request.configured.pipeline.name,
         preset=request.configured.preset,
@@ -151,7 +151,7 @@ def _run(request: Request, the_plan: Plan, log: _Log) -> RunResult:
     stop = _Stop()
     with _cluster(request, the_plan, log.board), _page(request, the_plan) as page:
         log.page = page
-        # Signals last, since Ray takes them when it starts; the display before, so that there is someone to say what they do.
+        # Signals last, since Ray takes them when it starts; the display before, so that it can show what they do.
         with _display(log, the_plan) as display, stop.on_signals():
             log.display = stop.display = display
             result = run_steps(
@@ -194,15 +194,15 @@ def _cluster(request: Request, the_plan: Plan, board: Board) -> Iterator[None]:
 
     with connect(request.address) as cluster:
         print(cluster, file=sys.stderr)
-        # MLflow need not hear of what cannot run.
+        # Before the page in MLflow is made: what cannot run needs none.
         require_fit(cluster, the_plan.root, request.tracking_uri, [planned.step for planned in the_plan.work])
         board.num_cpus = cluster.num_cpus
         yield
 
 
 def _page(request: Request, the_plan: Plan) -> contextlib.AbstractContextManager[TrackedRun | None]:
-    """The run's page in MLflow, unless nothing is to be done and the page tells everything already."""
-    if not the_plan.work and is_delivered(the_plan.root, request.run, request.tracking_uri):
+    """The run's page in MLflow, unless nothing is to be done and the page shows everything already."""
+    if not the_plan.work and is_synced(the_plan.root, request.run, request.tracking_uri):
         return contextlib.nullcontext()
     return tracked(the_plan.root, request.run, request.configured, request.tracking_uri, request.sync_command())
 
@@ -217,7 +217,7 @@ def _display(log: _Log, the_plan: Plan) -> contextlib.AbstractContextManager[Dis
 class _Log:
     """Passes the engine's events on to the board, the display and `run.json`."""
 
-    def __init__(self, board: Board, record: Record, root: Path) -> None:
+    def __init__(self, board: Board, record: RunRecord, root: Path) -> None:
         self.board, self.record, self.root = board, record, root
         self.display: Display | None = None
         self.page: TrackedRun | None = None
@@ -242,7 +242,7 @@ class _Log:
 
 
 class _Stop(StopSignal):
-    """A wish to stop that says what it does."""
+    """A wish to stop whose effect the display shows."""
 
     display: Display | None = None
 

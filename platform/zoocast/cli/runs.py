@@ -18,12 +18,12 @@ from typing import Any
 
 from zoocast.cli.board import Board
 from zoocast.config import digest
-from zoocast.dag.lock import read_holder
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, did_you_mean
-from zoocast.store.bucket import address, is_url, local, mirror_of
-from zoocast.store.files import check_name, inside, write_atomically, writing
+from zoocast.store.address import address, open_root
+from zoocast.store.files import check_name, writing
+from zoocast.store.locks import read_holder
 
-__all__ = ["Record", "find", "forget", "read_all", "run_name"]
+__all__ = ["RunRecord", "find", "forget", "read_all", "run_name"]
 
 SCHEMA = 1
 
@@ -36,7 +36,7 @@ def run_name(pipeline: str, last_key: str, chosen: Sequence[str]) -> str:
 
 
 @dataclasses.dataclass
-class Record:
+class RunRecord:
     """One run: what was asked for, who is at it, and what became of each step. `needs` are the folders that it stands on."""
 
     run: str
@@ -75,7 +75,7 @@ class Record:
         """The report, here. Raises `ConfigError` when there is none yet, `IntegrityError` when it is not under `root`."""
         if self.report is None:
             raise ConfigError("", f"{self.run} has no report yet (it is {self.state()}); finish it with: {self.resume}")
-        return local(self.report) if is_url(self.report) else inside(root.absolute(), self.report)
+        return open_root(root).local(self.report)
 
     def write(self, root: Path) -> None:
         """Replace ROOT/runs/RUN/run.json. Raises `InfrastructureError` when it cannot be written."""
@@ -83,10 +83,7 @@ class Record:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         # Steps keep their own durable records; this one may be lost to a power cut.
-        text = json.dumps(vars(self))
-        write_atomically(path, text, durable=False)
-        if (mirror := mirror_of(root)) is not None:
-            mirror.write(mirror.name(path), text)
+        open_root(root).write_shared(path, json.dumps(vars(self)))
 
     def note_steps(self, board: Board, root: Path) -> None:
         """Take over what the board shows."""
@@ -115,7 +112,7 @@ def path_of(root: Path, run: str) -> Path:
     return root / "runs" / run / "run.json"
 
 
-def read(path: Path) -> Record:
+def read(path: Path) -> RunRecord:
     """The record at `path`. Raises `IntegrityError` when it is not one."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -123,24 +120,20 @@ def read(path: Path) -> Record:
             raise ValueError(f"it is that of {data['run']!r}")
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}, but this zoocast reads {SCHEMA}")
-        return Record(**data)
+        return RunRecord(**data)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"{path} is not a record of a run ({error}); delete its folder, the steps' results are kept elsewhere"
         ) from error
 
 
-def read_all(root: Path) -> list[Record]:
+def read_all(root: Path) -> list[RunRecord]:
     """Every run known under `root`, the latest first."""
-    if (mirror := mirror_of(root)) is not None:
-        for name in mirror.objects("runs"):
-            path = mirror.path(f"runs/{name}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, mirror.read(f"runs/{name}") or b"", durable=False)
+    open_root(root).gather(root / "runs")
     return sorted((read(path) for path in root.glob("runs/*/run.json")), key=lambda record: record.started, reverse=True)
 
 
-def find(root: Path, name: str | None) -> Record:
+def find(root: Path, name: str | None) -> RunRecord:
     """The run called `name`, the latest run of the pipeline called `name`, or the latest of all.
 
     Raises:
@@ -160,7 +153,7 @@ def find(root: Path, name: str | None) -> Record:
     )
 
 
-def forget(root: Path, record: Record) -> None:
+def forget(root: Path, record: RunRecord) -> None:
     """Remove ROOT/runs/RUN, with all that the run itself left there; its steps are kept.
 
     Raises:

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoocast.cli.board import duration, tree_parents
+from zoocast.cli.board import tree_parents
 from zoocast.cli.catalogue import Configured
 from zoocast.cli.console import branches, print_table
 from zoocast.config import settings
+from zoocast.dag.step import GROUP
 from zoocast.errors import IntegrityError
-from zoocast.store.bucket import local
+from zoocast.store.address import local
+from zoocast.words import duration, moment
 
 if TYPE_CHECKING:
-    from zoocast.cli.runs import Record
+    from zoocast.cli.runs import RunRecord
     from zoocast.cluster.jobs import Job
     from zoocast.cluster.preflight import Finding
-    from zoocast.dag import Plan
+    from zoocast.dag import Plan, Step
 
 __all__ = ["print_json", "print_result", "print_run", "print_runs", "print_show", "read_result", "show_data"]
-
-SEED = re.compile(r"\.seed\d+$")
 
 
 def print_json(data: Any) -> None:
@@ -41,7 +43,7 @@ def print_json(data: Any) -> None:
 
 
 def show_data(configured: Configured) -> dict[str, Any]:
-    """Everything that `show` tells."""
+    """Everything that `show` prints."""
     pipeline = configured.pipeline
     return {
         "name": pipeline.name,
@@ -61,8 +63,9 @@ def show_data(configured: Configured) -> dict[str, Any]:
     }
 
 
-def print_show(data: Mapping[str, Any]) -> None:
+def print_show(configured: Configured) -> None:
     """`show` for people."""
+    data = show_data(configured)
     print(f"{data['name']}: {data['summary']}\n")
     print(f"{data['description']}\n\nPresets (--preset)")
     for name, doc in data["presets"].items():
@@ -70,32 +73,54 @@ def print_show(data: Mapping[str, Any]) -> None:
             textwrap.indent(f"{name}{' (shown below)' if name == data['preset'] else ''}\n{textwrap.indent(doc, '    ')}", "  ")
         )
     print("\nSteps")
-    for line in _drawn(data["steps"]):
+    for line in _drawn(configured.steps):
         print(f"  {line}")
     print()
     rows = [[s["path"], _value(s["value"]), s["type"], s["help"]] for s in data["settings"]]
     print_table(["setting (-S)", "value", "type", "what it is"], rows)
 
 
-def _drawn(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The tree of steps, the seeds of an arm as one, each with the inputs that its place in the tree does not tell."""
-    seeds: dict[str, int] = {}
+def _drawn(steps: Sequence[Step]) -> Iterator[str]:
+    """The tree of steps, the seeds of an arm as one, each with the inputs that its place in the tree does not show."""
+    drawn_as = _names_with_seeds_as_one(steps)
+    counts = Counter(drawn_as.values())
     parents: dict[str, list[str]] = {}
     above: dict[str, set[str]] = {}
     for step in steps:
-        group = SEED.sub("", step["name"])
-        seeds[group] = seeds.get(group, 0) + 1
-        parents[group] = list(dict.fromkeys(SEED.sub("", name) for name in step["inputs"]))
-        above[group] = {a for parent in parents[group] for a in (parent, *above[parent])}
+        name = drawn_as[step.name]
+        parents[name] = list(dict.fromkeys(drawn_as[parent.name] for parent in step.inputs.values()))
+        above[name] = {a for parent in parents[name] for a in (parent, *above[parent])}
     hangs = tree_parents(parents)
-    for group, branch in branches(parents, ascii_only=not _unicode()).items():
-        shown, place = {group}, hangs[group]
+    for name, branch in branches(parents, ascii_only=not _unicode()).items():
+        shown, place = {name}, hangs[name]
         while place is not None:
             shown.add(place)
             place = hangs[place]
-        others = [p for p in parents[group] if p not in shown and not any(p in above[q] for q in parents[group])]
-        many = f" ({seeds[group]} seeds)" if seeds[group] > 1 else ""
-        yield f"{branch}{group}{many}" + (f"   needs {', '.join(others)}" if others else "")
+        others = [p for p in parents[name] if p not in shown and not any(p in above[q] for q in parents[name])]
+        many = f" ({counts[name]} seeds)" if counts[name] > 1 else ""
+        yield f"{branch}{name}{many}" + (f"   needs {', '.join(others)}" if others else "")
+
+
+def _names_with_seeds_as_one(steps: Sequence[Step]) -> dict[str, str]:
+    """For each step the name under which it is drawn: what the members of a group ``seeds`` share in theirs, else its own.
+
+    What such members differ in among their own inputs exists once for each seed as well, as stage 1 does for stage 2.
+    """
+    drawn_as = {step.name: step.name for step in steps}
+
+    def join(members: Iterable[Step]) -> None:
+        alike = list({step.name: step for step in members}.values())
+        parts = zip(*(step.name.split(".") for step in alike), strict=False)
+        shared = ".".join(part for part, *others in itertools.takewhile(lambda same: len(set(same)) == 1, parts))
+        if len(alike) < 2 or not shared:
+            return
+        drawn_as.update(dict.fromkeys((step.name for step in alike), shared))
+        for name in alike[0].inputs:
+            join(step.inputs[name] for step in alike if name in step.inputs)
+
+    for step in steps:
+        join(parent for name, parent in step.inputs.items() if name.startswith(f"seeds{GROUP}"))
+    return drawn_as
 
 
 def _value(value: Any) -> str:
@@ -153,26 +178,26 @@ def print_findings(findings: Iterable[Finding], *, as_json: bool) -> list[Findin
 # ---------------------------------------------------------------------------------------------------------------- status
 
 
-def record_data(record: Record) -> dict[str, Any]:
+def record_data(record: RunRecord) -> dict[str, Any]:
     """A run as JSON, with the state that follows from whether its process lives."""
     return {"state": record.state(), **dataclasses.asdict(record)}
 
 
-def print_runs(records: Sequence[Record]) -> None:
+def print_runs(records: Sequence[RunRecord]) -> None:
     """One line per run, the latest first."""
     rows = [
-        [r.run, r.state(), _steps_done(r.steps), _when(r.started), duration(_took(r)), r.message.partition("\n")[0]]
+        [r.run, r.state(), _steps_done(r.steps), moment(r.started), duration(_took(r)), r.message.partition("\n")[0]]
         for r in records
     ]
     print_table(["run", "state", "steps", "started", "took", "message"], rows)
 
 
-def print_run(record: Record) -> None:
+def print_run(record: RunRecord) -> None:
     """One run and its steps."""
     facts = {
         "run": record.run,
         "state": record.state(),
-        "started": f"{_when(record.started)} by process {record.pid} on {record.host}",
+        "started": f"{moment(record.started)} by process {record.pid} on {record.host}",
         "took": duration(_took(record)),
         "settings": " ".join([f"--preset {record.preset}", *(f"-S {item}" for item in record.overrides)]),
         "message": record.message,
@@ -200,7 +225,7 @@ def _steps_done(steps: Sequence[Mapping[str, Any]]) -> str:
     return f"{sum(step['state'] in ('done', 'cached') for step in steps)}/{len(steps)}"
 
 
-def _took(record: Record) -> float | None:
+def _took(record: RunRecord) -> float | None:
     if record.finished is None:
         return time.time() - record.started if record.state() == "running" else None
     return record.finished - record.started
@@ -217,17 +242,13 @@ def print_jobs(jobs: Sequence[Job]) -> None:
             job.id,
             job.state,
             job.exit_code,
-            _when(job.started) if job.started else "",
+            moment(job.started) if job.started else "",
             duration(job.took()),
             job.root or job.entrypoint,
         ]
         for job in jobs
     ]
     print_table(["job", "state", "exit", "started", "took", "root"], rows)
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 # ---------------------------------------------------------------------------------------------------------------- result
@@ -255,7 +276,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 # ------------------------------------------------------------------------------------------------------------ the end of a run
 
 
-def run_data(record: Record) -> dict[str, Any]:
+def run_data(record: RunRecord) -> dict[str, Any]:
     """The end of a run as JSON."""
     return {**record_data(record), "result": read_result(local(record.report).parent) if record.report else None}
 

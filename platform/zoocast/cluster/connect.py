@@ -32,14 +32,14 @@ TOKEN_FILE = Path(".ray", "auth_token")  # under the home, where Ray looks for i
 OBJECT_STORE_BYTES = 200 * 2**20  # steps exchange paths, not tensors
 LONGEST_TEMPORARY_DIRECTORY = 40  # a socket's path may have 107 bytes, of which Ray's own names take up to 66
 
-# Read by Ray's processes when they start.
+# Read by Ray's processes when they start. What Ray does by default stands beside a setting where it is the reason for it.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # else every report after the first takes two seconds
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # else a relative path means another place in a trial than in the driver
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more per worker group; a lost node is a failure like any other
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # workers wait for a busy cluster; after 60 seconds it is no failure
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what Ray says of a dead worker goes to stdout, which is data
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # what Ray prints about a dead worker goes to stdout, which is data
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials have journals
     "RAY_AIR_NEW_OUTPUT": "0",  # the old one can be silent
     "RAY_task_oom_retries": "2",  # for ever by default
@@ -48,7 +48,7 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# Read by the driver alone: without a head Ray ends it after a minute, perhaps before it has told MLflow what happened.
+# Read by the driver alone: without a head Ray ends it after a minute, perhaps before MLflow has got how it ended.
 DRIVER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "120"}
 
 
@@ -120,7 +120,7 @@ def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
 
 
 def _for_workers() -> dict[str, str]:
-    """The environment of a cluster's workers, less what the job that we are in has brought: Ray refuses to be told twice."""
+    """The environment of a cluster's workers, less what the job that we are in has set: Ray refuses what comes twice."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
     # A job's folder has a path of its own on each node, where workers begin in it. Else all nodes have the code at the same path.
     python_path = _python_path(Path.cwd() if "working_dir" in job else None)

@@ -1,7 +1,7 @@
 """Pipelines as jobs of a Ray cluster, through Ray's job API: submit, follow, list and cancel, from a machine outside of it.
 
-A job is `python -m pipelines run ... --address auto --json` on the head, in the folder that was sent. What it says is one file
-there; the JSON at its end is how the driver tells us what came out, so that `submit` ends as `run` does.
+A job is `python -m pipelines run ... --address auto --json` on the head, in the folder that was sent. What it prints is one
+file there; from the JSON at its end we know what came out, so that `submit` ends as `run` does.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Job:
 
 
 class Log:
-    """What a job says, as it comes: lines go to `stream`; the JSON document of a run's end is kept as `result` instead."""
+    """What a job prints, as it comes: lines go to `stream`; the JSON document of a run's end is kept as `result` instead."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -199,7 +199,7 @@ class Jobs:
         try:
             with environment({ADDRESSES[0]: address}):  # which Ray would prefer to the argument
                 return cls(address, client(address))
-        except AuthenticationError as error:  # there is no token to show; what the head says to one is told by the client
+        except AuthenticationError as error:  # there is no token to show; a wrong one is the client's RuntimeError
             raise InfrastructureError(f"{str(error).partition('. ')[0]}; {TOKEN}") from None
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             raise InfrastructureError(
@@ -221,7 +221,7 @@ class Jobs:
         raise ConfigError("", f"{self.address} knows no job {job_id!r}; {hint}`pipelines jobs` lists them")
 
     def send(self, submission: Submission, folder: Path) -> Job:
-        """Start the job with the code in `folder`, and say so; or find that it runs already.
+        """Start the job with the code in `folder`, or find that it runs already; either is printed.
 
         Raises:
             ConfigError: the folder is nothing to send, or the same run is at work with other code or options.
@@ -277,16 +277,16 @@ class Jobs:
         return _job(self._client.get_job_info(job_id))
 
     def read(self, job: Job, log: Log) -> None:
-        """What the job has said so far."""
+        """Pass on what the job has printed so far."""
         log.take(self._client.get_job_logs(job.id), whole=True)
 
     def follow(self, job: Job, log: Log) -> Job:
-        """Pass on what the job says until it ends; returns how it ended.
+        """Pass on what the job prints until it ends; returns how it ended.
 
         Raises:
             InfrastructureError: the cluster has been silent for `SILENT_SECONDS`.
         """
-        heard = time.monotonic()
+        answered = time.monotonic()
         while True:
             began = time.monotonic()
             try:
@@ -294,9 +294,9 @@ class Jobs:
                 log.take(self._client.get_job_logs(job.id), whole=job.ended)
                 if job.ended:
                     return job
-                heard = time.monotonic()
+                answered = time.monotonic()
             except InfrastructureError as error:
-                if time.monotonic() - heard > SILENT_SECONDS:
+                if time.monotonic() - answered > SILENT_SECONDS:
                     raise InfrastructureError(f"{error}; rejoin the job with: {self.hint('logs', '-f', job.id)}") from None
             # The log comes whole each time; however long it grows, asking for it takes a fifth of the time at most.
             time.sleep(max(POLL_SECONDS, 4 * (time.monotonic() - began)))
@@ -348,7 +348,7 @@ def _job(details: Any) -> Job:
 
 
 def _variables(folder: Path) -> dict[str, str]:
-    """The environment of the job, for all to read. The rest of what workers need is told by the job itself when it connects."""
+    """The environment of the job, for all to read. The job itself sets the rest of what workers need when it connects."""
     variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
     if Path(zoocast.__file__).is_relative_to(folder.resolve()):  # else the nodes' own zoocast is at work
         state = git_state()
@@ -382,9 +382,7 @@ def _client_class() -> Any:
     except ImportError as error:
         raise InfrastructureError(f"{error.name} is not installed; clusters need pip install 'zoocast[cluster]'") from None
 
-    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(
-        logging.WARNING
-    )  # else every upload is told, in Ray's words
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # else Ray prints every upload
 
     class Client(JobSubmissionClient):
         def _do_request(self, method: str, endpoint: str, *, data: bytes | None = None, json_data: Any = None) -> Any:

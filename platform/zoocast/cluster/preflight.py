@@ -21,10 +21,9 @@ from typing import Any, Literal
 from zoocast.cluster import probe
 from zoocast.cluster.connect import ClusterSummary
 from zoocast.dag import Step
-from zoocast.dag.context import read_note, write_note
 from zoocast.dag.placement import nodes_of, require_room
 from zoocast.errors import InfrastructureError
-from zoocast.store.bucket import address, mirror_of
+from zoocast.store.address import address, open_root
 from zoocast.store.files import human_bytes
 from zoocast.tracking.backend import locate, sqlite_file
 
@@ -52,12 +51,12 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What `probe.look` saw on one node, asked at `asked` and heard at `heard`, in seconds of this machine's clock."""
+    """What `probe.look` saw on one node, asked at `asked` and answered at `answered`, in seconds of this machine's clock."""
 
     node_id: str
     node: str
     asked: float
-    heard: float
+    answered: float
     versions: dict[str, str]
     code: str
     place: str
@@ -70,7 +69,7 @@ class Answer:
     @property
     def skew(self) -> float:
         """By how many seconds the node's clock is off at least: what the way of the question and the answer cannot explain."""
-        return max(self.asked - self.clock, self.clock - self.heard, 0.0)
+        return max(self.asked - self.clock, self.clock - self.answered, 0.0)
 
 
 def require_fit(cluster: ClusterSummary, root: Path, tracking_uri: str | None, steps: Sequence[Step]) -> None:
@@ -92,7 +91,7 @@ def require_fit(cluster: ClusterSummary, root: Path, tracking_uri: str | None, s
 
 
 def disk(root: Path, steps: Iterable[Step] = ()) -> Finding:
-    """Whether there is room for what `steps` say they write, and some more.
+    """Whether there is room for what `steps` are to write, and some more.
 
     Clips are known before; banks and checkpoints are not, and those steps check for themselves when they begin.
     """
@@ -102,11 +101,11 @@ def disk(root: Path, steps: Iterable[Step] = ()) -> Finding:
     if not os.access(place, os.W_OK | os.X_OK):
         return Finding("disk", "fail", f"{root} cannot be written (looked at {place})", "give a folder of yours with --root")
     free = shutil.disk_usage(place).free
-    told = sum(step.estimated_bytes for step in steps)
-    clips = f" for {human_bytes(told)} of clips and all else" if told else ""
+    expected = sum(step.estimated_bytes for step in steps)
+    clips = f" for {human_bytes(expected)} of clips and all else" if expected else ""
     seen = f"{human_bytes(free)} free under {root}{clips}"
     remedy = "free space there, or use --root on a larger disk"
-    return at_least("disk", free, (DISK[0] + told, DISK[1] + told), seen, remedy)
+    return at_least("disk", free, (DISK[0] + expected, DISK[1] + expected), seen, remedy)
 
 
 def at_least(check: str, value: float, limits: tuple[int, int], seen: str, remedy: str) -> Finding:
@@ -120,7 +119,7 @@ def at_least(check: str, value: float, limits: tuple[int, int], seen: str, remed
 
 
 def on_cluster(cluster: ClusterSummary, root: Path, tracking_uri: str | None, steps: Sequence[Step] = ()) -> Iterator[Finding]:
-    """What is to be said about the connected cluster and its way to the root and the tracking server."""
+    """What is found about the connected cluster and its way to the root and the tracking server."""
     import ray
 
     uri = locate(root, tracking_uri)
@@ -166,17 +165,17 @@ def _ask(nodes: Sequence[dict[str, Any]], exchange: _Exchange, server: tuple[str
     until = time.monotonic() + ANSWER_SECONDS
     while waiting and time.monotonic() < until:
         ready, waiting = ray.wait(waiting, timeout=max(until - time.monotonic(), 0))
-        heard = time.time()
+        answered = time.time()
         for ref in ready:
             try:
-                answers.append(Answer(*questions[ref], asked, heard, **ray.get(ref)))
+                answers.append(Answer(*questions[ref], asked, answered, **ray.get(ref)))
             except TypeError:
                 silent.append(f"{questions[ref][1]} (it has another zoocast, which answers otherwise)")
             except ray.exceptions.RayError as error:  # it has no zoocast, or its process died
                 silent.append(f"{questions[ref][1]} ({str(error).strip().splitlines()[-1]})")
     for ref in waiting:
         ray.cancel(ref, force=True)
-        silent.append(f"{questions[ref][1]} (nothing heard in {ANSWER_SECONDS:.0f} s)")
+        silent.append(f"{questions[ref][1]} (no answer in {ANSWER_SECONDS:.0f} s)")
     return sorted(answers, key=lambda a: a.node), sorted(silent)
 
 
@@ -194,7 +193,7 @@ def _nodes(answers: Sequence[Answer], silent: Sequence[str]) -> Finding:
     if silent:
         remedy = "look at Ray's logs there, or take such nodes out of the cluster with `ray stop`"
         return Finding("nodes", "fail", f"no answer from {_some(silent)}", remedy)
-    seconds = max((a.heard - a.asked for a in answers), default=0.0)
+    seconds = max((a.answered - a.asked for a in answers), default=0.0)
     return Finding("nodes", "ok", f"all answered within {seconds:.1f} s: {_some([a.node for a in answers])}")
 
 
@@ -254,14 +253,14 @@ class _Exchange:
                 "storage", "fail", f"cannot write under {address(self.root)} ({self.problem})", "choose another --root"
             )
         wrong = [f"{a.node} {a.storage}" for a in answers if a.storage]
-        wrong += [f"{a.node} writes what does not arrive here" for a in answers if not a.storage and not self._heard(a)]
+        wrong += [f"{a.node} writes what does not arrive here" for a in answers if not a.storage and not self._echoed(a)]
         if wrong:
             remedy = "give a folder that all nodes share (--root /mnt/...), or an object store (--root s3://BUCKET/FOLDER)"
             return Finding("storage", "fail", f"{address(self.root)} is not the same everywhere: {_some(wrong)}", remedy)
         return Finding("storage", "ok", f"{address(self.root)} is written and read{' by every node' if len(answers) > 1 else ''}")
 
-    def _heard(self, answer: Answer) -> bool:
-        return read_note(self.folder / answer.node_id) == self.word
+    def _echoed(self, answer: Answer) -> bool:
+        return open_root(self.root).read_note(self.folder / answer.node_id) == self.word
 
 
 @contextlib.contextmanager
@@ -271,7 +270,7 @@ def _exchange(root: Path) -> Iterator[_Exchange]:
     existed = root.exists()
     try:
         folder.mkdir(parents=True)
-        write_note(folder / "driver", word)
+        open_root(root).write_note(folder / "driver", word)
     except OSError as error:
         problem = error.strerror or str(error)
     except InfrastructureError as error:  # an object store
@@ -280,8 +279,8 @@ def _exchange(root: Path) -> Iterator[_Exchange]:
         yield _Exchange(root, folder, word, problem)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if (mirror := mirror_of(root)) is not None and not problem:
-            mirror.remove(f"{folder.name}/")
+        if not problem:
+            open_root(root).remove_notes(folder)
         if not existed:
             with contextlib.suppress(OSError):
                 root.rmdir()

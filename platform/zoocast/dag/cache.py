@@ -17,11 +17,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from zoocast.dag.lock import STALE_SECONDS, Locks, read_holder
 from zoocast.dag.records import Record, read_record
-from zoocast.dag.step import KEY_DIGITS
 from zoocast.errors import InfrastructureError, IntegrityError
-from zoocast.store.files import FileInfo, is_temporary, sha256_file
+from zoocast.store.files import JOURNAL_FILE, FileInfo, is_temporary, sha256_file
+from zoocast.store.layout import KEY_DIGITS, LOCKS, STEPS
+from zoocast.store.locks import STALE_SECONDS, Locks, read_holder
 
 __all__ = ["Cache", "Folder", "Garbage", "damage", "garbage", "remove", "survey"]
 
@@ -31,8 +31,7 @@ FOLDER = re.compile(
     r"(?(trash)\.[0-9a-f]{32})"
 )
 STATES: Mapping[str, State] = {"": "finished", ".partial": "unfinished", ".replaced": "replaced"}
-FRESH_SECONDS = 60.0  # a temporary file that nobody's lock speaks for may still be written
-JOURNAL = "journal.jsonl"
+FRESH_SECONDS = 60.0  # a temporary file outside of any step, and so of any lock, may still be written
 
 Runs = Mapping[str, Collection[str]]
 """For each run the folders (NAME-KEY) that it stands on."""
@@ -86,10 +85,10 @@ def survey(root: Path, runs: Runs) -> Cache:
     """
     root = root.absolute()
     try:
-        found = [folder for path in _entries(root / "steps") if (folder := _folder(path)) is not None]
+        found = [folder for path in _entries(root / STEPS) if (folder := _folder(path)) is not None]
         preflights = (path for path in _entries(root) if is_temporary(path))
         temporary = (*preflights, *(path for place in ("runs", "delivery") for path in _temporary(root / place)))
-        locks = tuple(path for path in _entries(root / "locks") if path.suffix == ".lock")
+        locks = tuple(path for path in _entries(root / LOCKS) if path.suffix == ".lock")
     except PermissionError as error:
         raise InfrastructureError(f"cannot read {root} ({error}); choose another --root") from None
     records = {folder.step: folder.record for folder in found if folder.record is not None}
@@ -196,7 +195,7 @@ def _file_damage(directory: Path, name: str, info: FileInfo) -> str:
         if not path.resolve(strict=True).is_relative_to(directory.resolve()):
             return "leads outside of the step's folder"
         size = path.stat().st_size
-        grown = path.name == JOURNAL and size > info.bytes  # a worker of a driver that was killed had more to say
+        grown = path.name == JOURNAL_FILE and size > info.bytes  # a worker of a driver that was killed had more to say
         if size != info.bytes and not grown:
             return f"has {size} bytes instead of {info.bytes}"
         found = hashlib.sha256(path.read_bytes()[: info.bytes]).hexdigest() if grown else sha256_file(path)
@@ -262,11 +261,11 @@ def remove(root: Path, items: Collection[Garbage], runs: Callable[[], Runs], say
 
     Args:
         runs: reads all runs.
-        say: told what takes long.
+        say: called with what takes long.
     """
     kept: dict[Path, str] = {}
     try:
-        (root / "locks").mkdir(parents=True, exist_ok=True)
+        (root / LOCKS).mkdir(parents=True, exist_ok=True)
         with Locks("cache gc") as locks:
             busy = [item for item in items if not _remove(root, item, locks, runs, kept)]
             watched = [item for item in busy if _looks_stale(_lock(root, item))]
@@ -282,7 +281,7 @@ def remove(root: Path, items: Collection[Garbage], runs: Callable[[], Runs], say
 
 
 def _lock(root: Path, item: Garbage) -> Path:
-    return root / "locks" / f"{item.step}.lock"
+    return root / LOCKS / f"{item.step}.lock"
 
 
 def _looks_stale(lock: Path) -> bool:

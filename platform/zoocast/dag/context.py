@@ -1,8 +1,7 @@
-"""What a step's function is given: where to write, what to read, and how to speak with the driver.
+"""What a step's function is given: where to write, what to read, and how to report to the driver.
 
-The driver and the step talk through small files in the step's folder, because the step may run on another machine, in a Ray task
-or in a Ray Train worker, and outlive the driver: `attempt.json` says who owns the folder, `stop` asks for an end, `progress.json`
-says how far the work is. Under a root in an object store they are objects, which is slower, so they are looked at less often.
+The driver and the step exchange control files in the step's folder (`zoocast.store.layout`), because the step may run on another
+machine, in a Ray task or in a Ray Train worker, and outlive the driver. The root carries them and says how often to look at them.
 """
 
 from __future__ import annotations
@@ -12,51 +11,59 @@ import dataclasses
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from zoocast.config import load
 from zoocast.dag.step import GROUP, Resources
 from zoocast.errors import InfrastructureError
-from zoocast.store.bucket import DONE, FOLDER, Mirror, everything, mirror_of, open_mirror
-from zoocast.store.files import write_atomically
+from zoocast.store.address import root_of
+from zoocast.store.files import JOURNAL_FILE, as_json
+from zoocast.store.layout import ATTEMPT, CONTROL_FILES, PROGRESS, STOP
+from zoocast.store.root import Root, Wanted, everything
 
-__all__ = ["Fenced", "StepContext"]
+__all__ = ["Fenced", "StepContext", "begin_attempt", "owner_of", "request_stop", "stop_requested"]
 
 T = TypeVar("T")
-
-ATTEMPT, STOP, PROGRESS, ERROR = "attempt.json", "stop", "progress.json", "error.txt"
-TALK = (ATTEMPT, STOP, PROGRESS, ERROR)
-PROGRESS_INTERVAL = 0.2
-STOP_INTERVAL = 0.5
-REMOTE_INTERVAL = 2.0
 
 
 class Fenced(InfrastructureError):
     """Another attempt has taken over this step's folder; what this one still does must not reach it."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class StepContext:
     """A running step, seen by its function. Travels to Ray tasks and Ray Train workers, which begin with `localize`.
 
-    `remote` is the mirror in which its paths lie, under a root in an object store; None where all machines see one folder.
+    Args:
+        name: of the step.
+        key: of the step; says what is computed.
+        version: of the kind of its work.
+        config: what is computed.
+        directory: where the step writes.
+        inputs: the folders of the finished steps that it reads.
+        results: what the functions of these steps returned.
+        resources: what the step's own process holds.
+        root: the storage root in which all of these folders lie.
+        run_id: the run that started it.
+        token: names this attempt at the step; see `check_fence`.
     """
 
     name: str
     key: str
-    directory: Path
+    version: int = 1
     config: Any
+    directory: Path
     inputs: Mapping[str, Path]
     results: Mapping[str, dict[str, Any]]
     resources: Resources
+    root: Root
     run_id: str
     token: str
-    version: int = 1
-    remote: Mirror | None = None
-    _last: dict[str, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
-    _stop: bool = dataclasses.field(default=False, repr=False, compare=False)
+    # Of this object alone: what `dataclasses.replace` makes of it has asked for nothing yet.
+    _last: dict[str, float] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+    _stop: bool = dataclasses.field(default=False, init=False, repr=False, compare=False)
 
     @classmethod
     def standalone(
@@ -72,17 +79,26 @@ class StepContext:
         """A context outside any pipeline, for scripts and tests: makes `directory` and takes it over."""
         directory = directory.absolute()
         directory.mkdir(parents=True, exist_ok=True)
-        token = begin_attempt(directory, "standalone")
-        remote = mirror_of(directory)
-        return cls(name, key, directory, config, inputs or {}, results or {}, resources, "standalone", token, remote=remote)
+        return cls(
+            name=name,
+            key=key,
+            config=config,
+            directory=directory,
+            inputs=inputs or {},
+            results=results or {},
+            resources=resources,
+            root=root_of(directory),
+            run_id="standalone",
+            token=begin_attempt(directory, "standalone"),
+        )
 
     @property
     def journal_path(self) -> Path:
         """Where the step's metrics are written."""
-        return self.directory / "journal.jsonl"
+        return self.directory / JOURNAL_FILE
 
-    def localize(self, wanted: Callable[[str], bool] = everything) -> StepContext:
-        """The context on the machine that asks: with all that was handed over of the step, and its inputs, in its own mirror.
+    def localize(self, wanted: Wanted = everything) -> StepContext:
+        """The context on the machine that asks: with all that was handed over of the step, and its inputs, on its own disk.
 
         Of the steps that the inputs rest on it brings what reports read: records, journals and studies.
 
@@ -93,16 +109,12 @@ class StepContext:
             InfrastructureError: the inputs do not fit on this machine, or the object store does not answer.
             IntegrityError: a file does not match its checksum.
         """
-        if self.remote is None:
-            return self
-        mirror = open_mirror(self.remote.url)
-        inputs = {name: mirror.bring(path, self.remote) for name, path in self.inputs.items()}
-        for name in _ancestors(mirror, [path.name for path in inputs.values()]):
-            if mirror.know(name):  # results that nothing needs any more may have been removed
-                mirror.complete(name, _is_note)
-        directory = mirror.bring(self.directory, self.remote)
-        mirror.pull(mirror.step_of(directory), wanted)
-        return dataclasses.replace(self, directory=directory, inputs=inputs, remote=mirror)
+        root = self.root.here()
+        inputs = {name: root.bring(path, self.root) for name, path in self.inputs.items()}
+        root.bring_notes_behind(inputs.values())
+        directory = root.bring(self.directory, self.root)
+        root.pull(directory, wanted)
+        return dataclasses.replace(self, directory=directory, inputs=inputs, root=root)
 
     def push(self) -> None:
         """Hand what was written to the other machines: after each checkpoint, and before another process reads it.
@@ -111,14 +123,13 @@ class StepContext:
             Fenced: the folder belongs to another attempt by now.
             InfrastructureError: the object store does not answer.
         """
-        if self.remote is not None:
+        if self.root.partial_copies:  # where all see one folder, each write is fenced by its writer
             self.check_fence()
-            self.remote.push(self.remote.step_of(self.directory))
+        self.root.push(self.directory)
 
-    def pull(self, wanted: Callable[[str], bool] = everything) -> None:
-        """Take what other processes have pushed of the step; see `here`."""
-        if self.remote is not None:
-            self.remote.pull(self.remote.step_of(self.directory), wanted)
+    def pull(self, wanted: Wanted = everything) -> None:
+        """Take what other processes have pushed of the step."""
+        self.root.pull(self.directory, wanted)
 
     def group(self, name: str) -> dict[str, Path]:
         """The folders of the inputs in a `group`, by their names in it; none when there is no such group."""
@@ -131,15 +142,15 @@ class StepContext:
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Say how far the work is, 0 to 1. Cheap: at most five times a second something is written."""
-        if fraction < 1 and not self._due("progress", REMOTE_INTERVAL if self.remote else PROGRESS_INTERVAL):
+        if fraction < 1 and not self._due("progress", self.root.pace.progress):
             return
         note = {"token": self.token, "fraction": min(max(float(fraction), 0.0), 1.0), "message": message}
         with contextlib.suppress(InfrastructureError):  # a store that is away for a moment ends no training
-            write_note(self.directory / PROGRESS, json.dumps(note))
+            self.root.write_note(self.directory / PROGRESS, json.dumps(note))
 
     def should_stop(self) -> bool:
         """Whether the user asked to stop: save a checkpoint and raise `Interrupted`. Cheap enough for every iteration."""
-        if not self._stop and self._due("stop", REMOTE_INTERVAL if self.remote else STOP_INTERVAL):
+        if not self._stop and self._due("stop", self.root.pace.stop):
             with contextlib.suppress(InfrastructureError):
                 self._stop = stop_requested(self.directory, self.token)
         return self._stop
@@ -150,7 +161,7 @@ class StepContext:
         Raises:
             Fenced: the folder belongs to another attempt by now.
         """
-        owner = as_json(read_note(self.directory / ATTEMPT))
+        owner = owner_of(self.directory)
         if owner is None or owner.get("token") != self.token:
             by = f"taken over by run {owner.get('run')} on {owner.get('host')}" if owner else "published or removed"
             raise Fenced(f"step {self.name}: its folder was {by}; this attempt ends here: {self.directory}")
@@ -168,77 +179,26 @@ class StepContext:
 def begin_attempt(directory: Path, run_id: str, host: str = "") -> str:
     """Take over `directory`: remove what an earlier attempt left for its driver, and return the new attempt's token."""
     token = uuid.uuid4().hex
-    note = {"token": token, "run": run_id, "host": host, "started": time.time()}
-    mirror = mirror_of(directory)
-    if mirror is not None:
-        note["work"] = (as_json(read_note(directory / ATTEMPT)) or {}).get("work") or token
-    write_note(directory / ATTEMPT, json.dumps(note), durable=True)
-    for name in TALK[1:]:
-        (directory / name).unlink(missing_ok=True)
+    # Attempts that go on from each other's files are the same work, under the token of the first.
+    work = (owner_of(directory) or {}).get("work") or token
+    note = {"token": token, "run": run_id, "host": host, "started": time.time(), "work": work}
+    root_of(directory).write_note(directory / ATTEMPT, json.dumps(note), durable=True)
+    for name in CONTROL_FILES:
+        if name != ATTEMPT:
+            (directory / name).unlink(missing_ok=True)
     return token
 
 
+def owner_of(directory: Path) -> dict[str, Any] | None:
+    """What the attempt that owns `directory` wrote when it began; None when nobody does."""
+    return as_json(root_of(directory).read_note(directory / ATTEMPT))
+
+
 def request_stop(directory: Path, token: str) -> None:
-    """Ask the attempt `token` to stop. Later attempts do not listen to it."""
-    write_note(directory / STOP, token)
+    """Ask the attempt `token` to stop. Later attempts do not heed it."""
+    root_of(directory).write_note(directory / STOP, token)
 
 
 def stop_requested(directory: Path, token: str) -> bool:
     """Whether the attempt `token` was asked to stop."""
-    return read_note(directory / STOP) == token
-
-
-def write_note(path: Path, text: str, *, durable: bool = False) -> None:
-    """Write a control file where the other side reads it: in the folder, or the object store of its root."""
-    mirror = mirror_of(path.parent)
-    if mirror is None:
-        write_atomically(path, text, durable=durable)
-    else:
-        mirror.write(mirror.name(path), text)
-
-
-def read_note(path: Path) -> str | None:
-    """The text of a control file; None when there is none. Under a mirror also when the attempt's folder was removed here."""
-    mirror = mirror_of(path.parent)
-    if mirror is not None:
-        data = mirror.read(mirror.name(path))
-        return None if data is None else data.decode()
-    try:
-        return path.read_text()
-    except OSError:
-        return None
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`; None when there is none that can be read."""
-    try:
-        return as_json(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def as_json(text: str | None) -> dict[str, Any] | None:
-    """The JSON object in `text`; None when it is none."""
-    try:
-        data = json.loads(text or "")
-    except ValueError:
-        return None
-    return data if isinstance(data, dict) else None
-
-
-def _ancestors(mirror: Mirror, folders: list[str]) -> Iterator[str]:
-    """The steps that finished steps rest on, each once."""
-    seen = set(folders)
-    queue = list(folders)
-    while queue:
-        record = read_json(mirror.root / "steps" / queue.pop() / DONE) or {}
-        for name, key in record.get("inputs", {}).values():
-            folder = f"{name}-{key}"
-            if folder not in seen and FOLDER.fullmatch(folder):
-                seen.add(folder)
-                yield folder  # its record is here when the caller asks for the next one
-                queue.append(folder)
-
-
-def _is_note(file: str) -> bool:
-    return "/" not in file and file.endswith((".json", ".jsonl"))
+    return root_of(directory).read_note(directory / STOP) == token

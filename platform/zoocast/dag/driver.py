@@ -12,28 +12,19 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoocast.dag.claims import Claims
-from zoocast.dag.context import (
-    ERROR,
-    PROGRESS,
-    REMOTE_INTERVAL,
-    Fenced,
-    StepContext,
-    as_json,
-    begin_attempt,
-    read_json,
-    read_note,
-    request_stop,
-)
+from zoocast.dag.context import Fenced, StepContext, begin_attempt, request_stop
 from zoocast.dag.events import Event, Finished, Outcome, OutcomeState, Planned, Progress, RunResult, Started, StopSignal, Waiting
-from zoocast.dag.lock import Locks
 from zoocast.dag.placement import fits, require_room
 from zoocast.dag.planning import Plan, PlannedStep, plan
-from zoocast.dag.records import Record, discard, final_path, lock_path, partial_path, publish_step, read_record
+from zoocast.dag.records import Record, final_path, lock_path, partial_path, publish_step, read_record
 from zoocast.dag.step import Resources, Step
 from zoocast.dag.worker import Report
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, ZoocastError
-from zoocast.store.bucket import DONE, mirror_of
+from zoocast.store.address import open_root
+from zoocast.store.files import as_json
+from zoocast.store.layout import DONE, ERROR, LOCKS, PROGRESS, STEPS
+from zoocast.store.locks import Locks
+from zoocast.store.root import Root
 
 if TYPE_CHECKING:
     from zoocast.dag.tasks import Tasks
@@ -53,7 +44,6 @@ def run(
     run_id: str,
     selected: Collection[str] | None = None,
     force: Sequence[str] = (),
-    max_parallel: int | None = None,
     on_event: Callable[[Event], None] = lambda _event: None,
     stop: StopSignal | None = None,
 ) -> RunResult:
@@ -61,7 +51,6 @@ def run(
 
     Args:
         run_id: names this run to other drivers on the same storage.
-        max_parallel: at most so many steps at once; None for as many as the cluster holds.
         on_event: called in this thread with everything that happens.
         stop: the user's wish to stop, looked at several times a second.
 
@@ -81,14 +70,14 @@ def run(
 
         tasks = Tasks()
         require_room(tasks.nodes(), (s.step for s in the_plan.work))
-    for folder in ("steps", "locks"):
+    for folder in (STEPS, LOCKS):
         try:
             (root / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InfrastructureError(f"cannot write under {root} ({error}); choose another --root") from None
-    mirror = mirror_of(root)
-    with Claims(run_id, mirror) if mirror else Locks(run_id) as locks:
-        return _Driver(the_plan, tasks, locks, max_parallel, on_event, stop or StopSignal()).run()
+    storage = open_root(root)
+    with storage.locks(run_id) as locks:
+        return _Driver(the_plan, storage, tasks, locks, on_event, stop or StopSignal()).run()
 
 
 @dataclasses.dataclass
@@ -98,7 +87,7 @@ class _Running:
     context: StepContext
     started: bool = False
     asked_to_stop: bool = False
-    modified: int = 0
+    note: str = ""
     look_again: float = 0.0
     first: tuple[float, float] | None = None
 
@@ -113,16 +102,15 @@ class _Driver:
     def __init__(
         self,
         the_plan: Plan,
+        storage: Root,
         tasks: Tasks | None,
         locks: Locks,
-        max_parallel: int | None,
         on_event: Callable[[Event], None],
         stop: StopSignal,
     ) -> None:
         self.plan, self.root, self.tasks, self.locks, self.stop = the_plan, the_plan.root, tasks, locks, stop
-        self.mirror = mirror_of(the_plan.root)
+        self.storage = storage
         self.emit = on_event
-        self.max_parallel = max_parallel or len(the_plan.steps)
         self.outcomes: dict[str, Outcome] = {}
         self.running: dict[str, _Running] = {}
         self.by_name = {s.step.name: s for s in the_plan.steps}
@@ -166,7 +154,7 @@ class _Driver:
                 self._settle(step, "skipped", error=f"needs {lost[0]}, which is not there")
 
     def _head_answers(self) -> bool:
-        """Whether the cluster can be spoken with; now and then what it has is asked anew."""
+        """Whether the head of the cluster answers; now and then it is asked anew what the nodes have."""
         if self.tasks and time.monotonic() >= self.nodes_until:
             if not self.tasks.head_answers():
                 return False
@@ -180,7 +168,7 @@ class _Driver:
             if step.name in self.outcomes or step.name in self.running or not self._inputs_are_there(step):
                 continue
             _, again_at = self.waiting.get(step.name, ("", 0.0))
-            if len(self.running) >= self.max_parallel or time.monotonic() < again_at or step.demands in no_room:
+            if time.monotonic() < again_at or step.demands in no_room:
                 continue
             if not self._has_room(step):
                 no_room.add(step.demands)
@@ -221,10 +209,9 @@ class _Driver:
                 self.emit(Waiting(step.name, str(holder)))
             return
         partial, final = partial_path(self.root, step), final_path(self.root, step)
-        if self.mirror is not None:
-            self.mirror.know(step.folder)
+        self.storage.know(step.folder)  # it may have been finished since the plan was made
         if planned.forced:
-            self.mirror.forget(step.folder) if self.mirror else discard(partial)
+            self.storage.forget(step.folder)
         elif (partial / DONE).exists() and read_record(partial).key == step.key:
             publish_step(self.root, step, None)
         if final.exists() and not planned.forced:
@@ -245,9 +232,18 @@ class _Driver:
         token = begin_attempt(partial, self.locks.me.run, self.locks.me.host)
         inputs = {name: final_path(self.root, parent) for name, parent in step.inputs.items()}
         results = {name: self._result_of(parent) for name, parent in step.inputs.items()}
-        run = self.locks.me.run
         context = StepContext(
-            step.name, step.key, partial, step.config, inputs, results, step.resources, run, token, step.kind.version, self.mirror
+            name=step.name,
+            key=step.key,
+            version=step.kind.version,
+            config=step.config,
+            directory=partial,
+            inputs=inputs,
+            results=results,
+            resources=step.resources,
+            root=self.storage,
+            run_id=self.locks.me.run,
+            token=token,
         )
         self.tasks.submit(step, context)
         self.running[step.name] = _Running(context)
@@ -279,22 +275,17 @@ class _Driver:
 
     def _news(self, running: _Running) -> dict[str, Any] | None:
         """What a step has noted of its progress since it was last asked."""
-        path = running.context.directory / PROGRESS
+        if time.monotonic() < running.look_again:
+            return None
+        running.look_again = time.monotonic() + self.storage.pace.watch
         try:
-            if self.mirror is None:
-                modified = path.stat().st_mtime_ns
-                note = read_json(path)
-            elif time.monotonic() < running.look_again:
-                return None
-            else:
-                running.look_again = time.monotonic() + REMOTE_INTERVAL
-                text = read_note(path)
-                modified, note = hash(text), as_json(text)
-        except (FileNotFoundError, InfrastructureError):
+            text = self.storage.read_note(running.context.directory / PROGRESS)
+        except InfrastructureError:  # a store that is away for a moment ends no run
             return None
-        if note is None or modified == running.modified:
+        note = as_json(text)
+        if text is None or note is None or text == running.note:
             return None
-        running.modified = modified
+        running.note = text
         return note
 
     def _note_start(self, name: str, running: _Running, at: float) -> None:
@@ -340,9 +331,8 @@ class _Driver:
         return None
 
     def _fail(self, step: Step, error: ZoocastError, report: object = None) -> None:
-        if self.mirror is not None:
-            with contextlib.suppress(ZoocastError):  # the traceback is a help, no more
-                self.mirror.pull(step.folder, lambda file: file == ERROR)
+        with contextlib.suppress(ZoocastError):  # the traceback is a help, no more
+            self.storage.pull(partial_path(self.root, step), lambda file: file == ERROR)
         times = (report.started, report.finished) if isinstance(report, Report) else (0.0, 0.0)
         state: OutcomeState = "interrupted" if isinstance(error, Interrupted) else "failed"
         self._settle(step, state, error=str(error), exit_code=error.exit_code, times=times)

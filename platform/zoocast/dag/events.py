@@ -1,4 +1,4 @@
-"""What a run tells while it goes on and what it leaves: events, outcomes, the result, and the wish to stop."""
+"""What a run reports while it goes on and what it leaves: events, outcomes, the result, and the wish to stop."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Started(_Event):
 
 @dataclasses.dataclass(frozen=True)
 class Progress(_Event):
-    """How far a running step is, 0 to 1; `eta` in seconds, None as long as it cannot be told."""
+    """How far a running step is, 0 to 1; `eta` in seconds, None as long as it is not known."""
 
     kind: ClassVar[str] = "progress"
     name: str

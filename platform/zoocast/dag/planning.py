@@ -7,7 +7,6 @@ input that changed.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
 import functools
 from collections.abc import Collection, Iterable, Sequence
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoocast.config import diff
-from zoocast.dag.claims import holders
-from zoocast.dag.context import ERROR, PROGRESS, read_json
-from zoocast.dag.lock import Holder, read_holder
-from zoocast.dag.records import Record, final_path, lock_path, partial_path, read_record, records_of, results
+from zoocast.dag.records import Record, final_path, partial_path, read_record, records_of, results
 from zoocast.dag.step import Step, ordered
-from zoocast.errors import ConfigError, InfrastructureError
-from zoocast.store.bucket import DONE, mirror_of
+from zoocast.errors import ConfigError, InfrastructureError, did_you_mean
+from zoocast.store.address import open_root
+from zoocast.store.files import read_json
+from zoocast.store.layout import DONE, ERROR, PROGRESS
+from zoocast.store.locks import Holder
 
 __all__ = ["Plan", "PlannedStep", "State", "plan", "select"]
 
@@ -101,9 +100,9 @@ def _match(patterns: Iterable[str], steps: Sequence[Step], option: str) -> set[s
     for pattern in patterns:
         found = fnmatch.filter(names, pattern)
         if not found:
-            near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            raise ConfigError(option, f"no step matches {pattern!r}; {hint}the steps are {', '.join(names)}")
+            raise ConfigError(
+                option, f"no step matches {pattern!r}; {did_you_mean(pattern, names)}the steps are {', '.join(names)}"
+            )
         out.update(found)
     return out
 
@@ -129,10 +128,9 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
         IntegrityError: a result that is to be used has no readable record.
     """
     all_steps = ordered(steps)
-    mirror = mirror_of(root)
-    if mirror is not None:
-        mirror.refresh({s.folder for s in all_steps}, {s.name for s in all_steps})
-    claims = holders(mirror) if mirror else None
+    storage = open_root(root)
+    storage.refresh({s.folder for s in all_steps}, {s.name for s in all_steps})
+    holders = storage.holders([s.folder for s in all_steps])
     forced = _downstream(_match(force, all_steps, "--force"), all_steps) if force else set()
     chosen = {s.name for s in all_steps} if selected is None else set(selected)
     reasons = _Reasons(root)
@@ -141,9 +139,7 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
         for step in all_steps:
             if step.name in chosen:
                 available = {n for n, p in planned.items() if p.state != "blocked"}
-                lock = lock_path(root, step)
-                holder = read_holder(lock) if claims is None else claims.get(lock.name)
-                now = _planned(step, root, holder, step.name in forced, available, reasons)
+                now = _planned(step, root, holders.get(step.folder), step.name in forced, available, reasons)
                 planned[step.name] = dataclasses.replace(now, earlier_seconds=reasons.earlier_seconds(now))
     except PermissionError as error:
         raise InfrastructureError(f"cannot read {root} ({error}); choose another --root") from None
@@ -180,7 +176,7 @@ def _resumption(partial: Path) -> tuple[str, ...]:
 
 
 class _Reasons:
-    """Why steps are not cached, each told by its nearest earlier result."""
+    """Why steps are not cached, each compared with its nearest earlier result."""
 
     def __init__(self, root: Path) -> None:
         self.folders = functools.cache(lambda: results(root))  # one listing, however many steps there are

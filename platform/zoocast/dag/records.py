@@ -1,30 +1,23 @@
-"""Where steps lie under a storage root, and the record (`done.json`) that makes a folder a result.
-
-ROOT/steps/NAME-KEY/            a finished step; its done.json was written last
-ROOT/steps/NAME-KEY.partial/    an unfinished one, kept so that training resumes
-ROOT/locks/NAME-KEY.lock        who is at work on it
-"""
+"""The record (`done.json`) that makes a folder a result, and where a step's folders lie under a root (`zoocast.store.layout`)."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
-import json
 import platform
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zoocast.dag.context import TALK, read_json
 from zoocast.dag.step import Step
 from zoocast.errors import IntegrityError
-from zoocast.store.bucket import DONE, FOLDER, mirror_of
-from zoocast.store.files import FileInfo, publish, write_atomically
+from zoocast.store.address import open_root
+from zoocast.store.files import FileInfo
+from zoocast.store.layout import DONE, LOCKS, PARTIAL, STEP_FOLDER, STEPS
+from zoocast.store.sealed import read_sealed, write_sealed
 
-__all__ = ["Record", "discard", "final_path", "lock_path", "partial_path", "publish_step", "read_record", "records_of", "results"]
+__all__ = ["Record", "final_path", "lock_path", "partial_path", "publish_step", "read_record", "records_of", "results"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,19 +84,9 @@ class Record:
         """``NAME-KEY``, the name of the step's folder."""
         return f"{self.name}-{self.key}"
 
-    def to_json(self) -> dict[str, Any]:
-        """What ``done.json`` holds: the record and a digest of it."""
-        data = dataclasses.asdict(self)
-        return {**data, "digest": _digest(data)}
-
     def write(self, directory: Path) -> None:
         """Make `directory` a result."""
-        write_atomically(directory / DONE, json.dumps(self.to_json(), indent=1))
-
-
-def _digest(data: dict[str, Any]) -> str:
-    """SHA-256 of a record's JSON, however its lines are broken."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+        write_sealed(directory / DONE, dataclasses.asdict(self))
 
 
 @functools.cache
@@ -118,15 +101,15 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 
 def final_path(root: Path, step: Step) -> Path:
-    return root / "steps" / step.folder
+    return root / STEPS / step.folder
 
 
 def partial_path(root: Path, step: Step) -> Path:
-    return root / "steps" / f"{step.folder}.partial"
+    return root / STEPS / f"{step.folder}{PARTIAL}"
 
 
 def lock_path(root: Path, step: Step) -> Path:
-    return root / "locks" / f"{step.folder}.lock"
+    return root / LOCKS / f"{step.folder}.lock"
 
 
 def read_record(directory: Path) -> Record:
@@ -135,27 +118,23 @@ def read_record(directory: Path) -> Record:
     Raises:
         IntegrityError: `directory` has no readable record.
     """
-    data = read_json(directory / DONE)
-    try:
-        if data is None:
-            raise TypeError("missing or not JSON")
-        if data.pop("digest") != _digest(data):
-            raise TypeError("it does not match its own digest")
-        inputs = {k: (str(v[0]), str(v[1])) for k, v in data["inputs"].items()}
-        return Record(**{**data, "inputs": inputs, "files": {k: FileInfo(*v) for k, v in data["files"].items()}})
-    except (TypeError, AttributeError, IndexError, KeyError) as error:
-        raise IntegrityError(
-            f"{directory / DONE} cannot be read ({error}), so the step's result cannot be trusted;"
-            f" remove {directory} and run the pipeline again"
-        ) from None
+    remedy = f"its step's result cannot be trusted: remove {directory} and run the pipeline again"
+    return read_sealed(directory / DONE, _parse, remedy=remedy, follow_links=True)
+
+
+def _parse(data: dict[str, Any]) -> Record:
+    fields = {name: value for name, value in data.items() if name != "digest"}
+    inputs = {name: (str(step), str(key)) for name, (step, key) in data["inputs"].items()}
+    files = {name: FileInfo(*info) for name, info in data["files"].items()}
+    return Record(**{**fields, "inputs": inputs, "files": files})
 
 
 def results(root: Path) -> dict[str, list[Path]]:
     """The folders of all finished steps under `root`, of any key, by the steps' names."""
     found: dict[str, list[Path]] = {}
     try:
-        for folder in (root / "steps").iterdir():
-            if match := FOLDER.fullmatch(folder.name):
+        for folder in (root / STEPS).iterdir():
+            if match := STEP_FOLDER.fullmatch(folder.name):
                 found.setdefault(match[1], []).append(folder)
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -174,29 +153,8 @@ def records_of(folders: Iterable[Path]) -> list[Record]:
 
 
 def publish_step(root: Path, step: Step, record: Record | None) -> None:
-    """Turn the partial folder of `step` into its result; `record` is None when it is already written there.
+    """Turn the unfinished folder of `step` into its result; `record` is None when it is already written there.
 
-    A crash at any point leaves the old result, the new one, or a partial folder with its record, which is published next time.
+    A crash at any point leaves the old result, the new one, or an unfinished folder with its record, to be published next time.
     """
-    mirror = mirror_of(root)
-    if mirror is not None and record is not None:
-        files = {file: FileInfo(*info) for file, info in mirror.handed_over(step.folder).items()}
-        mirror.commit(step.folder, dataclasses.replace(record, files=files).to_json())
-        return
-    partial, final = partial_path(root, step), final_path(root, step)
-    if record is not None:
-        record.write(partial)
-    for name in TALK:
-        (partial / name).unlink(missing_ok=True)
-    replaced = final.with_name(f"{final.name}.replaced")
-    discard(replaced)
-    if final.exists():
-        final.rename(replaced)
-    publish(partial, final)
-    discard(replaced)
-
-
-def discard(directory: Path) -> None:
-    """Remove `directory` if it is there."""
-    if directory.exists():
-        shutil.rmtree(directory)
+    open_root(root).publish(step.folder, None if record is None else dataclasses.asdict(record))

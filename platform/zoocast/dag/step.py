@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from zoocast.config import canonical
 from zoocast.errors import ConfigError
 from zoocast.store.files import check_name
+from zoocast.store.layout import KEY_DIGITS
 
 if TYPE_CHECKING:
     from zoocast.dag.context import StepContext
 
 __all__ = ["GROUP", "Kind", "Resources", "Step", "group", "ordered", "step_kind"]
 
-KEY_DIGITS = 12
 GROUP = "/"
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -41,7 +41,7 @@ class Tasks:
         return nodes_of(ray.nodes())
 
     def head_answers(self) -> bool:
-        """Whether the head of the cluster takes connections. Ask before anything that speaks with it, for Ray waits for minutes.
+        """Whether the head of the cluster takes connections. Ask before any call to it, for Ray waits for minutes.
 
         Raises:
             InfrastructureError: it has not for `HEAD_SECONDS`.

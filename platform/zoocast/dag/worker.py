@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from zoocast.config import dump
-from zoocast.dag.context import ATTEMPT, ERROR, PROGRESS, TALK, StepContext, as_json, read_note, stop_requested, write_note
+from zoocast.dag.context import StepContext, owner_of, stop_requested
 from zoocast.dag.unchanged import require_unchanged, stamps
 from zoocast.errors import InfrastructureError, Interrupted, StepFailed, ZoocastError
-from zoocast.store.files import FileInfo, keep_private, list_files, sync_tree, write_atomically
+from zoocast.store.files import FileInfo, keep_private, sync_tree, write_atomically
+from zoocast.store.layout import ERROR, PROGRESS
 
 __all__ = ["Report", "execute"]
 
@@ -53,15 +54,15 @@ def execute(fn: Callable[[StepContext], Any], context: StepContext) -> Report:
             raise Interrupted("stopped before it began")
         limit_threads(context.resources.threads)
         context = context.localize()
-        watched = context.inputs if context.remote is None else {}
+        # Copies of inputs may grow while a step runs, when others want more of their files; each was checked when it came.
+        watched = {} if context.root.partial_copies else context.inputs
         inputs = stamps(watched)
         (context.directory / ERROR).unlink(missing_ok=True)
         note = {"token": context.token, "fraction": 0.0, "message": "", "started": started}
-        write_note(context.directory / PROGRESS, json.dumps(note))
+        context.root.write_note(context.directory / PROGRESS, json.dumps(note))
         result = _checked(context.name, fn(context))
         sync_tree(context.directory)
-        # An object store lists checksums itself, and what came from one was checked against them.
-        files = list_files(context.directory, skip=TALK) if context.remote is None else {}
+        files = context.root.checksums(context.directory)
         require_unchanged(context.name, watched, inputs)
         context.push()
     except (Exception, SystemExit) as raised:
@@ -73,7 +74,7 @@ def execute(fn: Callable[[StepContext], Any], context: StepContext) -> Report:
 
 
 def limit_threads(count: int) -> None:
-    """Let this process compute with `count` threads. Ray uses processes again for other steps, so each step says it anew."""
+    """Let this process compute with `count` threads. Ray uses processes again for other steps, so each step sets it anew."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(count)
     torch = sys.modules.get("torch")  # when it is not imported yet, it will read the environment
@@ -134,6 +135,6 @@ def _note_error(context: StepContext, error: ZoocastError, raised: BaseException
 
 def _is_ours(context: StepContext) -> bool:
     try:
-        return (as_json(read_note(context.directory / ATTEMPT)) or {}).get("token") == context.token
+        return (owner_of(context.directory) or {}).get("token") == context.token
     except InfrastructureError:
         return False

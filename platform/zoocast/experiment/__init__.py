@@ -1,1 +1,46 @@
-"""What experiments are made of: the steps and the parts that pipelines put together."""
+"""What experiments are made of: a target, zoos, arms, their comparison, a report; and searches for settings.
+
+An experiment is a function from a config to steps. It says what is compared with what, and nothing of where results lie:
+
+>>> def steps(config):
+...     target = Target(config=config.target, observed=10)
+...     zoo = Zoo(target=target, sources={c.name: source_step(c, observed=10) for c in config.sources})
+...     arms = [COPY_LAST, zoo.arm("scratch", Scratch(), 3), zoo.arm("tmu", Transfer(), 3)]
+...     for name, names in leave_one_out(zoo.sources).items():
+...         arms.append(zoo.only(names, scope=name).arm(f"tmu.{name}", Transfer(), 3))
+...     return ordered([report_step("which source helps", config, target, arms, Comparison())])
+
+Steps are equal when their keys are: the zoos above share their sources and banks, although none was told of the others. Names are
+for people, who select steps by them. A step of a user's own fits in wherever one of ours does: `Target.train` takes any function,
+`Zoo` any step that leaves a network in ``model/``, `Arm` any trainings.
+"""
+
+from zoocast.experiment.parts import (
+    COPY_LAST,
+    Arm,
+    Target,
+    Zoo,
+    clips_step,
+    leave_one_out,
+    report_step,
+    search_step,
+    source_step,
+    with_found,
+)
+from zoocast.report.compare import Comparison
+from zoocast.report.sections import SourceMatrix
+
+__all__ = [
+    "COPY_LAST",
+    "Arm",
+    "Comparison",
+    "SourceMatrix",
+    "Target",
+    "Zoo",
+    "clips_step",
+    "leave_one_out",
+    "report_step",
+    "search_step",
+    "source_step",
+    "with_found",
+]

@@ -1,12 +1,14 @@
-"""The steps that pipelines share: build clips, build banks, evaluate an arm, write the report.
+"""The steps that experiments share: build clips, build banks, evaluate an arm, write the report.
 
-Each is a function of a `StepContext`, named in a `Step`; the training steps live with what they train.
+Each is a function of a `StepContext`, named in a `Step`; `zoocast.experiment.parts` makes those steps. The steps of sources and
+of searches have modules of their own, and training steps live with what they train.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,31 +17,39 @@ import torch
 from zoocast.bank.build import build_bank
 from zoocast.bank.config import BankConfig
 from zoocast.bank.recipe import BankResult
-from zoocast.config import dump, setting
+from zoocast.config import setting
 from zoocast.dag import StepContext, step_kind
 from zoocast.data import DataConfig
 from zoocast.data.store import ClipStore
 from zoocast.evaluation import Predict, Scores, copy_last, evaluate
+from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, load_predictor
-from zoocast.report import Comparison, gather, save_gates, save_scores, save_strips, table_markdown, write_report
+from zoocast.report.compare import Comparison
+from zoocast.report.data import table_markdown
+from zoocast.report.files import save_gates, save_scores, save_strips
+from zoocast.report.gather import gather, write_report
+from zoocast.report.sections import Section
 from zoocast.store.files import require_free_space, write_atomically
 from zoocast.tracking import Journal
 from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
 from zoocast.transfer import BANK_FOLDER
 
-PAGE_METRICS = ("strict/mse", "strict/ssim")
-"""Metrics of every arm that the pipeline run's own page in MLflow shows."""
-
 __all__ = [
     "BuildBankConfig",
     "BuildClipsConfig",
+    "BuiltClips",
     "EvaluateConfig",
+    "Evaluated",
     "ReportConfig",
+    "Reported",
     "build_clips",
     "build_memories",
     "evaluate_arm",
     "make_report",
 ]
+
+PAGE_METRICS = ("strict/mse", "strict/ssim")
+"""Metrics of every arm that the pipeline run's own page in MLflow shows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +59,17 @@ class BuildClipsConfig:
     data: DataConfig
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuiltClips:
+    """What a clip store holds: the digest of its content, the shape of a frame, and the frames of a clip."""
+
+    digest: str
+    shape: FrameShape
+    length: int
+
+
 @step_kind("build-clips")
-def build_clips(context: StepContext) -> dict[str, Any]:
+def build_clips(context: StepContext) -> BuiltClips:
     """Step: the clip store of one data set, in the step's folder."""
     config: BuildClipsConfig = context.config
     with Journal(context.journal_path) as journal:
@@ -59,7 +78,7 @@ def build_clips(context: StepContext) -> dict[str, Any]:
         journal.dataset(
             config.data.kind, store.digest, context="built", profile={"frames": store.length, "shape": str(store.shape)}
         )
-        return {"digest": store.digest, "shape": dump(store.shape), "length": store.length}
+        return BuiltClips(digest=store.digest, shape=store.shape, length=store.length)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +88,7 @@ class BuildBankConfig:
     Of the target only its number of layers counts, which decides the layers of the source that are kept; the source is an input.
     """
 
+    source: str = setting(identity=False)
     bank: BankConfig
     observed: int
     target_depth: int
@@ -79,11 +99,10 @@ class BuildBankConfig:
 def build_memories(context: StepContext) -> BankResult:
     """Step ``bank.SOURCE``: a stored memory bank. Inputs: the target's ``data``, and ``source``."""
     config: BuildBankConfig = context.config
-    name = context.name.removeprefix("bank.")
     with Journal(context.journal_path) as journal:
         manifest = build_bank(
             config.bank,
-            name=name,
+            name=config.source,
             source=context.inputs["source"] / MODEL_FOLDER,
             clips=context.inputs["data"],
             observed=config.observed,
@@ -96,24 +115,34 @@ def build_memories(context: StepContext) -> BankResult:
             progress=context.progress,
             should_stop=context.should_stop,
         )
-        journal.params({"policy": config.bank.policy, "dtype": config.bank.dtype, "source": name})
+        journal.params({"policy": config.bank.policy, "dtype": config.bank.dtype, "source": config.source})
         journal.tags({"zoocast.bank_digest": manifest.digest})
         return BankResult(digest=manifest.digest, bytes=manifest.bytes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """The step that reads the test split for one arm: all its seeds, and the strips of `num_strips` clips."""
+    """The step that reads the test split for one arm: all its seeds, and the strips of `num_strips` clips.
 
-    arm: str
+    The arm's name is a label: what is the same work under two names is one step.
+    """
+
+    arm: str = setting(identity=False)
     observed: int
     num_strips: int
     sources: tuple[str, ...] = ()
     batch_size: int = setting(32, identity=False)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """Every metric on the test split, over the whole horizon and as the mean over seeds."""
+
+    means: Mapping[str, float]
+
+
 @step_kind("evaluate")
-def evaluate_arm(context: StepContext) -> dict[str, Any]:
+def evaluate_arm(context: StepContext) -> Evaluated:
     """Step: scores of every seed on the whole test split, prediction strips, and what the transfer gates let through.
 
     Inputs: ``data`` and the group ``seeds``, a training for each seed by its number; none for the baseline that repeats the last
@@ -141,7 +170,7 @@ def evaluate_arm(context: StepContext) -> dict[str, Any]:
         save_scores(context.directory, "test", scores)
         means = {name: sum(s.overall(name) for s in scores.values()) / len(scores) for name in scores[min(scores)].names}
         journal.metrics({f"test/{name}": value for name, value in means.items()}, step=0)
-    return means
+    return Evaluated(means=means)
 
 
 def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor | None, store: ClipStore) -> None:
@@ -170,27 +199,46 @@ class ReportConfig:
     pipeline: Any
     observed: int
     arms: tuple[str, ...]
-    comparison: Comparison = setting(Comparison(), "whose comparison is the headline")
+    comparison: Comparison | None = setting(None, "whose comparison is the headline")
+    families: Mapping[str, str] | None = setting(None, "the family of arms that share a colour")
     notes: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+    def __post_init__(self) -> None:
+        # What a report would refuse at its end is refused before anything is trained.
+        for named in (self.comparison, *self.sections):
+            if named is not None:
+                named.check(self.arms)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reported:
+    """The result in one or two sentences, and the numbers that the run's own page in MLflow shows."""
+
+    headline: str
+    metrics: Mapping[str, float]
 
 
 @step_kind("report")
-def make_report(context: StepContext) -> dict[str, Any]:
+def make_report(context: StepContext) -> Reported:
     """Step: ``report.html``, its figures and ``result.json`` from all that the arms left."""
     config: ReportConfig = context.config
     data = gather(
-        [context.group("arms")[arm] for arm in config.arms],
+        {arm: context.group("arms")[arm] for arm in config.arms},
         title=config.title,
         config=config.pipeline,
         observed=config.observed,
         step=context.name,
         comparison=config.comparison,
+        families=config.families,
         notes=config.notes,
+        sections=config.sections,
     )
     write_report(data, context.directory)
     write_atomically(context.directory / "table.md", table_markdown(data))
     means = {
         f"{name.replace('/', '_')}/{arm}": float(np.mean(v)) for name in PAGE_METRICS for arm, v in data.scores[name].items()
     }
-    against = {f"{config.comparison.ours}_minus/{d.other}": d.mean for d in data.differences}
-    return {"headline": data.headline, **means, **against}
+    families = config.families or {}
+    against = {f"{families.get(d.arm, d.arm)}_minus/{d.other}": d.mean for d in data.differences}
+    return Reported(headline=data.headline, metrics={**means, **against})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from zoocast.config import check_ranges, digest, dump, load, setting
+from zoocast.config import check_ranges, dump, load, setting
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.frames import FrameShape, patchify, unpatchify
 from zoocast.nn.cells import CELLS, Cell, CellChoice, Codec, ConvLSTM, GatedCell, Place, Shape
@@ -28,6 +27,7 @@ from zoocast.nn.sampling import free_run
 from zoocast.nn.stack import Unrolled, unroll
 from zoocast.nn.tmu import TmuConfig, TransferableMemoryUnit
 from zoocast.store.files import write_atomically
+from zoocast.store.sealed import read_sealed, write_sealed
 
 __all__ = [
     "DESCRIPTION",
@@ -49,6 +49,7 @@ Key = tuple[int, str]
 WEIGHTS = "predictor.safetensors"
 DESCRIPTION = "predictor.json"
 SCHEMA = 2
+REMEDY = "restore both files from a copy, or run their step with --force"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -261,7 +262,7 @@ def save_predictor(predictor: Predictor, directory: Path) -> None:
     }
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(directory / WEIGHTS, weights)
-    write_atomically(directory / DESCRIPTION, json.dumps({**description, "digest": digest(description)}, indent=2) + "\n")
+    write_sealed(directory / DESCRIPTION, description)
 
 
 def load_predictor(directory: Path, device: str | torch.device = "cpu") -> Predictor:
@@ -272,7 +273,10 @@ def load_predictor(directory: Path, device: str | torch.device = "cpu") -> Predi
     """
     description = read_description(directory)
     path = directory / WEIGHTS
-    weights = _read(path)
+    try:
+        weights = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from None
     if hashlib.sha256(weights).hexdigest() != description.weights_sha256:
         raise _damaged(path, f"its checksum is not the one in {DESCRIPTION}")
     predictor = Predictor(description.config, description.frames)
@@ -298,26 +302,16 @@ def read_description(directory: Path) -> Description:
     Raises:
         IntegrityError: it is missing, damaged or was changed, or another version of zoocast wrote it.
     """
-    path = directory / DESCRIPTION
-    try:
-        data: Any = json.loads(_read(path))
-        recorded = data.pop("digest")
-        if recorded != digest(data):
-            raise _damaged(path, "it is not what was written")
-        if data["schema"] != SCHEMA:
-            raise _damaged(path, f"it has schema {data['schema']}, this version of zoocast reads {SCHEMA}")
-        config, frames = load(PredictorConfig, data["config"]), load(FrameShape, data["frames"])
-        return Description(config, frames, str(data["weights_sha256"]), str(recorded))
-    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
-        raise _damaged(path, f"it does not describe a predictor ({error})") from None
+    # Models may be links into a team's storage: both files are read once and compared with their checksums in memory.
+    return read_sealed(directory / DESCRIPTION, _parse, remedy=REMEDY, follow_links=True)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _damaged(path, error.strerror or str(error)) from None
+def _parse(data: dict[str, Any]) -> Description:
+    if data["schema"] != SCHEMA:
+        raise ValueError(f"it has schema {data['schema']}, this version of zoocast reads {SCHEMA}")
+    config, frames = load(PredictorConfig, data["config"]), load(FrameShape, data["frames"])
+    return Description(config, frames, str(data["weights_sha256"]), str(data["digest"]))
 
 
 def _damaged(path: Path, why: str) -> IntegrityError:
-    return IntegrityError(f"{path} cannot be used: {why}; restore both files from a copy, or run their step with --force")
+    return IntegrityError(f"{path} cannot be used: {why}; {REMEDY}")

@@ -7,56 +7,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from zoocast.config import Setting, setting
-from zoocast.errors import ConfigError
+from zoocast.config import Setting
 from zoocast.metrics import METRICS
-from zoocast.report.figures import FieldView, LineStyle, StepView, TrialView, family, line_styles
+from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, decimals, signed
+from zoocast.report.figures import FieldView, LineStyle, StepView, TrialView, line_styles
 from zoocast.report.figures.curves import Curve, Curves
+from zoocast.report.sections import SectionView
 
 __all__ = [
-    "HEADLINE_METRIC",
     "Cell",
-    "Comparison",
-    "Difference",
     "Gates",
     "Rates",
     "ReportData",
     "Search",
     "Strips",
     "cells",
+    "seeds_in_words",
     "table_markdown",
     "table_rows",
 ]
 
-HEADLINE_METRIC = "strict/mse"
 TERMINAL_METRICS = ("strict/mse", "strict/ssim", "strict/psnr", "predrnn/mse")
-Verdict = Literal["won", "lost", "open"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Whose comparison is the headline: two families of arms, and what they are called within a sentence.
-
-    A family is the part of an arm's name before the first dot; the validation split chooses among its members.
-    """
-
-    ours: str = setting("tmu", "family of arms that the report is about")
-    rival: str = setting("finetune", "family of arms that they are to beat")
-    ours_words: str = setting("TMU", "what the first is called within a sentence")
-    rival_words: str = setting("the best finetune", "what the other is called within a sentence")
-
-    def __post_init__(self) -> None:
-        for name in ("ours", "rival"):
-            kind = getattr(self, name)
-            if not kind or family(kind) != kind:
-                raise ConfigError(name, f"must be the part of an arm's name before its first dot, but got {kind!r}")
-        if self.ours == self.rival:
-            raise ConfigError("rival", f"must be another family than ours, but both are {self.ours!r}")
 
 
 class Strips(NamedTuple):
@@ -107,33 +83,6 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Difference:
-    """`arm` minus `other` in the headline metric (lower is better), paired by seed, with two 95 % intervals.
-
-    Attributes:
-        seeds: the interval over seeds, None for fewer than two; `count` is their number.
-        clips: the interval over test clips with the trained weights as they are, None where it is unknown.
-        chosen: whether `other` is the rival of the comparison, chosen on the validation split.
-    """
-
-    arm: str
-    other: str
-    mean: float
-    relative: float
-    seeds: tuple[float, float] | None
-    clips: tuple[float, float] | None
-    count: int
-    chosen: bool = False
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether the interval over seeds lies below zero (won), above it (lost), or neither."""
-        if self.seeds is None or self.seeds[0] <= 0 <= self.seeds[1]:
-            return "open"
-        return "won" if self.seeds[1] < 0 else "lost"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportData:
     """Everything that a report shows.
 
@@ -141,12 +90,15 @@ class ReportData:
         facts: short lines under the title (run, preset, date), by name.
         arms: in the order in which they are shown.
         scores: for each metric and arm the values of its seeds.
-        comparison: whose comparison is the headline.
+        comparison: whose comparison is the headline; None for a report that compares nobody in particular.
+        families: of arms that share a colour.
+        untrained: arms without weights, and so without seeds.
         differences: the comparison's `ours` minus every other arm.
         curves: for ``val/mse`` and ``train/loss``, by arm and seed.
         horizons: for some metrics and each arm (seeds, frames).
         search: the search for settings, if there was one.
         rates: the learning rates of some trainings by level, under titles such as ``tmu, seed 0``.
+        sections: what the experiment adds to the page.
         settings: every leaf of the configuration.
         notes: what a reader must know, in sentences.
     """
@@ -159,7 +111,9 @@ class ReportData:
     horizon: int
     arms: tuple[str, ...]
     scores: Mapping[str, Mapping[str, tuple[float, ...]]]
-    comparison: Comparison = Comparison()
+    comparison: Comparison | None = None
+    families: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    untrained: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
     curves: Mapping[str, Curves] = dataclasses.field(default_factory=dict)
     horizons: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
@@ -167,6 +121,7 @@ class ReportData:
     gates: Mapping[str, Gates] = dataclasses.field(default_factory=dict)
     search: Search | None = None
     rates: Mapping[str, Rates] = dataclasses.field(default_factory=dict)
+    sections: tuple[SectionView, ...] = ()
     steps: tuple[StepView, ...] = ()
     settings: tuple[Setting, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -175,7 +130,8 @@ class ReportData:
     @property
     def styles(self) -> dict[str, LineStyle]:
         """How each arm is drawn."""
-        return line_styles(self.arms, self.comparison.ours)
+        ours = self.comparison.ours if self.comparison else ()
+        return line_styles(self.arms, families=self.families, ours=ours, untrained=self.untrained)
 
     @property
     def decisive(self) -> Difference | None:
@@ -184,22 +140,24 @@ class ReportData:
 
     @property
     def headline(self) -> str:
-        """The result in one or two sentences, whichever way it went."""
-        return " ".join(self.headline_parts)
+        """The result in a few sentences, whichever way it went."""
+        return " ".join(filter(None, self.headline_parts))
 
     @property
     def headline_parts(self) -> tuple[str, str]:
-        """The verdict in a few words, and what it rests on."""
-        difference = self.decisive
-        if difference is None:
-            grounds = (
-                f"The run has no arm of the family {self.comparison.ours}, or none of {self.comparison.rival} to compare it with."
-            )
-            return "No comparison.", grounds
-        return self._verdict(difference), self._grounds(difference)
+        """The verdict in a few words, and what it rests on with what sections have to say."""
+        told = [section.headline for section in self.sections if section.headline]
+        if self.comparison is None:
+            short, *rest = told or ["No comparison.", "The report names no arms that are to be compared."]
+        elif (difference := self.decisive) is None:
+            ours, rival = self.comparison.ours_words, self.comparison.rival_words
+            short, rest = "No comparison.", [f"{capitalised(ours)} and {rival} have no seed in common.", *told]
+        else:
+            short, rest = self._verdict(difference, self.comparison), [self._grounds(difference, self.comparison), *told]
+        return short, " ".join(rest)
 
-    def _verdict(self, difference: Difference) -> str:
-        ours, rival = self.comparison.ours_words, self.comparison.rival_words
+    def _verdict(self, difference: Difference, comparison: Comparison) -> str:
+        ours, rival = comparison.ours_words, comparison.rival_words
         if difference.seeds is None:
             return f"No verdict on {ours}."
         return {
@@ -208,14 +166,14 @@ class ReportData:
             "open": f"{capitalised(ours)} and {rival} cannot be told apart.",
         }[difference.verdict]
 
-    def _grounds(self, difference: Difference) -> str:
+    def _grounds(self, difference: Difference, comparison: Comparison) -> str:
         ours, theirs = (float(np.mean(self.scores[HEADLINE_METRIC][a])) for a in (difference.arm, difference.other))
         digits = decimals([ours, theirs], [abs(difference.mean) / 10])
         told = "lower" if difference.mean <= 0 else "higher"
         grounds = (
             f"{HEADLINE_METRIC} of {difference.arm} on the {self.split} split is"
             f" {100 * abs(difference.relative):.1f}\N{NO-BREAK SPACE}% {told} than that of"
-            f" {self.comparison.rival_words}, {difference.other}: {ours:.{digits}f} against {theirs:.{digits}f}."
+            f" {comparison.rival_words}, {difference.other}: {ours:.{digits}f} against {theirs:.{digits}f}."
         )
         if difference.seeds is None:
             return f"{grounds} One seed gives no interval, so nothing can be concluded."
@@ -260,7 +218,7 @@ def table_rows(data: ReportData, metrics: Sequence[str] = TERMINAL_METRICS) -> t
     """Column names and rows of text for a terminal: arm, seeds, and mean ± standard deviation of some metrics."""
     shown = [m for m in metrics if m in data.scores]
     columns = {metric: cells(data, metric) for metric in shown}
-    rows = [[arm, _seeds(data, arm), *(str(columns[m].get(arm, "")) for m in shown)] for arm in data.arms]
+    rows = [[arm, seeds_in_words(data, arm), *(str(columns[m].get(arm, "")) for m in shown)] for arm in data.arms]
     return ["arm", "seeds", *shown], rows
 
 
@@ -270,17 +228,26 @@ def table_markdown(data: ReportData, metrics: Sequence[str] | None = None) -> st
     columns = {metric: cells(data, metric) for metric in shown}
     arrows = {"lower": "↓", "higher": "↑"}
     verdict, grounds = data.headline_parts
-    lines = [
-        f"**{verdict}** {grounds}",
-        "",
-        "| arm | seeds | " + " | ".join(f"{m} {arrows[METRICS[m].better]}" for m in shown) + " |",
-        "|---|---:|" + "---:|" * len(shown),
-    ]
+    rows = []
     for arm in data.arms:
         row = [columns[m].get(arm) for m in shown]
         told = ["" if cell is None else f"**{cell}**" if cell.best else str(cell) for cell in row]
-        lines.append(f"| {arm.replace('|', chr(92) + '|')} | {_seeds(data, arm)} | " + " | ".join(told) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append((arm, seeds_in_words(data, arm), *told))
+    parts = [f"**{verdict}** {grounds}", _markdown(("arm", "seeds", *(f"{m} {arrows[METRICS[m].better]}" for m in shown)), rows)]
+    for section in data.sections:
+        parts += [
+            f"**{section.title}**",
+            *section.sentences,
+            *([_markdown(section.columns, section.rows)] if section.rows else []),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; numbers, which stand in all columns but the first, are set to the right."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (heads, *rows)]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join((lines[0], "|---|" + "---:|" * (len(heads) - 1), *lines[1:]))
 
 
 def capitalised(words: str) -> str:
@@ -288,36 +255,12 @@ def capitalised(words: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def signed(value: float, digits: int) -> str:
-    """A number that always carries its sign; zero has none."""
-    text = f"{value:+.{digits}f}"
-    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
-
-
 def seeds_of(data: ReportData) -> int:
     """The largest number of seeds of any arm."""
     return max((len(v) for arms in data.scores.values() for v in arms.values()), default=0)
 
 
-def is_trained(arm: str) -> bool:
-    """Whether an arm has weights, and so seeds."""
-    return family(arm) != "copy-last"
-
-
-def _seeds(data: ReportData, arm: str) -> str:
+def seeds_in_words(data: ReportData, arm: str) -> str:
+    """How many trainings an arm has; a dash for one without weights."""
     count = max((len(arms[arm]) for arms in data.scores.values() if arm in arms), default=0)
-    return str(count) if is_trained(arm) else "–"
-
-
-def decimals(values: Sequence[float], spreads: Sequence[float]) -> int:
-    """Decimals that show two digits of the typical spread, but at most five of the largest value; four without a spread."""
-    known = [s for s in spreads if s > 0 and math.isfinite(s)]
-    largest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
-    magnitude = _magnitude(largest) if largest > 0 else 0
-    wanted = 1 - _magnitude(float(np.median(known))) if known else 3 - magnitude
-    return max(0, min(wanted, 4 - magnitude, 8))
-
-
-def _magnitude(value: float) -> int:
-    """The power of ten of the first digit; a rounding error below a power counts as the power."""
-    return math.floor(math.log10(value) + 1e-9)
+    return "–" if arm in data.untrained else str(count)

@@ -1,7 +1,7 @@
-"""From the folders of finished steps to a report: names say what a step is, records say what it read and when it ran.
+"""From the folders of finished steps to a report.
 
-`evaluate.ARM` holds an arm's scores, `target.ARM.seedK` one training of it, `search` a study; everything that these rest on is
-found through their records, so the report needs no list of steps.
+Nothing is told by a step's name: the caller says which folder holds which arm's evaluation, and all that it rests on is found
+through the records, whose inputs lead to an arm's trainings and whose kinds say what a step is.
 """
 
 from __future__ import annotations
@@ -19,96 +19,95 @@ import numpy as np
 
 from zoocast.config import settings
 from zoocast.dag import Record, read_record
+from zoocast.dag.step import GROUP
 from zoocast.errors import IntegrityError
-from zoocast.evaluation import Scores, paired_difference, paired_over_clips
+from zoocast.evaluation import Scores
 from zoocast.provenance import git_state
-from zoocast.report.data import (
-    HEADLINE_METRIC,
-    Comparison,
-    Difference,
-    Rates,
-    ReportData,
-    capitalised,
-    is_trained,
-    table_rows,
-)
-from zoocast.report.figures import StepView, family
-from zoocast.report.figures.curves import Curve
+from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, Measured, compare
+from zoocast.report.data import Rates, ReportData, capitalised, table_rows
+from zoocast.report.figures import StepView
+from zoocast.report.figures.curves import Curves
 from zoocast.report.files import read_gates, read_scores, read_strips
 from zoocast.report.illustrations import illustrations
 from zoocast.report.page import compose
-from zoocast.report.study import read_rates, read_search
+from zoocast.report.sections import Section
+from zoocast.report.study import read_curves, read_rates, read_search
 from zoocast.store.files import write_atomically
-from zoocast.tracking.journal import read_journal
 
 CURVES = ("val/mse", "train/loss")
 HORIZONS = ("strict/mse", "strict/ssim")
-PAPER_ARM = "paper"
-"""The arm trained with a paper's settings, whose learning rates are shown beside those of the comparison's own."""
-_TRAINING = re.compile(r"target\.(?P<arm>.+)\.seed(?P<seed>\d+)")
+SEEDS = f"seeds{GROUP}"
+"""What the inputs of an evaluation begin with that are trainings of its arm."""
 
 Trainings = Mapping[str, Mapping[int, Path]]
 
 
 def gather(
-    inputs: Iterable[Path],
+    arms: Mapping[str, Path],
     *,
     title: str,
     config: Any,
     observed: int,
-    facts: Mapping[str, str] | None = None,
     step: str = "report",
-    comparison: Comparison = Comparison(),  # noqa: B008
+    comparison: Comparison | None = None,
+    families: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
+    sections: Iterable[Section] = (),
 ) -> ReportData:
     """Read everything that a report shows.
 
     Args:
-        inputs: folders of the finished steps that the report step reads, at least every ``evaluate.ARM``, in the arms' order.
+        arms: the folder of each arm's finished evaluation, in the order in which they are shown.
         title: of the page.
         config: of the pipeline; all its settings are listed.
         observed: number of observed frames of a clip.
-        facts: short lines under the title, by name; the date and the commit are added.
         step: name of the report step itself, which has no record yet.
         comparison: whose comparison is the headline.
+        families: of arms that share a colour; any other arm has one of its own.
         notes: sentences to be told besides those that follow from the results.
+        sections: what the experiment shows besides.
 
     Raises:
+        ConfigError: the comparison or a section names an arm that is not there.
         IntegrityError: a step's folder is damaged, or arms were evaluated on different splits or clips.
     """
-    direct = {read_record(path).name: path for path in inputs}
-    steps = lineage(direct.values())
+    sections = tuple(sections)
+    for named in (comparison, *sections):
+        if named is not None:
+            named.check(arms)
+    steps = lineage(arms.values())
     records = {name: read_record(path) for name, path in steps.items()}
-    evaluations = {name.removeprefix("evaluate."): path for name, path in direct.items() if name.startswith("evaluate.")}
-    trainings = _trainings(steps)
-    split, scores = _scores(evaluations)
-    arms = tuple(scores)
-    validation = {a: _validation_error(records, a, trainings.get(a, ())) for a in arms}
-    differences = compare(scores, validation, comparison)
-    with_rates = (_best(comparison.ours, validation), PAPER_ARM)
-    per_frame = {m: {a: np.array([s.per_frame(m) for s in seeds.values()]) for a, seeds in scores.items()} for m in HORIZONS}
+    seeds = {arm: _seeds(path) for arm, path in arms.items()}
+    untrained = tuple(arm for arm, found in seeds.items() if not found)
+    # Results that nothing needs any more may have been removed.
+    trainings = {arm: {k: p for k, p in found.items() if p.exists()} for arm, found in seeds.items() if found}
+    split, scores = _scores(arms)
+    differences = compare(scores, _validation(trainings), comparison, untrained=untrained) if comparison else ()
     first = next(iter(next(iter(scores.values())).values()))
     return ReportData(
         title=title,
-        facts={**(facts or {}), **_provenance()},
+        facts=_provenance(),
         split=split,
         num_clips=first.count,
         observed=observed,
         horizon=len(first.per_frame(HEADLINE_METRIC)),
-        arms=arms,
+        arms=tuple(arms),
         scores={m: {a: tuple(s.overall(m) for s in seeds.values()) for a, seeds in scores.items()} for m in first.names},
         comparison=comparison,
+        families=dict(families or {}),
+        untrained=untrained,
         differences=differences,
-        curves={m: {a: read_curves(t, m) for a, t in trainings.items() if a in arms} for m in CURVES},
-        horizons=per_frame,
-        strips={a: s for a, p in evaluations.items() if (s := read_strips(p)) is not None},
-        gates={a: g for a, p in evaluations.items() if (g := read_gates(p)) is not None},
-        search=read_search(steps["search"]) if "search" in steps else None,
-        rates=_rates({a: trainings[a] for a in with_rates if a in trainings}),
-        steps=(*(_view(r) for r in records.values()), StepView(step, tuple(direct))),
+        curves=_curves(trainings),
+        horizons={m: {a: np.array([s.per_frame(m) for s in seeds.values()]) for a, seeds in scores.items()} for m in HORIZONS},
+        strips={a: s for a, p in arms.items() if (s := read_strips(p)) is not None},
+        gates={a: g for a, p in arms.items() if (g := read_gates(p)) is not None},
+        search=next((read_search(steps[name]) for name, record in records.items() if record.kind == "search"), None),
+        rates=_rates(trainings, comparison, differences),
+        sections=tuple(section.show(scores, split) for section in sections),
+        steps=(*_views(records, trainings), StepView(step, tuple(read_record(p).name for p in arms.values()), "report")),
         settings=tuple(settings(config)),
         environment=_environment(records.values()),
-        notes=(*_notes(scores, trainings, differences, comparison), *notes),
+        notes=(*_notes(scores, untrained, comparison, differences), *notes),
     )
 
 
@@ -120,7 +119,8 @@ def write_report(data: ReportData, directory: Path) -> None:
     for figure in figures:
         write_atomically(directory / "figures" / figure.file, figure.image)
     columns, rows = table_rows(data)
-    result = {"headline": data.headline, "columns": columns, "rows": rows, "notes": list(data.notes)}
+    told = [sentence for section in data.sections for sentence in section.sentences]
+    result = {"headline": data.headline, "columns": columns, "rows": rows, "notes": [*data.notes, *told]}
     write_atomically(directory / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
 
 
@@ -146,123 +146,86 @@ def lineage(directories: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def read_curves(seeds: Mapping[int, Path], metric: str) -> dict[int, Curve]:
-    """The values of `metric` that each seed's journal tells, against iterations; a seed without any is left out."""
-    curves: dict[int, Curve] = {}
-    for seed, directory in seeds.items():
-        points: dict[int, float] = {}
-        path = directory / "journal.jsonl"
-        for entry, _ in read_journal(path) if path.exists() else ():
-            if entry.get("kind") == "metrics" and metric in entry["values"]:
-                points.setdefault(int(entry["step"]), float(entry["values"][metric]))
-        if points:
-            steps = sorted(points)
-            curves[seed] = (np.array(steps), np.array([points[s] for s in steps]))
-    return curves
+def _seeds(evaluation: Path) -> dict[int, Path]:
+    """The folders of an arm's trainings by seed; none for a baseline without weights."""
+    inputs = read_record(evaluation).inputs
+    found = {int(k.removeprefix(SEEDS)): v for k, v in inputs.items() if k.startswith(SEEDS)}
+    return {seed: evaluation.parent / f"{name}-{key}" for seed, (name, key) in sorted(found.items())}
 
 
-def _rates(trainings: Trainings) -> dict[str, Rates]:
-    """The rates of each arm's first seed."""
-    found = {}
-    for arm, seeds in trainings.items():
-        seed, directory = next(iter(seeds.items()))
-        if rates := read_rates(directory):
-            found[f"{arm}, seed {seed}"] = rates
-    return found
-
-
-def _trainings(steps: Mapping[str, Path]) -> dict[str, dict[int, Path]]:
-    found: dict[str, dict[int, Path]] = {}
-    for name, path in steps.items():
-        if match := _TRAINING.fullmatch(name):
-            found.setdefault(match["arm"], {})[int(match["seed"])] = path
-    return {arm: dict(sorted(seeds.items())) for arm, seeds in found.items()}
-
-
-def _scores(evaluations: Mapping[str, Path]) -> tuple[str, dict[str, dict[int, Scores]]]:
-    if not evaluations:
-        raise IntegrityError("a report needs at least one step called evaluate.ARM among its inputs, but got none")
-    read = {arm: read_scores(path) for arm, path in evaluations.items()}
+def _scores(arms: Mapping[str, Path]) -> tuple[str, dict[str, dict[int, Scores]]]:
+    if not arms:
+        raise IntegrityError("a report needs the evaluation of at least one arm, but got none")
+    read = {arm: read_scores(path) for arm, path in arms.items()}
     kinds = {(split, tuple(s.clip_mse), s.names) for split, seeds in read.values() for s in seeds.values()}
     if len(kinds) != 1:
         raise IntegrityError("all arms of a report must be evaluated on the same clips by the same metrics; evaluate them again")
     return next(iter(kinds))[0], {arm: seeds for arm, (_, seeds) in read.items()}
 
 
-def _validation_error(records: Mapping[str, Record], arm: str, seeds: Iterable[int]) -> float | None:
-    """Mean over seeds of the strict MSE on the validation split, by which arms are chosen; None for an arm without training."""
-    errors = [float(records[f"target.{arm}.seed{seed}"].result["val_mse"]) for seed in seeds]
-    return float(np.mean(errors)) if errors else None
+def _validation(trainings: Trainings) -> dict[str, float]:
+    """Mean over seeds of the strict MSE on the validation split, by which arms are chosen."""
+    errors = {arm: [float(read_record(p).result["val_mse"]) for p in seeds.values()] for arm, seeds in trainings.items()}
+    return {arm: float(np.mean(values)) for arm, values in errors.items() if values}
 
 
-def _view(record: Record) -> StepView:
-    return StepView(record.name, tuple(name for name, _ in record.inputs.values()), record.started, record.finished)
+def _curves(trainings: Trainings) -> dict[str, Curves]:
+    """For each of `CURVES` what the trainings of every arm told of it; a seed without any is left out."""
+    told = {arm: {seed: read_curves(folder) for seed, folder in seeds.items()} for arm, seeds in trainings.items()}
+    return {m: {arm: {k: c[m] for k, c in seeds.items() if m in c} for arm, seeds in told.items()} for m in CURVES}
 
 
-# ---------------------------------------------------------------------------------------------------------------- comparing
+def _rates(trainings: Trainings, comparison: Comparison | None, differences: Iterable[Difference]) -> dict[str, Rates]:
+    """The learning rates that the first seed of each arm moved; of the comparison's own arms, only of the one chosen."""
+    chosen = next((d.arm for d in differences), None)
+    passed_over = {*comparison.ours} - {chosen} if comparison else set()
+    # The arm that the page is about comes first.
+    arms = sorted((arm for arm in trainings if arm not in passed_over and trainings[arm]), key=lambda arm: arm != chosen)
+    firsts = {arm: next(iter(trainings[arm].items())) for arm in arms}
+    return {f"{arm}, seed {k}": rates for arm, (k, folder) in firsts.items() if (rates := read_rates(folder)) is not None}
 
 
-def compare(
-    scores: Mapping[str, Mapping[int, Scores]],
-    validation: Mapping[str, float | None],
-    comparison: Comparison = Comparison(),  # noqa: B008
-) -> tuple[Difference, ...]:
-    """Our arm minus every other one. Where a side of the comparison has several arms, the validation split chooses among them."""
-    ours, rival = _best(comparison.ours, validation), _best(comparison.rival, validation)
-    if ours is None:
-        return ()
-    found = (_difference(ours, other, scores, chosen=other == rival) for other in scores if other != ours)
-    return tuple(d for d in found if d is not None)
-
-
-def _best(kind: str, validation: Mapping[str, float | None]) -> str | None:
-    """The arm of a family with the lowest error on the validation split."""
-    known = {a: v for a, v in validation.items() if family(a) == kind and v is not None}
-    return min(known, key=known.__getitem__, default=None)
-
-
-def _difference(ours: str, other: str, scores: Mapping[str, Mapping[int, Scores]], *, chosen: bool) -> Difference | None:
-    a, b = scores[ours], scores[other]
-    pairs = [(s, s) for s in a if s in b] if is_trained(other) else [(s, next(iter(b))) for s in a]
-    if not pairs:
-        return None
-    values_a = [a[s].overall(HEADLINE_METRIC) for s, _ in pairs]
-    values_b = [b[s].overall(HEADLINE_METRIC) for _, s in pairs]
-    seeds = paired_difference(values_a, values_b)
-    clips = paired_over_clips([a[s] for s, _ in pairs], [b[s] for _, s in pairs])
-    return Difference(
-        arm=ours,
-        other=other,
-        mean=seeds.mean,
-        relative=seeds.mean / float(np.mean(values_b)) if np.mean(values_b) else 0.0,
-        seeds=None if seeds.low is None or seeds.high is None else (seeds.low, seeds.high),
-        clips=None if clips.low is None or clips.high is None else (clips.low, clips.high),
-        count=seeds.count,
-        chosen=chosen,
-    )
+def _views(records: Mapping[str, Record], trainings: Trainings) -> list[StepView]:
+    """The steps as figures see them: trainings of one arm belong together, and what comes before them seed by seed does too."""
+    owners = {read_record(path).name: (arm, seed) for arm, seeds in trainings.items() for seed, path in seeds.items()}
+    users: dict[str, set[str]] = {}
+    for name, record in records.items():
+        for parent, _ in record.inputs.values():
+            users.setdefault(parent, set()).add(name)
+    for name in reversed(list(records)):  # users before what they use
+        owned = [owners.get(user) for user in users.get(name, ())]
+        if name not in owners and owned and len({o and o[1] for o in owned}) == 1 and None not in owned:
+            owners[name] = (GROUP.join(sorted({o[0] for o in owned if o})), next(o[1] for o in owned if o))
+    return [
+        StepView(
+            name,
+            tuple(dict.fromkeys(parent for parent, _ in r.inputs.values())),
+            r.kind.rpartition(":")[2],
+            owners.get(name, ("", 0))[0],
+            r.started,
+            r.finished,
+        )
+        for name, r in records.items()
+    ]
 
 
 def _notes(
-    scores: Mapping[str, Mapping[int, Scores]], trainings: Trainings, differences: Iterable[Difference], comparison: Comparison
+    scores: Measured, untrained: Iterable[str], comparison: Comparison | None, differences: Iterable[Difference]
 ) -> list[str]:
     notes = []
-    counts = {arm: len(seeds) for arm, seeds in scores.items() if is_trained(arm)}
+    counts = {arm: len(seeds) for arm, seeds in scores.items() if arm not in untrained}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{arm} {count}" for arm, count in counts.items())
         notes.append(f"Arms have different numbers of seeds ({told}); differences use those in common.")
-    left_out = sorted(set(trainings) - set(scores))
-    if left_out:
-        notes.append(f"Trained but not evaluated, and so not in the table: {', '.join(left_out)}.")
     decisive = next((d for d in differences if d.chosen), None)
-    if decisive is None:
+    if decisive is None or comparison is None:
         return notes
-    for chosen, what in (
-        (decisive.other, capitalised(comparison.rival_words)),
-        (decisive.arm, f"The {comparison.ours_words.removeprefix('the ')} arm"),
+    for chosen, side, what in (
+        (decisive.other, comparison.rival, capitalised(comparison.rival_words)),
+        (decisive.arm, comparison.ours, f"The {comparison.ours_words.removeprefix('the ')} arm"),
     ):
-        several = [a for a in scores if family(a) == family(chosen)]
-        if len(several) > 1:
-            notes.append(f"{what}, {chosen}, was chosen among {len(several)} by its error on the validation split.")
+        if len(side) > 1:
+            notes.append(f"{what}, {chosen}, was chosen among {len(side)} by its error on the validation split.")
     return notes
 
 

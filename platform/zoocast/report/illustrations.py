@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from zoocast.metrics import METRICS
-from zoocast.report.data import HEADLINE_METRIC, Gates, ReportData, Search, Strips, seeds_of
+from zoocast.report.compare import HEADLINE_METRIC
+from zoocast.report.data import Gates, ReportData, Search, Strips, seeds_of
 from zoocast.report.figures import (
     LineStyle,
     dag_drawing,
-    duration,
     gate_pictures,
     horizon_error,
     importance_bars,
@@ -28,27 +25,10 @@ from zoocast.report.figures import (
     timeline,
 )
 from zoocast.report.figures.trials import STATES
+from zoocast.report.sections import Illustration
+from zoocast.words import duration
 
-__all__ = ["Illustration", "illustrations"]
-
-Section = Literal["results", "search", "learning", "rates", "horizon", "predictions", "gates", "pipeline"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Illustration:
-    """One figure: SVG text or PNG bytes, a caption, and a description for those who cannot see it."""
-
-    name: str
-    section: Section
-    image: str | bytes
-    caption: str
-    description: str
-
-    @property
-    def file(self) -> str:
-        """A file name with the right ending."""
-        ending = "svg" if isinstance(self.image, str) else "png"
-        return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', self.name)}.{ending}"
+__all__ = ["illustrations"]
 
 
 def illustrations(data: ReportData) -> list[Illustration]:
@@ -56,12 +36,13 @@ def illustrations(data: ReportData) -> list[Illustration]:
     styles = data.styles
     return [
         *_results(data, styles),
+        *(figure for section in data.sections for figure in section.figures),
         *(_search(data.search) if data.search else ()),
         *_learning(data, styles),
         *_rates(data),
         *_horizon(data, styles),
         *_strips(data, styles),
-        *_gates(data, styles),
+        *_gates(data),
         *_pipeline(data),
     ]
 
@@ -203,7 +184,7 @@ def _error(strips: Strips, position: int) -> float:
     return float(np.mean((difference / 255) ** 2))
 
 
-def _gates(data: ReportData, styles: Mapping[str, LineStyle]) -> Iterator[Illustration]:
+def _gates(data: ReportData) -> Iterator[Illustration]:
     for arm, gates in data.gates.items():
         means = _gate_means(gates, data.observed)
         clip = data.strips[arm].clips[0] if arm in data.strips and data.strips[arm].clips else None
@@ -211,18 +192,12 @@ def _gates(data: ReportData, styles: Mapping[str, LineStyle]) -> Iterator[Illust
         yield Illustration(
             f"gates-{arm}",
             "gates",
-            gate_pictures(gates.values, gates.sources, _source_styles(gates.sources, styles), observed=data.observed),
+            gate_pictures(gates.values, gates.sources, observed=data.observed),
             f"What the transfer gates of {arm} (first seed) let through from each source on {whose} of the"
             f" {data.split} split. Above: gate values over space, averaged over channels, for the frame that the step reads."
             " Below: their mean over space.",
             f"Maps of gate values for {', '.join(gates.sources)}. {means}",
         )
-
-
-def _source_styles(sources: Sequence[str], styles: Mapping[str, LineStyle]) -> dict[str, LineStyle] | None:
-    """A source looks like the arm that was finetuned from it, if every source has one."""
-    found = {s: styles[f"finetune.{s}"] for s in sources if f"finetune.{s}" in styles}
-    return found if len(found) == len(sources) else None
 
 
 def _gate_means(gates: Gates, observed: int) -> str:
@@ -252,7 +227,8 @@ def _pipeline(data: ReportData) -> Iterator[Illustration]:
             "timeline",
             "pipeline",
             timeline(data.steps),
-            f"When the steps ran: {duration(busy)} of work in all. Bars of one row that overlap are seeds trained side by side.",
+            f"When the steps ran: {duration(busy)} of work in all (from a minute on as min:s or h:min:s). Bars of one row that"
+            " overlap are seeds trained side by side.",
             "Time line. " + " ".join(f"{s.name}: {duration((s.finished or 0.0) - (s.started or 0.0))}." for s in timed),
         )
 

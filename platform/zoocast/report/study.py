@@ -1,4 +1,4 @@
-"""What a search left for the report: its study, and the learning rates that the meta-adapter moved, in plain values."""
+"""What trainings and a search left for the report, in plain values: curves, learning rates that were moved, and the study."""
 
 from __future__ import annotations
 
@@ -9,20 +9,29 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from zoocast.report.data import Rates, Search
 from zoocast.report.figures import FieldView, TrialView
+from zoocast.report.figures.curves import Curve
 from zoocast.search import TrialRecord, When, importance, read_study
-from zoocast.tracking.journal import curves, read_journal
+from zoocast.store.files import JOURNAL_FILE
+from zoocast.tracking import entries
+from zoocast.tracking.journal import curves, read_entries
+
+
+def read_curves(directory: Path) -> dict[str, Curve]:
+    """Every metric that a step's journal tells as (iterations, values); none where it keeps no journal."""
+    path = directory / JOURNAL_FILE
+    told = curves(path) if path.exists() else {}
+    return {name: (np.array([i for i, _ in points]), np.array([v for _, v in points])) for name, points in told.items()}
 
 
 def read_rates(directory: Path) -> Rates | None:
-    """The learning rates by level that a training's journal tells, as ``rate/LEVEL``; None if it tells of none."""
-    path = directory / "journal.jsonl"
-    told = curves(path) if path.exists() else {}
-    levels = {name.removeprefix("rate/"): points for name, points in told.items() if name.startswith("rate/")}
+    """The learning rates by level that a training's journal holds, as ``rate/LEVEL``; None if it holds none."""
+    told = read_curves(directory)
+    levels = {name.removeprefix("rate/"): curve for name, curve in told.items() if name.startswith("rate/")}
     if not levels:
         return None
-    params = (e["values"] for e, _ in read_journal(path) if e.get("kind") == "params")
+    params = (entry.values for entry in read_entries(directory / JOURNAL_FILE, entries.Params))
     initial = next((float(p["adapter.initial_rate"]) for p in params if "adapter.initial_rate" in p), None)
-    return Rates({level: (np.array(points)[:, 0], np.array(points)[:, 1]) for level, points in levels.items()}, initial)
+    return Rates(levels, initial)
 
 
 def read_search(directory: Path) -> Search:

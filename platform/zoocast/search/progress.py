@@ -8,11 +8,10 @@ import shutil
 from pathlib import Path
 
 from zoocast.dag import StepContext
-from zoocast.dag.context import ATTEMPT, as_json, read_note, request_stop, stop_requested
+from zoocast.dag.context import owner_of, request_stop, stop_requested
 from zoocast.search.config import SearchConfig
 from zoocast.search.space import SearchSpace
 from zoocast.search.study import OUTCOME, Study, TrialRecord, conclude, identity_of, read_trial, suggest, trial_id, write_trial
-from zoocast.store.bucket import mirror_of
 from zoocast.store.files import publish
 from zoocast.tracking import Journal
 
@@ -28,7 +27,7 @@ class Progress:
         self.context, self.config, self.space, self.identity, self.journal = context, config, space, identity, journal
         self.stopping = False
         self.trials: dict[str, TrialRecord] = {}
-        _take_over(context.directory, context.name, identity, config.num_trials)
+        _take_over(context, identity, config.num_trials)
         for directory in sorted((context.directory / TRIALS).glob("trial-*")):
             if identity_of(directory) == identity:
                 self._know(directory)
@@ -89,7 +88,7 @@ class Progress:
         running = [t for t in self.records if t.state == "running"]
         for trial in running if self.stopping else ():
             directory = self.directory(trial.id)
-            token = (as_json(read_note(directory / ATTEMPT)) or {}).get("token")
+            token = (owner_of(directory) or {}).get("token")
             if token and not stop_requested(directory, token):
                 request_stop(directory, token)
         done = self.ended + sum(min(1.0, t.iterations / self.config.max_iterations) for t in running)
@@ -107,15 +106,12 @@ class Progress:
         return sum(t.state != "running" for t in self.records)
 
 
-def _take_over(directory: Path, name: str, identity: str, num_trials: int) -> None:
+def _take_over(context: StepContext, identity: str, num_trials: int) -> None:
     """Copy the ended trials of studies that differ from this one in their number of trials alone."""
-    trials = directory / TRIALS
+    trials = context.directory / TRIALS
     trials.mkdir(exist_ok=True)
-    mirror = mirror_of(directory)
-    if mirror is not None:
-        for step in mirror.earlier(name):
-            mirror.complete(step, lambda file: file.startswith(f"{TRIALS}/"))
-    for former in sorted(directory.parent.glob(f"{name}-*/{TRIALS}/trial-*")):
+    context.root.bring_earlier(context.name, lambda file: file.startswith(f"{TRIALS}/"))
+    for former in sorted(context.directory.parent.glob(f"{context.name}-*/{TRIALS}/trial-*")):
         mine = trials / former.name
         wanted = former.name < trial_id(num_trials) and not mine.exists() and (former / OUTCOME).exists()
         if not wanted or identity_of(former) != identity:

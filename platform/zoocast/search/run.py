@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from zoocast.config import canonical, digest
-from zoocast.dag import StepContext
+from zoocast.dag import Kind, StepContext
 from zoocast.errors import Interrupted, StepFailed
 from zoocast.search.config import SearchConfig
 from zoocast.search.progress import Progress
@@ -18,7 +18,9 @@ from zoocast.tracking import Journal
 __all__ = ["search"]
 
 
-def search(context: StepContext, config: SearchConfig, space: SearchSpace, base: Any, train: Train, *, cycle: int = 1) -> Study:
+def search(
+    context: StepContext, config: SearchConfig, space: SearchSpace, base: Any, train: Train, *, kind: Kind, cycle: int = 1
+) -> Study:
     """Search `space` for the settings under which `train` reports the lowest validation error.
 
     Called in a step, inside Ray, that holds no CPU itself. Trials of an earlier attempt are gone on with, and those of an earlier
@@ -30,8 +32,9 @@ def search(context: StepContext, config: SearchConfig, space: SearchSpace, base:
         space: what is varied.
         base: the config that is varied; trials see it with the fields of the space replaced. It does not hold `config`, or a
             study with more trials could not take over those of this one.
-        train: a module-level function, called in each trial's own process. It keeps checkpoints in the trial's folder and goes on
-            from them, calls `Trial.report` after each, and returns a JSON-able dict.
+        train: what can travel to each trial's own process and is called there. It keeps checkpoints in the trial's folder and
+            goes on from them, calls `Trial.report` after each, and returns a dataclass of plain values or a JSON-able dict.
+        kind: what `train` does, by which trials of an earlier study are known as the same, wherever the code stands by now.
         cycle: iterations of one cycle; ASHA's rungs are whole cycles.
 
     Raises:
@@ -45,7 +48,7 @@ def search(context: StepContext, config: SearchConfig, space: SearchSpace, base:
         telling = {k: v for k, v in canonical(config).items() if not k.startswith("__")}
         journal.params(telling | {"cycle": cycle})
         journal.compare(BEST_ERROR, [name for name, field in space.fields.items() if not isinstance(field, When)])
-        identity = _identity(context, config, space, base, train, cycle)
+        identity = _identity(context, config, space, base, kind, cycle)
         progress = Progress(context, config, space, identity, journal)
         if progress.ended < config.num_trials:
             from zoocast.search.tuner import run_trials  # Ray Tune takes seconds to import
@@ -65,13 +68,13 @@ def search(context: StepContext, config: SearchConfig, space: SearchSpace, base:
     return study
 
 
-def _identity(context: StepContext, config: SearchConfig, space: SearchSpace, base: Any, train: Train, cycle: int) -> str:
+def _identity(context: StepContext, config: SearchConfig, space: SearchSpace, base: Any, kind: Kind, cycle: int) -> str:
     """What a trial of this study shares with those that it may take over: everything but their number."""
     what = {
         "search": dataclasses.replace(config, num_trials=1),
         "space": space.to_json(),
         "base": base,
-        "train": f"{train.__module__}:{train.__qualname__}",
+        "kind": [kind.name, kind.version],
         "cycle": cycle,
         "version": context.version,
         "inputs": {name: path.name for name, path in context.inputs.items()},

@@ -25,13 +25,13 @@ from optuna.trial import TrialState
 
 from zoocast.errors import IntegrityError
 from zoocast.search.space import SearchSpace
-from zoocast.store.files import write_atomically
+from zoocast.store.files import JOURNAL_FILE, write_atomically
 from zoocast.tracking import Journal, Status, curves
 
 __all__ = ["Axis", "HistoryPoint", "Study", "TrialRecord", "importance", "read_study", "suggest"]
 
 ERROR, BEST_ERROR = "trial/error", "trial/best_error"
-STUDY, TRIAL, OUTCOME, JOURNAL = "study.json", "trial.json", "outcome.json", "journal.jsonl"
+STUDY, TRIAL, OUTCOME = "study.json", "trial.json", "outcome.json"
 State = Literal["running", "done", "stopped", "failed"]
 TO_OPTUNA = {
     "running": TrialState.RUNNING,
@@ -226,7 +226,7 @@ def as_optuna(space: SearchSpace, trials: Iterable[TrialRecord], sampler: optuna
 def write_trial(directory: Path, number: int, params: Mapping[str, Any], identity: str) -> None:
     """Make the folder of a trial that is about to start; `identity` says what study it may belong to."""
     directory.mkdir(parents=True, exist_ok=True)
-    journal = Journal(directory / JOURNAL)
+    journal = Journal(directory / JOURNAL_FILE)
     journal.params(params)
     journal.close()
     write_atomically(directory / TRIAL, json.dumps({"number": number, "params": dict(params), "identity": identity}))
@@ -236,7 +236,7 @@ def conclude(directory: Path, state: State, *, result: Mapping[str, Any] | None 
     """Write down how a trial ended: in its journal, for MLflow, and then in ``outcome.json``, after which it is never run."""
     record = dataclasses.replace(read_trial(directory), state=state)
     status: Status = "failed" if state == "failed" else "finished"
-    journal = Journal(directory / JOURNAL)
+    journal = Journal(directory / JOURNAL_FILE)
     journal.tags({"zoocast.trial_state": state} | ({"zoocast.trial_failure": message[:500]} if message else {}))
     if record.best_error is not None:
         journal.metrics({BEST_ERROR: record.best_error}, step=0)  # at one step for all, so that MLflow draws bars
@@ -255,7 +255,7 @@ def read_trial(directory: Path) -> TrialRecord:
     try:
         trial = json.loads((directory / TRIAL).read_text(encoding="utf-8"))
         outcome = json.loads((directory / OUTCOME).read_text(encoding="utf-8")) if (directory / OUTCOME).exists() else {}
-        curve = tuple(curves(directory / JOURNAL).get(ERROR, ()))
+        curve = tuple(curves(directory / JOURNAL_FILE).get(ERROR, ()))
         return TrialRecord(trial["number"], trial["params"], **outcome, curve=curve)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"the trial in {directory} cannot be read ({error}); remove that folder to run it again") from None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zoocast.config import override
+from zoocast.config import dump, override
 from zoocast.dag import Resources, StepContext
 from zoocast.dag.context import begin_attempt
 from zoocast.dag.worker import limit_threads
@@ -57,7 +57,7 @@ class Trial:
         self.tell(iteration, error)
 
 
-Train = Callable[[Trial], dict[str, Any]]
+Train = Callable[[Trial], Any]
 
 
 def run_trial(
@@ -91,9 +91,7 @@ def run_trial(
     limit_threads(resources.threads)
     token = begin_attempt(directory, step.run_id)
     name = f"{step.name}.{known.id}"
-    context = StepContext(
-        name, step.key, directory, base, step.inputs, step.results, resources, step.run_id, token, step.version, step.remote
-    )
+    context = dataclasses.replace(step, name=name, directory=directory, config=base, resources=resources, token=token)
     trial = Trial(context, tell)
     with contextlib.closing(Journal(trial.context.journal_path)) as journal:
         journal.status("running")
@@ -101,7 +99,8 @@ def run_trial(
             trial.context.config = override(base, known.params)
             if known.curve:  # its last word before a kill may not have been heard
                 trial.report(*known.curve[-1])
-            result = json.loads(json.dumps(train(trial), allow_nan=False))
+            said = train(trial)
+            result = json.loads(json.dumps(dump(said) if dataclasses.is_dataclass(said) else said, allow_nan=False))
             if not read_trial(directory).curve:
                 raise StepFailed(f"{name} reported no error")
             sync_tree(directory)

@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 
 from zoocast.dag import Resources, StepContext
 from zoocast.dag.placement import nodes_of
-from zoocast.errors import InfrastructureError, Interrupted
+from zoocast.errors import InfrastructureError, Interrupted, last_line
 from zoocast.search.config import SearchConfig
 from zoocast.search.progress import TRIALS, Progress
 from zoocast.search.trial import Train, run_trial
@@ -60,13 +60,8 @@ def run_trials(progress: Progress, base: Any, train: Train, cycle: int) -> None:
         shutil.rmtree(context.directory / "ray", ignore_errors=True)
     if results.errors and not context.should_stop():
         raise InfrastructureError(
-            f"{context.name}: a trial could not go on ({_last_line(results.errors[0])}); run again to go on with it"
+            f"{context.name}: a trial could not go on ({last_line(results.errors[0])}); run again to go on with it"
         ) from results.errors[0]
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]
 
 
 def _trainable(config: dict[str, Any], step: StepContext, base: Any, train: Train, held: Resources) -> None:

@@ -17,7 +17,7 @@ from zoocast.errors import ConfigError
 from zoocast.seemore.adapter import AdapterConfig, MetaAdapter
 from zoocast.seemore.bidirectional import BidirectionalConfig, BidirectionalObjective
 from zoocast.tracking import Journal
-from zoocast.training import AdamUpdater, Objective, OnValidation, Surroundings, Trained, Worker, fit, load_objective
+from zoocast.training import AdamUpdater, Objective, OnValidation, Surroundings, Trained, Worker, fit, load_objective, trains_with
 from zoocast.transfer import TrainTargetConfig, setup_of, train_arm
 
 __all__ = ["AdaptConfig", "TrainBidirectionalConfig", "adapt", "adapt_in", "train_bidirectional", "train_bidirectional_in"]
@@ -58,38 +58,6 @@ class AdaptConfig:
     def __post_init__(self) -> None:
         if self.bidirectional is not None:
             _check_bank(self.target)
-
-
-@step_kind("train-bidirectional")
-def train_bidirectional(context: StepContext) -> Trained:
-    """Step: stage 1. Inputs as of `train_target`.
-
-    Leaves the forward network in ``model/``, and the weights of both directions for `adapt`.
-    """
-    config: TrainBidirectionalConfig = context.config
-    Journal(context.journal_path).params(_settings("bidirectional", config.bidirectional))
-    return train_arm(context, config.target, _train_on_worker)
-
-
-@step_kind("adapt")
-def adapt(context: StepContext) -> Trained:
-    """Step: stage 2. Inputs as of `train_target`, and ``start``: the step whose weights it starts from."""
-    config: AdaptConfig = context.config
-    params = {**_settings("bidirectional", config.bidirectional), **_settings("adapter", config.adapter)}
-    Journal(context.journal_path).params({**params, "curriculum": config.curriculum})
-    return train_arm(context, config.target, _adapt_on_worker)
-
-
-def _settings(name: str, config: BidirectionalConfig | AdapterConfig | None) -> dict[str, Any]:
-    return {f"{name}.{s.path}": s.value for s in settings(config)} if config else {name: "none"}
-
-
-def _train_on_worker(context: StepContext, worker: Worker) -> Trained:
-    return train_bidirectional_in(context, context.config, worker)
-
-
-def _adapt_on_worker(context: StepContext, worker: Worker) -> Trained:
-    return adapt_in(context, context.config, worker)
 
 
 def train_bidirectional_in(
@@ -152,3 +120,37 @@ def adapt_in(
         make_updater=functools.partial(MetaAdapter, config.adapter) if config.adapter else AdamUpdater,
         curriculum_offset=context.result("start", Trained).iterations if config.curriculum == "continue" else 0,
     )
+
+
+@step_kind("train-bidirectional")
+@trains_with(train_bidirectional_in)
+def train_bidirectional(context: StepContext) -> Trained:
+    """Step: stage 1. Inputs as of `train_target`.
+
+    Leaves the forward network in ``model/``, and the weights of both directions for `adapt`.
+    """
+    config: TrainBidirectionalConfig = context.config
+    Journal(context.journal_path).params(_settings("bidirectional", config.bidirectional))
+    return train_arm(context, config.target, _train_on_worker)
+
+
+@step_kind("adapt")
+@trains_with(adapt_in)
+def adapt(context: StepContext) -> Trained:
+    """Step: stage 2. Inputs as of `train_target`, and ``start``: the step whose weights it starts from."""
+    config: AdaptConfig = context.config
+    params = {**_settings("bidirectional", config.bidirectional), **_settings("adapter", config.adapter)}
+    Journal(context.journal_path).params({**params, "curriculum": config.curriculum})
+    return train_arm(context, config.target, _adapt_on_worker)
+
+
+def _settings(name: str, config: BidirectionalConfig | AdapterConfig | None) -> dict[str, Any]:
+    return {f"{name}.{s.path}": s.value for s in settings(config)} if config else {name: "none"}
+
+
+def _train_on_worker(context: StepContext, worker: Worker) -> Trained:
+    return train_bidirectional_in(context, context.config, worker)
+
+
+def _adapt_on_worker(context: StepContext, worker: Worker) -> Trained:
+    return adapt_in(context, context.config, worker)

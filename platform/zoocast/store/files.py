@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 
 __all__ = [
+    "JOURNAL_FILE",
     "FileInfo",
+    "as_json",
     "check_name",
     "human_bytes",
     "inside",
@@ -29,6 +32,7 @@ __all__ = [
     "list_files",
     "own_file",
     "publish",
+    "read_json",
     "require_free_space",
     "sha256_file",
     "sync_tree",
@@ -39,6 +43,7 @@ __all__ = [
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 UMASK = "ZOOCAST_UMASK"
+JOURNAL_FILE = "journal.jsonl"  # what a step reports of itself, in its folder: tracking writes it, dag and reports know of it
 
 
 def keep_private() -> None:
@@ -116,6 +121,23 @@ def _write_atomically(path: Path, data: bytes | str, durable: bool) -> None:
         raise
     if durable:
         _sync(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`; None when there is none that can be read, as of a note that nobody has written yet."""
+    try:
+        return as_json(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def as_json(text: str | None) -> dict[str, Any] | None:
+    """The JSON object in `text`; None when it is none."""
+    try:
+        data = json.loads(text or "")
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def is_temporary(path: Path) -> bool:

@@ -21,7 +21,7 @@ from zoocast.errors import ConfigError, InfrastructureError
 
 __all__ = ["CREDENTIALS", "artifact_location", "connect", "exclusive", "locate", "sqlite_file", "store_name"]
 
-# A call that fails must fail soon, since the journal keeps everything and Delivery comes again: MLflow's own seven retries would
+# A call that fails must fail soon, since the journal keeps everything and `Sync` comes again: MLflow's own seven retries would
 # hold a call for 246 s. What the user has set stands.
 ENVIRONMENT = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -62,7 +62,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def store_name(root: Path, uri: str) -> str:
-    """A folder name for what was delivered to `uri`, which `locate` gave. ROOT's own store keeps its name when ROOT moves."""
+    """A folder name for what was exported to `uri`, which `locate` gave. ROOT's own store keeps its name when ROOT moves."""
     if sqlite_file(uri) == Path(root).absolute() / "mlflow.db":
         return "local"
     label = re.sub(r"[^A-Za-z0-9.]+", "-", urllib.parse.urlsplit(uri).netloc or "sqlite").strip("-")

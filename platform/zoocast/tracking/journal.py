@@ -1,42 +1,39 @@
-"""The journal: what a step has to tell about itself, one JSON object per line, in a file beside its work.
+"""The journal: what a step reports about itself, one JSON object per line, in a file beside its work.
 
 Training never speaks to a tracking server. It appends whole lines here, from any process on any node that shares the storage, and
-the driver's `Delivery` carries them to MLflow, at once or days later. Only the standard library is needed, so a worker pays
-microseconds. A line that a kill cut off is closed by the next writer and skipped by readers. A run resumed from a checkpoint says
+the driver's `Sync` exports them to MLflow, at once or days later. Only the standard library is needed, so a worker pays
+microseconds. A line that a kill cut off is closed by the next writer and skipped by readers. A run resumed from a checkpoint logs
 some (metric, step) pairs again: the first one counts, for MLflow can take no point back, and then every server gets the same
-points whenever and however often it is told. (Such a run repeats its numbers bit for bit, so nothing is lost by it.)
+points whenever and however often it is synced. (Such a run repeats its numbers bit for bit, so nothing is lost by it.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import math
 import os
 import re
-import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self, TypeVar
 
 from zoocast.errors import InfrastructureError, Interrupted
 from zoocast.store.files import write_atomically, writing
+from zoocast.tracking import entries
+from zoocast.tracking.entries import Entry, Scalar, Status, decode, encode
 
-__all__ = ["Journal", "Status", "curves", "read_journal"]
+__all__ = ["Journal", "Status", "curves", "read_entries", "read_journal"]
 
-Status = Literal["running", "finished", "failed", "killed"]
-Scalar = str | int | float | bool | None
+E = TypeVar("E", bound=Entry)
 
-NAME = re.compile(r"[\w.\-/ :]{1,250}")
+NAME = re.compile(r"[\w.\-/ :]{1,250}")  # what MLflow takes as the name of a metric, param or tag
 
 
 class Journal:
     """An append-only record of one step, at `path`, whose directory must exist. Several processes may hold one.
 
-    Used as a context manager it also tells the step's status: running on entry; finished, failed, or killed (after
+    Used as a context manager it also logs the step's status: running on entry; finished, failed, or killed (after
     `KeyboardInterrupt` or `Interrupted`) on exit. Relative paths of files are relative to the journal's directory, and files
     inside it are kept as such, so that the directory may be renamed later.
 
@@ -57,21 +54,21 @@ class Journal:
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Numbers at a training step. Non-finite ones are kept as what they are."""
         self._check(values)
-        self._append("metrics", step=int(step), values={k: _number(v) for k, v in values.items()})
+        self._append(entries.Metrics(int(step), {k: float(v) for k, v in values.items()}))
 
     def params(self, values: Mapping[str, Scalar]) -> None:
-        """Few, flat, telling settings. A parameter is said once; later values of the same name do not count."""
+        """Few, flat settings. A parameter is logged once; later values of the same name do not count."""
         self._check(values)
-        self._append("params", values={k: str(v) for k, v in values.items()})
+        self._append(entries.Params({k: str(v) for k, v in values.items()}))
 
     def tags(self, values: Mapping[str, Scalar]) -> None:
         """Labels to search by. A later value replaces an earlier one."""
         self._check(values)
-        self._append("tags", values={k: str(v) for k, v in values.items()})
+        self._append(entries.Tags({k: str(v) for k, v in values.items()}))
 
     def rewind(self, step: int) -> None:
-        """Work goes on from a checkpoint at `step`: what is said again about later steps is a repetition, not news."""
-        self._append("rewind", step=int(step))
+        """Work goes on from a checkpoint at `step`: what is logged again for later steps is a repetition, not news."""
+        self._append(entries.Rewind(int(step)))
 
     def image(self, key: str, image: bytes | Path, step: int) -> None:
         """A picture (PNG bytes, or a PNG file) of a series `key` at a step; MLflow shows the series with a slider."""
@@ -83,46 +80,46 @@ class Journal:
             write_atomically(file, image, durable=False)
         else:
             file = image
-        self._append("image", key=key, step=int(step), file=self._place(file))
+        self._append(entries.Image(key, int(step), self._place(file)))
 
     def artifact(self, path: Path | str, folder: str = "") -> None:
         """A file, or a directory with all that is in it, to be kept with the run, in `folder` of its artifacts."""
-        self._append("artifact", file=self._place(path), folder=folder)
+        self._append(entries.Artifact(self._place(path), folder))
 
     def dataset(
         self, name: str, digest: str, *, context: str, source: str = "", profile: Mapping[str, Scalar] | None = None
     ) -> None:
         """A data set that the step reads: `context` says what for (``training``, ``evaluation``), `source` where it lies."""
-        self._append("dataset", name=name, digest=digest, source=source, context=context, profile=dict(profile or {}))
+        self._append(entries.Dataset(name, digest, source, context, dict(profile or {})))
 
     def model(self, directory: Path | str, name: str, *, alias: str | None = None, step: int = 0) -> None:
         """A directory with weights at rest, to become a version of the registered model `name`; `alias` points to it."""
         if alias is not None and (alias.lower() == "latest" or re.fullmatch(r"v\d+|\d+", alias, re.IGNORECASE)):
             raise ValueError(f"MLflow reserves the alias {alias!r} (latest, v1, 1); choose another word")
-        self._append("model", file=self._place(directory), name=name, alias=alias, step=int(step))
+        self._append(entries.Model(self._place(directory), name, alias, int(step)))
 
     def child(self, name: str, directory: Path | str) -> None:
         """A part of this work that is a run of its own, with a journal in `directory`; `name` is unique in this journal.
 
-        The directory lies inside the journal's. It may be said again, and before the part has written anything.
+        The directory lies inside the journal's. It may be logged again, and before the part has written anything.
         """
-        self._append("child", name=name, file=self._place(directory))
+        self._append(entries.Child(name, self._place(directory)))
 
     def compare(self, metric: str, params: Sequence[str]) -> None:
         """How the parts that `child` names are best compared: by the lowest `metric`, over parallel coordinates of `params`."""
         self._check((metric, *params))
-        self._append("compare", metric=metric, params=list(params))
+        self._append(entries.Compare(metric, list(params)))
 
     def note(self, markdown: str) -> None:
         """What a reader should see first on the run's page; a later note replaces an earlier one."""
-        self._append("note", text=markdown)
+        self._append(entries.Note(markdown))
 
     def status(self, status: Status) -> None:
         """Where the step stands. The last one counts; `running` after another means that it was resumed."""
-        self._append("status", status=status)
+        self._append(entries.StatusChange(status))
 
     def close(self) -> None:
-        """Give the file back. Nothing is lost without it: every line is written when it is said."""
+        """Give the file back. Nothing is lost without it: every line is written when it is logged."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -155,12 +152,12 @@ class Journal:
         with _turn(self._file):
             size = os.fstat(self._file).st_size
             if size == 0:
-                self._write(_line("journal", id=uuid.uuid4().hex))
+                self._write(encode(entries.Header()))
             elif os.pread(self._file, 1, size - 1) != b"\n":
                 self._write(b"\n")
 
-    def _append(self, kind: str, **fields: Any) -> None:
-        line = _line(kind, **fields)
+    def _append(self, entry: Entry) -> None:
+        line = encode(entry)
         with _turn(self._file):
             self._write(line)
 
@@ -189,18 +186,8 @@ def _turn(file: int) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _line(kind: str, **fields: Any) -> bytes:
-    entry = {"kind": kind, "time": time.time_ns() // 1_000_000, **fields}
-    return json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-
-
-def _number(value: float) -> float | str:
-    number = float(value)
-    return number if math.isfinite(number) else str(number)
-
-
-def read_journal(path: Path, offset: int = 0, until: int | None = None) -> Iterator[tuple[dict[str, Any], int]]:
-    """Entries from byte `offset` on, each with the offset behind it; a torn line comes as ``{}``, an unfinished one not yet.
+def read_journal(path: Path, offset: int = 0, until: int | None = None) -> Iterator[tuple[Entry | None, int]]:
+    """Entries from byte `offset` on, each with the offset behind it; a torn line comes as None, an unfinished one not yet.
 
     Args:
         until: stop before the first entry that ends beyond this byte.
@@ -211,18 +198,18 @@ def read_journal(path: Path, offset: int = 0, until: int | None = None) -> Itera
             offset += len(line)
             if not line.endswith(b"\n") or (until is not None and offset > until):
                 return
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                entry = {}
-            yield (entry if isinstance(entry, dict) else {}), offset
+            yield decode(line), offset
+
+
+def read_entries(path: Path, kind: type[E]) -> Iterator[E]:
+    """The entries of one kind, in the order in which they were logged."""
+    return (entry for entry, _ in read_journal(path) if isinstance(entry, kind))
 
 
 def curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Every metric's (step, value) pairs, in the order of steps; of repeated steps the first, as in MLflow."""
     points: dict[str, dict[int, float]] = {}
-    for entry, _ in read_journal(path):
-        if entry.get("kind") == "metrics":
-            for key, value in entry["values"].items():
-                points.setdefault(key, {}).setdefault(entry["step"], float(value))
+    for entry in read_entries(path, entries.Metrics):
+        for key, value in entry.values.items():
+            points.setdefault(key, {}).setdefault(entry.step, value)
     return {key: sorted(values.items()) for key, values in points.items()}

@@ -1,13 +1,13 @@
-"""What is to be delivered and how far that has come: files under ROOT/delivery/, so that any later process can go on.
+"""The outbox: what is to be exported to MLflow and how far that has come, in files, so that any later process can go on.
 
 ROOT/delivery/RUN.json              the pipeline run: its own journal and those of its steps
-ROOT/delivery/RUN.lock              held by the one process that delivers it; free: its driver is gone
-ROOT/delivery/STORE/RUN/KEY.json    how far one journal has come in one MLflow store
+ROOT/delivery/RUN.lock              held by the one process that exports it; free: its driver is gone
+ROOT/delivery/STORE/RUN/KEY.json    the cursor: how far one journal has come in one MLflow store
 ROOT/delivery/STORE/RUN/KEY.refused what MLflow will never take, and why
-ROOT/delivery/STORE/RUN/complete    nothing is left to say
+ROOT/delivery/STORE/RUN/complete    nothing is left to export
 
-A finished step may belong to several pipeline runs; each of them has its own line for it, and its own position in its journal.
-A step's journal may name parts of the step that are runs of their own, such as the trials of a search: they get lines as well,
+A finished step may belong to several pipeline runs; each of them has its own stream for it, and its own cursor in its journal.
+A step's journal may name parts of the step that are runs of their own, such as the trials of a search: they get streams as well,
 which share the step's fate.
 """
 
@@ -25,24 +25,26 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from zoocast.store.files import write_atomically, writing
+from zoocast.store.files import JOURNAL_FILE, write_atomically, writing
 from zoocast.tracking.backend import exclusive
-from zoocast.tracking.journal import Status, read_journal
+from zoocast.tracking.entries import Child, Status
+from zoocast.tracking.journal import read_entries
 
-__all__ = ["JOURNAL_FILE", "PIPELINE", "Ledger", "Line", "Position", "ledgers"]
+__all__ = ["PIPELINE", "Cursor", "Outbox", "Stream", "outboxes"]
 
 PIPELINE = "pipeline"  # the key of a pipeline run's own journal
-JOURNAL_FILE = "journal.jsonl"
 IDENTIFIER = re.compile(r"(?!.{201})[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)*", re.ASCII)
+# Attributes whose names in the files are older than those here.
+NAMES_ON_DISK = {"streams": "lines", "reported": "said", "exported": "told"}
 
 
 @dataclasses.dataclass
-class Line:
+class Stream:
     """One journal that belongs to the run: that of the run itself, of a step, or of a part of a step.
 
-    `settled` is what the driver says became of the step; `until` is how much of the journal (bytes) had been written when it was
-    given up: what another run adds to it later is not this run's. A part has an `owner`, the key of its step; its `directory` is
-    relative to the step's, and its own journal says how it ended.
+    `settled` is the status with which the driver closed the step; `until` is how much of the journal (bytes) had been written
+    when the step was given up: what another run adds to it later is not this run's. A part has an `owner`, the key of its step;
+    its `directory` is relative to the step's, and its own journal holds how it ended.
     """
 
     name: str
@@ -55,10 +57,11 @@ class Line:
 
 
 @dataclasses.dataclass
-class Position:
-    """How far a journal has come in a store: `offset` bytes are delivered to the MLflow run `run_id`, a child of `parent`.
+class Cursor:
+    """How far a journal has come in a store: `offset` bytes are exported to the MLflow run `run_id`, a child of `parent`.
 
-    `said` is the status that the journal told last, `told` the one that MLflow knows.
+    `journal` is the id in the journal's header. `reported` is the last status in the exported part of the journal, `exported` the
+    status that MLflow shows. `refused` entries were not taken by MLflow; an `abandoned` run was deleted there by its user.
     """
 
     journal: str = ""
@@ -67,80 +70,80 @@ class Position:
     experiment_id: str = ""
     offset: int = 0
     time: int | None = None
-    said: Status | None = None
-    told: Status = "running"
+    reported: Status | None = None
+    exported: Status = "running"
     refused: int = 0
     abandoned: bool = False
 
 
 @dataclasses.dataclass
-class Ledger:
-    """A pipeline run and its journals. `started` in milliseconds since the epoch; `store` is where its driver delivers to."""
+class Outbox:
+    """A pipeline run and its journals. `started` in milliseconds since the epoch; `store` is where its driver exports to."""
 
     root: Path
     run: str
     experiment: str
     store: str
     started: int = dataclasses.field(default_factory=lambda: time.time_ns() // 1_000_000)
-    lines: list[Line] = dataclasses.field(default_factory=list)
+    streams: list[Stream] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         for word in (self.run, self.experiment):
             if not IDENTIFIER.fullmatch(word):
                 raise ValueError(f"a run and an experiment are named with letters, digits and _ - . /, but got {word!r}")
-        self._turn = threading.RLock()  # the driver and its delivery both write lines
+        self._turn = threading.RLock()  # the driver and its thread of `Sync` both write streams
 
     @classmethod
-    def load(cls, root: Path, run: str) -> Ledger | None:
-        """The ledger of `run`; None when there is none, or it is damaged: the journals are what counts."""
+    def load(cls, root: Path, run: str) -> Outbox | None:
+        """The outbox of `run`; None when there is none, or it is damaged: the journals are what counts."""
         data = _read(_folder(root) / f"{_file(run)}.json")
         try:
-            return cls(**{**data, "root": root, "lines": [Line(**line) for line in data["lines"]]}) if data else None
+            return cls(**{**data, "root": root, "streams": [Stream(**each) for each in data["streams"]]}) if data else None
         except (KeyError, TypeError, ValueError):
             return None
 
     def save(self) -> None:
         """Write it down; replaces the former one."""
         known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        data = {**known, "root": "", "lines": [vars(line) for line in self.lines]}
-        self._write(_folder(self.root) / f"{_file(self.run)}.json", data)
+        data = {**known, "root": "", "streams": [vars(stream) for stream in self.streams]}
+        _write(_folder(self.root) / f"{_file(self.run)}.json", data)
 
-    def line(self, key: str) -> Line | None:
-        """The line of a step, or of the run itself (`PIPELINE`)."""
-        return next((line for line in self.lines if line.key == key), None)
+    def stream(self, key: str) -> Stream | None:
+        """The stream of a step, or of the run itself (`PIPELINE`)."""
+        return next((stream for stream in self.streams if stream.key == key), None)
 
-    def unsettled(self) -> list[Line]:
-        """The lines of which the driver has not said what became of them; parts are not asked for."""
-        return [line for line in self.lines if line.settled is None and not line.owner]
+    def unsettled(self) -> list[Stream]:
+        """The streams that the driver has not closed; those of parts end with their step."""
+        return [stream for stream in self.streams if stream.settled is None and not stream.owner]
 
-    def parts(self, line: Line) -> list[Line]:
-        """The lines that a step's journal has named so far."""
-        return [part for part in list(self.lines) if part.owner == line.key]
+    def parts(self, stream: Stream) -> list[Stream]:
+        """The streams of the parts that a step's journal has named so far."""
+        return [part for part in list(self.streams) if part.owner == stream.key]
 
-    def put(self, line: Line) -> None:
-        """Add a line, or replace the one of the same key, and with it how far its parts count; then write all down."""
-        if not IDENTIFIER.fullmatch(line.key):
-            raise ValueError(f"a step's key holds letters, digits and _ - . /, but got {line.key!r}")
+    def put(self, stream: Stream) -> None:
+        """Add a stream, or replace the one of the same key, and with it how far its parts count; then write all down."""
+        if not IDENTIFIER.fullmatch(stream.key):
+            raise ValueError(f"a step's key holds letters, digits and _ - . /, but got {stream.key!r}")
         with self._turn:
-            place = next((i for i, known in enumerate(self.lines) if known.key == line.key), len(self.lines))
-            self.lines[place : place + 1] = [line]
-            for part in self.parts(line):
-                journal = self.journal(part) if line.until is not None else None
+            place = next((i for i, known in enumerate(self.streams) if known.key == stream.key), len(self.streams))
+            self.streams[place : place + 1] = [stream]
+            for part in self.parts(stream):
+                journal = self.journal(part) if stream.until is not None else None
                 part.until = journal.stat().st_size if journal is not None else None
             self.save()
 
-    def adopt(self, owner: Line, entry: Mapping[str, Any]) -> None:
-        """Add the part that a ``child`` entry of the owner's journal names, unless it is known.
+    def add_part(self, owner: Stream, child: Child) -> None:
+        """Add the part that the owner's journal names, unless it is known.
 
         Raises:
             ValueError: its name is none, or its directory is not inside the owner's.
         """
         with self._turn:
-            key = f"{owner.key}/{entry['name']}"
-            if os.path.isabs(entry["file"]) or os.path.normpath(entry["file"]).startswith(".."):
-                raise ValueError(f"a part lies in the folder of its step, but got {entry['file']!r}")
-            if self.line(key) is None:
-                self.put(Line(entry["name"], key, entry["file"], owner.tags, owner=owner.key))
+            key = f"{owner.key}/{child.name}"
+            if os.path.isabs(child.file) or os.path.normpath(child.file).startswith(".."):
+                raise ValueError(f"a part lies in the folder of its step, but got {child.file!r}")
+            if self.stream(key) is None:
+                self.put(Stream(child.name, key, child.file, owner.tags, owner=owner.key))
 
     def place(self, directory: Path) -> str:
         """How a directory is written down: its final name, relative to the root when it is inside, so that both may move."""
@@ -149,38 +152,38 @@ class Ledger:
         root = self.root.absolute()
         return str(final.relative_to(root) if final.is_relative_to(root) else final)
 
-    def journal(self, line: Line) -> Path | None:
-        """Where the line's journal is now: a step's directory loses its ``.partial`` when the step is finished."""
-        if line.owner:
-            owner = self.line(line.owner)
+    def journal(self, stream: Stream) -> Path | None:
+        """Where the stream's journal is now: a step's directory loses its ``.partial`` when the step is finished."""
+        if stream.owner:
+            owner = self.stream(stream.owner)
             whole = self.journal(owner) if owner else None
-            path = whole.parent / line.directory / JOURNAL_FILE if whole else None
+            path = whole.parent / stream.directory / JOURNAL_FILE if whole else None
             return path if path and path.exists() else None
-        final = self.root / line.directory
+        final = self.root / stream.directory
         partial = final.with_name(f"{final.name}.partial")
-        for directory in (final, partial) if line.settled == "finished" else (partial, final):
+        # Both may be there: another run does the step all over again, while this run has used the old result.
+        for directory in (final, partial) if stream.settled == "finished" else (partial, final):
             if (directory / JOURNAL_FILE).exists():
                 return directory / JOURNAL_FILE
         return None
 
-    def settle(self, line: Line, status: Status) -> None:
-        """Note what became of the step; if it did not finish, what its journal says from now on is another run's."""
-        line.settled, line.until = status, None
-        journal = self.journal(line)
+    def settle(self, stream: Stream, status: Status) -> None:
+        """Close a step's stream with its status; if it did not finish, what its journal gets from now on is another run's."""
+        stream.settled, stream.until = status, None
+        journal = self.journal(stream)
         with self._turn:
-            self.put(line)
+            self.put(stream)
             if journal is None:
                 return
-            for entry, _ in read_journal(journal):
-                if entry.get("kind") == "child":
-                    with contextlib.suppress(ValueError):  # the delivery tells of it
-                        self.adopt(line, entry)
+            for child in read_entries(journal, Child):
+                with contextlib.suppress(ValueError):  # the export notes it as refused
+                    self.add_part(stream, child)
             if status != "finished":
-                line.until = journal.stat().st_size
-                self.put(line)
+                stream.until = journal.stat().st_size
+                self.put(stream)
 
     def forget(self) -> None:
-        """Remove all that is remembered of this run's delivery."""
+        """Remove all that is remembered of this run's export."""
         for name in (f"{_file(self.run)}.json", f"{_file(self.run)}.lock"):
             (_folder(self.root) / name).unlink(missing_ok=True)
         for book in _folder(self.root).glob(f"*/{_file(self.run)}"):
@@ -188,22 +191,22 @@ class Ledger:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
-        """The right to deliver this run, whether or not it was to be had; does not wait."""
+        """The right to export this run, whether or not it was to be had; does not wait."""
         with exclusive(_folder(self.root) / f"{_file(self.run)}.lock", wait=False) as free:
             yield free
 
-    # ------------------------------------------------------------------------------------------------------- positions
+    # ---------------------------------------------------------------------------------------------------------- cursors
 
-    def position(self, store: str, key: str) -> Position:
-        """How far the journal of `key` has come in `store`."""
+    def cursor(self, store: str, key: str) -> Cursor:
+        """How far the journal of `key` has come in `store`; the beginning when that is not known any more."""
         try:
-            return Position(**(_read(self._book(store) / f"{_file(key)}.json") or {}))
+            return Cursor(**(_read(self._book(store) / f"{_file(key)}.json") or {}))
         except TypeError:
-            return Position()
+            return Cursor()
 
-    def keep(self, store: str, key: str, position: Position) -> None:
-        """Write a position down. A lost one costs a repetition, so it is not flushed to the disk."""
-        self._write(self._book(store) / f"{_file(key)}.json", dataclasses.asdict(position))
+    def save_cursor(self, store: str, key: str, cursor: Cursor) -> None:
+        """Write a cursor down. A lost one costs a repetition, so it is not flushed to the disk."""
+        _write(self._book(store) / f"{_file(key)}.json", dataclasses.asdict(cursor))
 
     def note_refusal(self, store: str, key: str, what: str) -> None:
         """Keep what MLflow will never take, for people."""
@@ -211,11 +214,11 @@ class Ledger:
             file.write(what.replace("\n", " ") + "\n")
 
     def is_complete(self, store: str) -> bool:
-        """Whether nothing was left to say when the run was last delivered to `store`."""
+        """Whether nothing was left when the run was last exported to `store`."""
         return (self._book(store) / "complete").exists()
 
     def mark(self, store: str, *, complete: bool) -> None:
-        """Remember whether anything is left to say."""
+        """Remember whether anything is left to export."""
         path = self._book(store) / "complete"
         if complete:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,45 +226,40 @@ class Ledger:
         else:
             path.unlink(missing_ok=True)
 
-    def status(self, line: Line, position: Position) -> Status:
-        """What MLflow should show: the driver's word, else the journal's. A part that is left behind by its step was killed."""
-        owner = self.line(line.owner) if line.owner else None
-        if owner is not None and owner.settled is not None and position.said in (None, "running"):
+    def status(self, stream: Stream, cursor: Cursor) -> Status:
+        """What MLflow should show: the driver's status, else the journal's. A part that its step has left behind was killed."""
+        owner = self.stream(stream.owner) if stream.owner else None
+        if owner is not None and owner.settled is not None and cursor.reported in (None, "running"):
             return "killed"
-        return line.settled or position.said or "running"
+        return stream.settled or cursor.reported or "running"
 
     def pending(self, store: str) -> int:
-        """How many entries `store` has not been told, statuses included."""
-        positions = {line.key: self.position(store, line.key) for line in list(self.lines)}
-        left = {key for key, position in positions.items() if position.abandoned}
-        lines = [line for line in list(self.lines) if line.key in positions and line.owner not in left]
-        return sum(self._pending(line, positions[line.key]) for line in lines)
+        """How many entries `store` does not have yet, statuses included."""
+        cursors = {stream.key: self.cursor(store, stream.key) for stream in list(self.streams)}
+        left = {key for key, cursor in cursors.items() if cursor.abandoned}
+        streams = [stream for stream in list(self.streams) if stream.key in cursors and stream.owner not in left]
+        return sum(self._pending(stream, cursors[stream.key]) for stream in streams)
 
-    def _pending(self, line: Line, position: Position) -> int:
-        journal = self.journal(line)
-        if position.abandoned or (journal is None and line.settled not in ("finished", "failed")):
+    def _pending(self, stream: Stream, cursor: Cursor) -> int:
+        journal = self.journal(stream)
+        if cursor.abandoned or (journal is None and stream.settled not in ("finished", "failed")):
             return 0
-        untold = not position.run_id or position.told != self.status(line, position)
+        status_differs = not cursor.run_id or cursor.exported != self.status(stream, cursor)
         if journal is None:
-            return int(untold)
+            return int(status_differs)
         with journal.open("rb") as file:
-            file.seek(position.offset)
-            rest = file.read() if line.until is None else file.read(max(0, line.until - position.offset))
-        return rest.count(b"\n") + untold
+            file.seek(cursor.offset)
+            rest = file.read() if stream.until is None else file.read(max(0, stream.until - cursor.offset))
+        return rest.count(b"\n") + status_differs
 
     def _book(self, store: str) -> Path:
         return _folder(self.root) / store / _file(self.run)
 
-    def _write(self, path: Path, data: dict[str, Any]) -> None:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(data), durable=False)
 
-
-def ledgers(root: Path) -> list[Ledger]:
-    """Every pipeline run under `root` that has something to deliver or had, the oldest first."""
-    found = (Ledger.load(root, path.stem) for path in _folder(root).glob("*.json"))
-    return sorted((ledger for ledger in found if ledger), key=lambda ledger: ledger.started)
+def outboxes(root: Path) -> list[Outbox]:
+    """Every pipeline run under `root` that has something to export or had, the oldest first."""
+    found = (Outbox.load(root, path.stem) for path in _folder(root).glob("*.json"))
+    return sorted((outbox for outbox in found if outbox), key=lambda outbox: outbox.started)
 
 
 def _folder(root: Path) -> Path:
@@ -272,9 +270,20 @@ def _file(name: str) -> str:
     return name.replace("/", "~")
 
 
+def _write(path: Path, data: Mapping[str, Any]) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({NAMES_ON_DISK.get(name, name): value for name, value in data.items()}), durable=False)
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return data if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return None
+    for name, on_disk in NAMES_ON_DISK.items():
+        if on_disk in data:
+            data[name] = data.pop(on_disk)
+    return data

@@ -1,15 +1,13 @@
-"""Everything zoocast says to MLflow, each thing so that saying it twice changes nothing.
+"""Every call that zoocast makes to MLflow, each so that repeating it changes nothing.
 
 Runs and model versions are found again by tags, points by their (key, step, time, value), files by their names. That is what lets
-`Delivery` stop anywhere and begin again: it may repeat the last thing it said, and need not know whether it was heard.
+an export stop anywhere and begin again: it may repeat its last call, and need not know whether that one had arrived.
 """
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
-import os
 import shutil
 import tempfile
 import uuid
@@ -17,8 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from zoocast.provenance import user_name
+from zoocast.tracking import entries
 from zoocast.tracking.backend import artifact_location, connect, exclusive
-from zoocast.tracking.journal import Status
+from zoocast.tracking.entries import Status
 
 __all__ = [
     "JOURNAL",
@@ -57,7 +57,7 @@ class Point(NamedTuple):
 
 
 class Refused(Exception):
-    """A file that is gone, or is not what it was said to be: it cannot be delivered, now or later."""
+    """A file that is gone, or is not what its entry says: it cannot be exported, now or later."""
 
 
 def is_refusal(error: Exception) -> bool:
@@ -119,7 +119,7 @@ class Server:
     def run(self, tags: Mapping[str, str], name: str, started: int | None) -> str:
         """The id of the run with these tags of `zoocast`, made now when there is none.
 
-        One below the same parent that tells of another journal (the step was done all over again) is discarded. Without a parent
+        One below the same parent that has another journal (the step was done all over again) is discarded. Without a parent
         the journal decides: colleagues who run the same pipeline with the same settings have pages of their own.
         """
         same = " and ".join(f"tags.`{k}` = '{tags[k]}'" for k in (RUN, KEY, PARENT if PARENT in tags else JOURNAL))
@@ -127,7 +127,7 @@ class Server:
             if found.data.tags.get(JOURNAL) == tags[JOURNAL]:
                 return str(found.info.run_id)
             self.discard(found.info.run_id)
-        all_tags = {"mlflow.user": _user(), "mlflow.source.name": "zoocast", "mlflow.source.type": "JOB", **tags}
+        all_tags = {"mlflow.user": user_name(), "mlflow.source.name": "zoocast", "mlflow.source.type": "JOB", **tags}
         made = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags, start_time=started)
         return str(made.info.run_id)
 
@@ -169,7 +169,7 @@ class Server:
             view |= {"compareRunSections": [section], "compareRunCharts": [chart]}
         self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{view_key(run_id)}", json.dumps(view))
 
-    # ------------------------------------------------------------------------------------------------------ what is said
+    # ---------------------------------------------------------------------------------------------------------- logging
 
     def log(self, run_id: str, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Points, params and tags, in as few calls as MLflow's limits allow."""
@@ -194,7 +194,7 @@ class Server:
         """A PNG of the series `key`, under the names by which MLflow's page finds series of images."""
         from PIL import Image
 
-        # log_image() draws a new random name each time, and a second delivery would show each picture twice.
+        # log_image() draws a new random name each time, and a second export would show each picture twice.
         same = uuid.uuid5(uuid.NAMESPACE_URL, f"{key}+{step}+{time}")
         name = f"{key.replace('/', '~')}+step+{step}+timestamp+{time}+{same}"
         with tempfile.TemporaryDirectory(prefix="zoocast-") as folder:
@@ -218,22 +218,22 @@ class Server:
         else:
             self.client.log_artifact(run_id, str(path), folder or None)
 
-    def dataset(self, run_id: str, entry: Mapping[str, Any]) -> None:
+    def dataset(self, run_id: str, entry: entries.Dataset) -> None:
         """A data set input."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(
-            name=entry["name"],
-            digest=entry["digest"][:DIGEST],
+            name=entry.name,
+            digest=entry.digest[:DIGEST],
             source_type="local",
-            source=json.dumps({"uri": entry["source"]}),
-            profile=json.dumps(entry["profile"]) if entry["profile"] else None,
+            source=json.dumps({"uri": entry.source}),
+            profile=json.dumps(entry.profile) if entry.profile else None,
         )
-        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])])
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", entry.context)])])
 
     # ------------------------------------------------------------------------------------------------------------ models
 
-    def model(self, run_id: str, entry: Mapping[str, Any], directory: Path, key: str, used: int) -> None:
+    def model(self, run_id: str, entry: entries.Model, directory: Path, key: str, used: int) -> None:
         """The registered model version of the step `key`, made once however many runs share the step, and linked to this run.
 
         Args:
@@ -242,15 +242,15 @@ class Server:
         from mlflow.entities import LoggedModelOutput
 
         with exclusive(self._lock):
-            version = self._version(entry["name"], key)
+            version = self._version(entry.name, key)
             if version is None:
-                version = self._register(run_id, entry["name"], directory, key)
+                version = self._register(run_id, entry.name, directory, key)
             model_id = version.tags["zoocast.model"]
             outputs = self.client.get_run(run_id).outputs
             if model_id not in [o.model_id for o in (outputs.model_outputs if outputs else ())]:
-                self.client.log_outputs(run_id, [LoggedModelOutput(model_id, entry["step"])])
-            if entry["alias"] is not None:
-                self._point(entry["name"], entry["alias"], version, used)
+                self.client.log_outputs(run_id, [LoggedModelOutput(model_id, entry.step)])
+            if entry.alias is not None:
+                self._point(entry.name, entry.alias, version, used)
 
     def _version(self, name: str, key: str) -> Any:
         found = self.client.search_model_versions(f"name = '{name}' and tags.`{KEY}` = '{key}'")
@@ -298,10 +298,3 @@ def _ignoring(*codes: str) -> Iterator[None]:
     except Exception as error:
         if getattr(error, "error_code", None) not in codes:
             raise
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # containers run under ids without a name
-        return str(os.getuid())

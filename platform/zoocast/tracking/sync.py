@@ -1,8 +1,8 @@
-"""Delivery: the driver's thread that carries journals to MLflow while training goes on, and what is left over, later.
+"""Syncing with MLflow: the driver's thread that exports journals while training goes on, and what is left over, later.
 
-The driver says which steps began and how they ended; all else the thread reads from the journals. A store that is slow or gone
-costs the driver nothing: the thread tries again, at most every 30 s, and what it could not deliver is delivered by the next run
-on the same store, by `deliver_pending` (`pipelines sync`), or to another store, from the same journals.
+The driver reports which steps began and how they ended; all else the thread reads from the journals. A store that is slow or gone
+costs the driver nothing: the thread tries again, at most every 30 s, and what it could not export is exported by the next run
+on the same store, by `sync_pending` (`pipelines sync`), or to another store, from the same journals.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoocast.errors import ConfigError, InfrastructureError, ZoocastError
+from zoocast.store.files import JOURNAL_FILE
 from zoocast.tracking.backend import CREDENTIALS, connect, locate, store_name
-from zoocast.tracking.export import Round
-from zoocast.tracking.journal import Journal, Status, read_journal
-from zoocast.tracking.outbox import JOURNAL_FILE, PIPELINE, Ledger, Line, ledgers
+from zoocast.tracking.entries import Status
+from zoocast.tracking.export import RunExporter
+from zoocast.tracking.journal import Journal
+from zoocast.tracking.outbox import PIPELINE, Outbox, Stream, outboxes
 from zoocast.tracking.server import Server, http_status
 
-__all__ = ["Delivered", "Delivery", "deliver_pending"]
+__all__ = ["Sync", "SyncState", "sync_pending"]
 
 POLL_SECONDS = 1.0
 MAX_WAIT_SECONDS = 30.0
@@ -36,15 +38,15 @@ PROBLEMS = {
 }
 
 
-class Delivered(NamedTuple):
-    """How a delivery stands: entries still `pending`, entries `refused` for good by MLflow, and what is wrong, in one line."""
+class SyncState(NamedTuple):
+    """How far a run is synced: entries still `pending`, entries `refused` for good by MLflow, and what is wrong, in one line."""
 
     pending: int
     refused: int
     problem: str
 
 
-class Delivery:
+class Sync:
     """One pipeline run on its way to MLflow. Its own journal, `journal`, becomes the parent run, its steps the children.
 
     Args:
@@ -53,7 +55,7 @@ class Delivery:
         directory: the pipeline run's own directory, made when missing; its journal is ``journal.jsonl`` in it.
         experiment: MLflow's experiment; a pipeline's name.
         uri: the tracking server; see `locate`.
-        tags: labels of the parent and of every child (lineage).
+        tags: labels of the parent and of every child (provenance).
 
     Raises:
         ConfigError: `uri` cannot be a tracking server.
@@ -72,45 +74,43 @@ class Delivery:
         self.root = Path(root).absolute()
         self.uri = locate(self.root, uri)
         self.store = store_name(self.root, self.uri)
-        former = Ledger.load(self.root, run)
-        self.ledger = Ledger(self.root, run, experiment, self.store, lines=former.lines if former else [])
+        former = Outbox.load(self.root, run)
+        self.outbox = Outbox(self.root, run, experiment, self.store, streams=former.streams if former else [])
         self._tags = dict(tags or {})
         self._closing = threading.Event()
         self._problem = ""
-        self._carrier: Round | None = None
+        self._exporter: RunExporter | None = None
         self._leftovers: Iterator[int] = iter(())
         Path(directory).mkdir(parents=True, exist_ok=True)
         journal = Path(directory) / JOURNAL_FILE
-        self.attempt = _attempts(journal)
-        self.ledger.put(Line(run, PIPELINE, self.ledger.place(directory), self._tags))
-        self.ledger.mark(self.store, complete=False)
+        self.outbox.put(Stream(run, PIPELINE, self.outbox.place(directory), self._tags))
+        self.outbox.mark(self.store, complete=False)
         self.journal = Journal(journal)
         self.journal.status("running")
-        self._thread = threading.Thread(target=self._work, name="zoocast-delivery", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="zoocast-sync", daemon=True)
         self._thread.start()
 
     def started(self, name: str, key: str, directory: Path) -> None:
         """A step begins, or goes on: its journal is, or will be, in `directory` (with or without ``.partial``)."""
-        self.ledger.put(Line(name, key, self.ledger.place(directory), self._tags))
+        self.outbox.put(Stream(name, key, self.outbox.place(directory), self._tags))
 
     def finished(self, name: str, key: str, directory: Path, status: Status = "finished") -> None:
         """A step has come to its end, also one that had been done before; it need not have been `started`, nor have a journal."""
-        self.ledger.settle(Line(name, key, self.ledger.place(directory), self._tags), status)
+        self.outbox.settle(Stream(name, key, self.outbox.place(directory), self._tags), status)
 
-    def state(self) -> Delivered:
+    def state(self) -> SyncState:
         """How far it is, for a display; reads some small files."""
-        positions = [self.ledger.position(self.store, line.key) for line in list(self.ledger.lines)]
-        return Delivered(self.ledger.pending(self.store), sum(p.refused for p in positions), self._problem)
+        return _state(self.outbox, self.store, self._problem)
 
-    def close(self, status: Status, timeout: float = 30.0) -> Delivered:
-        """Tell how the run ended, deliver what can be delivered within `timeout` seconds, and say what remains.
+    def close(self, status: Status, timeout: float = 30.0) -> SyncState:
+        """Log how the run ended, export what can be exported within `timeout` seconds, and return what remains.
 
         Steps that were begun and not finished end as killed. A store that does not answer is tried once more, not waited for.
         """
         self.journal.status(status)
         self.journal.close()
-        for line in self.ledger.unsettled():
-            self.ledger.settle(line, status if line.key == PIPELINE else "killed")
+        for stream in self.outbox.unsettled():
+            self.outbox.settle(stream, status if stream.key == PIPELINE else "killed")
         self._closing.set()
         self._thread.join(timeout)
         if self._thread.is_alive() and not self._problem:
@@ -123,36 +123,37 @@ class Delivery:
         failures = 0
         with contextlib.ExitStack() as held:
             while True:
-                closing = self._closing.is_set()  # asked first, so that one whole round follows the last word
-                moved = 0
+                closing = self._closing.is_set()  # asked first, so that one whole turn follows the last entry
+                exported = 0
                 try:
-                    moved = self._advance(held)
+                    exported = self._advance(held)
                     failures, self._problem = 0, ""
                 except Exception as error:  # whatever it is, the next try may fare better, and training goes on
                     failures, self._problem = failures + 1, describe(error)
-                if moved == 0:
-                    self.ledger.mark(self.store, complete=closing and self.ledger.pending(self.store) == 0)
+                if exported == 0:
+                    self.outbox.mark(self.store, complete=closing and self.outbox.pending(self.store) == 0)
                     if closing:
                         return
                     self._closing.wait(min(MAX_WAIT_SECONDS, POLL_SECONDS * 2**failures))
 
     def _advance(self, held: contextlib.ExitStack) -> int:
-        """Deliver some of this run, or else of what earlier runs left over."""
-        if self._carrier is None:
+        """Export some of this run, or else of what earlier runs left over."""
+        if self._exporter is None:
+            # The lock is kept until the thread ends, but not when connecting fails: `pipelines sync` may fare better then.
             with contextlib.ExitStack() as attempt:
-                if not attempt.enter_context(self.ledger.held()):
-                    raise InfrastructureError(f"run {self.ledger.run} is being delivered by another process")
+                if not attempt.enter_context(self.outbox.held()):
+                    raise InfrastructureError(f"run {self.outbox.run} is being synced by another process")
                 store = _Store(self.root, self.uri)
-                self._carrier = store.round(self.ledger)
-                self._leftovers = self._deliver_leftovers(store)
+                self._exporter = store.exporter(self.outbox)
+                self._leftovers = self._sync_leftovers(store)
                 held.enter_context(attempt.pop_all())
-        moved = self._carrier.go()
-        return moved if moved or self._closing.is_set() else next(self._leftovers, 0)
+        exported = self._exporter.export()
+        return exported if exported or self._closing.is_set() else next(self._leftovers, 0)
 
-    def _deliver_leftovers(self, store: _Store) -> Iterator[int]:
-        for ledger in ledgers(self.root):
-            if ledger.store == self.store and not ledger.is_complete(self.store) and not self._closing.is_set():
-                yield from store.deliver_left(ledger, self._closing.is_set)
+    def _sync_leftovers(self, store: _Store) -> Iterator[int]:
+        for outbox in outboxes(self.root):
+            if outbox.store == self.store and not outbox.is_complete(self.store) and not self._closing.is_set():
+                yield from store.sync_left(outbox, self._closing.is_set)
 
 
 class _Store:
@@ -167,21 +168,21 @@ class _Store:
             self._servers[experiment] = Server(self.uri, experiment, self.root / "delivery" / self.name / "models.lock")
         return self._servers[experiment]
 
-    def round(self, ledger: Ledger) -> Round:
-        return Round(ledger, self.server(ledger.experiment), self.name)
+    def exporter(self, outbox: Outbox) -> RunExporter:
+        return RunExporter(outbox, self.server(outbox.experiment), self.name)
 
-    def deliver_left(self, found: Ledger, stop: Callable[[], bool]) -> Iterator[int]:
-        """Deliver a run whose driver is gone, if it is; yields how much each round delivered."""
+    def sync_left(self, found: Outbox, stop: Callable[[], bool]) -> Iterator[int]:
+        """Export a run whose driver is gone, if it is; yields how much was exported in each turn."""
         with found.held() as free:
-            ledger = Ledger.load(found.root, found.run)  # its driver may have said more before it let go
-            if not free or ledger is None:
+            outbox = Outbox.load(found.root, found.run)  # its driver may have written more before it let go
+            if not free or outbox is None:
                 return
-            for line in ledger.unsettled():
-                ledger.settle(line, "killed")
-            carrier = self.round(ledger)
-            while not stop() and (moved := carrier.go()):
-                yield moved
-            ledger.mark(self.name, complete=ledger.pending(self.name) == 0)
+            for stream in outbox.unsettled():
+                outbox.settle(stream, "killed")
+            exporter = self.exporter(outbox)
+            while not stop() and (exported := exporter.export()):
+                yield exported
+            outbox.mark(self.name, complete=outbox.pending(self.name) == 0)
 
     def answers(self) -> bool:
         """Whether the server is there, and takes us for who we are."""
@@ -191,75 +192,78 @@ class _Store:
             return False
         return True
 
-    def has_all(self, ledger: Ledger) -> bool:
-        """Whether the run was delivered whole, to a store that has not been emptied since."""
-        if not ledger.is_complete(self.name):
+    def has_all(self, outbox: Outbox) -> bool:
+        """Whether the run was exported whole, to a store that has not been emptied since."""
+        if not outbox.is_complete(self.name):
             return False
-        run_id = ledger.position(self.name, PIPELINE).run_id
-        return self.server(ledger.experiment).presence(run_id) != "missing"
+        run_id = outbox.cursor(self.name, PIPELINE).run_id
+        return self.server(outbox.experiment).presence(run_id) != "missing"
 
 
-def deliver_pending(
+def sync_pending(
     root: Path,
     uri: str | None = None,
     *,
     runs: Collection[str] | None = None,
     timeout: float = math.inf,
-    on_progress: Callable[[str, Delivered], None] = lambda *_: None,
-) -> Delivered:
-    """Deliver what earlier pipeline runs could not; runs that are going on now are left to their drivers.
+    on_progress: Callable[[str, SyncState], None] = lambda *_: None,
+) -> SyncState:
+    """Export what earlier pipeline runs could not; runs that are going on now are left to their drivers.
 
     Args:
-        uri: the store; see `locate`. Runs that were meant for it are delivered, as far as it does not have them.
+        uri: the store; see `locate`. Runs that were meant for it are exported, as far as it does not have them.
         runs: instead these, whichever store they were meant for: so that results move to another server.
         timeout: seconds after which the rest is left for another time.
-        on_progress: told how a run stands, every few seconds and once when no more can be done for it.
+        on_progress: gets the state of a run, every few seconds and once when no more can be done for it.
 
     Returns:
-        How they stand together, with the last of the problems.
+        Their states together, with the last of the problems.
 
     Raises:
         ConfigError: `uri` cannot be a tracking server, or one of `runs` is not known.
     """
     root = Path(root).absolute()
     store = _Store(root, locate(root, uri))
-    chosen = [ledger for ledger in ledgers(root) if (ledger.run in runs if runs is not None else ledger.store == store.name)]
-    unknown = sorted(set(runs or ()) - {ledger.run for ledger in chosen})
+    chosen = [outbox for outbox in outboxes(root) if (outbox.run in runs if runs is not None else outbox.store == store.name)]
+    unknown = sorted(set(runs or ()) - {outbox.run for outbox in chosen})
     if unknown:
-        known = ", ".join(ledger.run for ledger in ledgers(root)) or "none"
+        known = ", ".join(outbox.run for outbox in outboxes(root)) or "none"
         raise ConfigError("", f"nothing is known of a run {unknown[0]!r} under {root}; known: {known}")
     deadline = time.monotonic() + timeout
-    total, gone = Delivered(0, 0, ""), False
-    for ledger in chosen:
+    total, gone = SyncState(0, 0, ""), False
+    for outbox in chosen:
         problem = total.problem if gone else ""
         try:
-            if not gone and not store.has_all(ledger):
-                _deliver_run(store, ledger, deadline, on_progress)
+            if not gone and not store.has_all(outbox):
+                _sync_run(store, outbox, deadline, on_progress)
         except Exception as error:  # as in the thread; the others may fare better, unless nobody is there
             problem, gone = describe(error), not store.answers()
-        state = _standing(ledger, store.name, problem or _busy(ledger))
-        on_progress(ledger.run, state)
-        total = Delivered(total.pending + state.pending, total.refused + state.refused, state.problem or total.problem)
+        state = _stored_state(outbox, store.name, problem or _busy(outbox))
+        on_progress(outbox.run, state)
+        total = SyncState(total.pending + state.pending, total.refused + state.refused, state.problem or total.problem)
     return total
 
 
-def _deliver_run(store: _Store, ledger: Ledger, deadline: float, on_progress: Callable[[str, Delivered], None]) -> None:
-    said = time.monotonic()
-    for _ in store.deliver_left(ledger, lambda: time.monotonic() > deadline):
-        if time.monotonic() - said > PROGRESS_SECONDS:
-            on_progress(ledger.run, _standing(ledger, store.name))
-            said = time.monotonic()
+def _sync_run(store: _Store, outbox: Outbox, deadline: float, on_progress: Callable[[str, SyncState], None]) -> None:
+    shown = time.monotonic()
+    for _ in store.sync_left(outbox, lambda: time.monotonic() > deadline):
+        if time.monotonic() - shown > PROGRESS_SECONDS:
+            on_progress(outbox.run, _stored_state(outbox, store.name))
+            shown = time.monotonic()
 
 
-def _busy(ledger: Ledger) -> str:
-    with ledger.held() as free:
+def _busy(outbox: Outbox) -> str:
+    with outbox.held() as free:
         return "" if free else "it is in the hands of another process"
 
 
-def _standing(found: Ledger, store: str, problem: str = "") -> Delivered:
-    ledger = Ledger.load(found.root, found.run) or found  # delivering may have settled things
-    refused = sum(ledger.position(store, line.key).refused for line in ledger.lines)
-    return Delivered(ledger.pending(store), refused, problem)
+def _stored_state(found: Outbox, store: str, problem: str = "") -> SyncState:
+    return _state(Outbox.load(found.root, found.run) or found, store, problem)  # the export may have settled things
+
+
+def _state(outbox: Outbox, store: str, problem: str) -> SyncState:
+    refused = sum(outbox.cursor(store, stream.key).refused for stream in list(outbox.streams))
+    return SyncState(outbox.pending(store), refused, problem)
 
 
 def describe(error: Exception) -> str:
@@ -276,9 +280,3 @@ def describe(error: Exception) -> str:
         case 403:
             return "the server does not let you write there (403); ask for EDIT on the experiment and its models"
     return f"{type(error).__name__}: {text[:200]}"
-
-
-def _attempts(journal: Path) -> int:
-    if not journal.exists():
-        return 0
-    return sum(entry.get("kind") == "status" and entry.get("status") == "running" for entry, _ in read_journal(journal))

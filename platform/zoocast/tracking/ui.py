@@ -18,8 +18,9 @@ from pathlib import Path
 
 from zoocast.errors import InfrastructureError
 from zoocast.tracking.backend import ENVIRONMENT, connect, locate, sqlite_file, store_name
-from zoocast.tracking.journal import read_journal
-from zoocast.tracking.outbox import PIPELINE, ledgers
+from zoocast.tracking.entries import Compare
+from zoocast.tracking.journal import read_entries
+from zoocast.tracking.outbox import PIPELINE, outboxes
 from zoocast.tracking.server import VALIDATION_ERROR, children, view_key
 
 __all__ = ["Page", "comparison", "comparison_link", "serve_ui", "study_links"]
@@ -36,8 +37,8 @@ def comparison_link(
 
     Args:
         metric: what the list is ordered by.
-        prepared: use the view that delivery has prepared, which draws all children where the page's default is ten. How a view is
-            written down is not documented, so this is for servers of the MLflow that wrote it.
+        prepared: use the view that the export has prepared, which draws all children where the page's default is ten. How a view
+            is written down is not documented, so this is for servers of the MLflow that wrote it.
     """
     # Without the workflow type the page opens in its GenAI mode.
     query = {"workflowType": "machine_learning", "compareRunsMode": "CHART"}
@@ -48,37 +49,37 @@ def comparison_link(
 
 
 def comparison(root: Path, base_url: str, uri: str | None = None, run: str | None = None) -> str | None:
-    """The comparison of a pipeline run (default: the latest) that was delivered to `uri`; None when nothing was."""
+    """The comparison of a pipeline run (default: the latest) that was exported to `uri`; None when nothing was."""
     root = Path(root).absolute()
     store = store_name(root, locate(root, uri))
-    for ledger in reversed(ledgers(root)):
-        position = ledger.position(store, PIPELINE)
-        if position.run_id and run in (None, ledger.run):
+    for outbox in reversed(outboxes(root)):
+        cursor = outbox.cursor(store, PIPELINE)
+        if cursor.run_id and run in (None, outbox.run):
             ours = sqlite_file(locate(root, uri)) is not None
-            return comparison_link(base_url, position.experiment_id, position.run_id, prepared=ours)
+            return comparison_link(base_url, cursor.experiment_id, cursor.run_id, prepared=ours)
     return None
 
 
 def study_links(root: Path, base_url: str, uri: str | None = None, run: str | None = None) -> dict[str, str]:
-    """For each step of a pipeline run (default: the latest delivered to `uri`) that has parts, their comparison on MLflow's page.
+    """For each step of a pipeline run (default: the latest exported to `uri`) that has parts, their comparison on MLflow's page.
 
     For a search these are its trials: their curves and, from the searched settings to the best error, parallel coordinates.
     """
     root = Path(root).absolute()
     uri = locate(root, uri)
     store, ours = store_name(root, uri), sqlite_file(uri) is not None
-    for ledger in reversed(ledgers(root)):
-        if ledger.position(store, PIPELINE).run_id and run in (None, ledger.run):
-            out = {}
-            for line in ledger.lines:
-                at, journal = ledger.position(store, line.key), ledger.journal(line)
-                if at.run_id and journal and ledger.parts(line):
-                    said = [entry["metric"] for entry, _ in read_journal(journal) if entry.get("kind") == "compare"]
-                    metric = said[-1] if said else VALIDATION_ERROR
-                    out[line.name] = comparison_link(
-                        base_url, at.experiment_id, at.run_id, metric=metric, prepared=bool(said) and ours
+    for outbox in reversed(outboxes(root)):
+        if outbox.cursor(store, PIPELINE).run_id and run in (None, outbox.run):
+            links = {}
+            for stream in outbox.streams:
+                cursor, journal = outbox.cursor(store, stream.key), outbox.journal(stream)
+                if cursor.run_id and journal and outbox.parts(stream):
+                    metrics = [entry.metric for entry in read_entries(journal, Compare)]
+                    metric = metrics[-1] if metrics else VALIDATION_ERROR
+                    links[stream.name] = comparison_link(
+                        base_url, cursor.experiment_id, cursor.run_id, metric=metric, prepared=bool(metrics) and ours
                     )
-            return out
+            return links
     return {}
 
 
@@ -103,7 +104,7 @@ def serve_ui(
 ) -> Iterator[Page]:
     """MLflow's page on the store in force (see `locate`), ready when this yields, gone afterwards.
 
-    A server elsewhere already shows its page; for SQLite one is started, on a free port when `port` is taken. What it says is
+    A server elsewhere already shows its page; for SQLite one is started, on a free port when `port` is taken. Its output is
     kept in ROOT/mlflow-ui.log.
 
     Raises:
@@ -151,7 +152,7 @@ def _await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None
                 return
         time.sleep(0.2)
     last = log.read_text(errors="replace").strip().splitlines()[-3:]
-    raise InfrastructureError(f"MLflow's server did not start at {url}: {' | '.join(last) or 'it said nothing'}; see {log}")
+    raise InfrastructureError(f"MLflow's server did not start at {url}: {' | '.join(last) or 'it printed nothing'}; see {log}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

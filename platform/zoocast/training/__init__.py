@@ -12,6 +12,7 @@ from zoocast.training.loop import fit
 from zoocast.training.objective import Batch, Collect, Objective, PredictionObjective, prediction_terms, summary_params
 from zoocast.training.order import SampleOrder
 from zoocast.training.result import Trained
+from zoocast.training.searchable import TrainHere, train_here, trains_with
 from zoocast.training.surroundings import OnValidation, Surroundings
 from zoocast.training.updater import AdamUpdater, MakeUpdater, Updater
 from zoocast.training.weights import MODEL_FOLDER, load_objective
@@ -30,6 +31,7 @@ __all__ = [
     "PredictionObjective",
     "SampleOrder",
     "Surroundings",
+    "TrainHere",
     "Trained",
     "TrainingConfig",
     "Updater",
@@ -41,5 +43,7 @@ __all__ = [
     "load_objective",
     "prediction_terms",
     "summary_params",
+    "train_here",
+    "trains_with",
     "use_threads",
 ]

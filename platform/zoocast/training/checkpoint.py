@@ -5,7 +5,6 @@ Tensors are safetensors, the rest is JSON with a checksum; nothing is ever unpic
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
 from pathlib import Path
@@ -16,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from zoocast.config import digest
 from zoocast.errors import InfrastructureError, IntegrityError
-from zoocast.store.files import own_file, publish, sha256_file, write_atomically
+from zoocast.store.files import own_file, publish, sha256_file
+from zoocast.store.sealed import read_sealed, write_sealed
 from zoocast.training.updater import Updater
 
 __all__ = ["TrainState", "read_checked"]
@@ -75,7 +74,7 @@ class TrainState:
                 "identity": self.identity,
                 "sha256": sha256_file(partial / "state.safetensors"),
             }
-            write_atomically(partial / "state.json", json.dumps({**record, "digest": digest(record)}, indent=1))
+            write_sealed(partial / "state.json", record)
             if not final.exists():
                 publish(partial, final)
         except (OSError, SafetensorError) as error:
@@ -129,10 +128,10 @@ def read_checked(path: Path) -> dict[str, Any]:
     Raises:
         IntegrityError: the checkpoint is damaged.
     """
+    record: dict[str, Any] = read_sealed(path / "state.json", dict, remedy=f"delete {path} to start this step anew")
     try:
-        record: dict[str, Any] = json.loads(own_file(path / "state.json").read_text())
-        whole = record.pop("digest") == digest(record) and sha256_file(own_file(path / "state.safetensors")) == record["sha256"]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        whole = sha256_file(own_file(path / "state.safetensors")) == record["sha256"]
+    except OSError as error:
         raise IntegrityError(f"checkpoint {path} cannot be read ({error}); delete that folder to start this step anew") from None
     if not whole:
         raise IntegrityError(f"checkpoint {path} does not match its checksum; delete that folder to start this step anew")

@@ -7,7 +7,6 @@ so such an objective leaves all its weights in one more safetensors file, and la
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import safetensors.torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.nn.predictor import load_predictor
 from zoocast.store.files import write_atomically
+from zoocast.store.sealed import read_sealed, write_sealed
 from zoocast.training.objective import Objective
 
 __all__ = ["MODEL_FOLDER", "load_objective", "save_objective"]
@@ -35,7 +35,7 @@ def save_objective(objective: Objective, directory: Path) -> None:
         return
     weights = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in objective.state_dict().items()})
     write_atomically(directory / WEIGHTS, weights)
-    write_atomically(directory / CHECKSUM, json.dumps({"sha256": hashlib.sha256(weights).hexdigest()}))
+    write_sealed(directory / CHECKSUM, {"sha256": hashlib.sha256(weights).hexdigest()})
 
 
 def load_objective(objective: Objective, directory: Path) -> None:
@@ -64,9 +64,12 @@ def load_objective(objective: Objective, directory: Path) -> None:
 
 def _read(directory: Path) -> dict[str, Tensor]:
     path = directory / WEIGHTS
+    recorded = read_sealed(
+        directory / CHECKSUM, lambda data: data["sha256"], remedy="run its step with --force", follow_links=True
+    )
     try:
-        weights, recorded = path.read_bytes(), json.loads((directory / CHECKSUM).read_text())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        weights = path.read_bytes()
+    except OSError as error:
         raise IntegrityError(f"{path} cannot be used: {error}; run its step with --force") from None
     if hashlib.sha256(weights).hexdigest() != recorded:
         raise IntegrityError(f"{path} cannot be used: its checksum is not the one in {CHECKSUM}; run its step with --force")

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from zoocast.config import dump, load
 from zoocast.dag import Fenced, StepContext
-from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed
+from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed, last_line
 from zoocast.store.files import keep_private, write_atomically
 from zoocast.training.config import Worker, WorkerConfig, use_threads
 from zoocast.training.result import Trained
@@ -63,7 +63,7 @@ def in_train_workers(context: StepContext, where: WorkerConfig, train: Callable[
         context.pull()
         _raise_outcome(outcome)
         raise InfrastructureError(
-            f"the workers of {context.name} failed {where.max_failures + 1} times; last: {_last_line(error)}"
+            f"the workers of {context.name} failed {where.max_failures + 1} times; last: {last_line(error)}"
         ) from error
     finally:
         shutil.rmtree(context.directory / "ray", ignore_errors=True)
@@ -119,8 +119,3 @@ def _raise_outcome(path: Path) -> None:
     outcome = _read_outcome(path)
     if outcome is not None and "error" in outcome:
         raise _RAISED[outcome["error"]](*outcome["args"])
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]

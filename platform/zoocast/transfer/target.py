@@ -30,6 +30,7 @@ from zoocast.training import (
     fit,
     in_train_workers,
     summary_params,
+    trains_with,
     use_threads,
 )
 from zoocast.transfer.method import Setup
@@ -78,16 +79,6 @@ class TrainTargetConfig:
     workers: WorkerConfig = setting(WorkerConfig(), identity=False)
 
 
-@step_kind("train-target")
-def train_target(context: StepContext) -> Trained:
-    """Step: train one arm. Inputs: ``data``, and of ``rank`` and the groups ``sources`` and ``banks`` what its method needs."""
-    return train_arm(context, context.config, _on_worker)
-
-
-def _on_worker(context: StepContext, worker: Worker) -> Trained:
-    return train_target_in(context, context.config, worker)
-
-
 def train_target_in(
     context: StepContext,
     config: TrainTargetConfig,
@@ -117,6 +108,17 @@ def train_target_in(
         worker=worker,
         surroundings=Surroundings.of_step(context, on_validation),
     )
+
+
+@step_kind("train-target")
+@trains_with(train_target_in)
+def train_target(context: StepContext) -> Trained:
+    """Step: train one arm. Inputs: ``data``, and of ``rank`` and the groups ``sources`` and ``banks`` what its method needs."""
+    return train_arm(context, context.config, _on_worker)
+
+
+def _on_worker(context: StepContext, worker: Worker) -> Trained:
+    return train_target_in(context, context.config, worker)
 
 
 def train_arm(context: StepContext, config: TrainTargetConfig, train: Callable[[StepContext, Worker], Trained]) -> Trained:

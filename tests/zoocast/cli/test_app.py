@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from zoocast.cli.catalogue import load, summaries
+from zoocast.cli.catalogue import configure, load, summaries
 from zoocast.cli.options import spread
 from zoocast.cli.run import Request
 from zoocast.cli.views import causes
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
+TESTS = Path(__file__).parents[2]
+GOLDENS = TESTS / "goldens"
 TOY = "toys.counting"
 HEAVY = re.compile(r"\| +(ray|torch|mlflow|pandas|matplotlib|pyarrow|numpy)$", re.MULTILINE)
 
@@ -28,7 +29,7 @@ def wait_for(process, text):
         seen += line
         if text in line:
             return seen
-    raise AssertionError(f"{text!r} was not said, but {seen!r}")
+    raise AssertionError(f"{text!r} was not printed, but {seen!r}")
 
 
 # ---------------------------------------------------------------------------------------------------------------- help
@@ -48,7 +49,7 @@ def test_help_is_instant_and_imports_nothing_heavy(shell):
         assert not HEAVY.findall(shell.run(*args, flags=("-X", "importtime")).stderr)
 
 
-def test_every_command_teaches_with_an_example(command):
+def test_the_help_of_every_command_has_an_example(command):
     _, overview, _ = command("--help")
     names = re.findall(r"^│ (\w+) ", overview, re.MULTILINE)
     assert {"list", "show", "plan", "run", "status", "report", "sync", "ui", "doctor", "import", "cache"} <= set(names)
@@ -104,13 +105,13 @@ def test_bad_usage_is_one_line_and_exit_code_2(command, shell, args, message):
     assert not (shell.folder / "empty").exists()
 
 
-def test_a_umask_that_is_none_is_told(shell):
+def test_a_umask_that_is_no_octal_number_is_refused(shell):
     done = type(shell)(shell.folder, {"ZOOCAST_UMASK": "rwx"}).run("list")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: ZOOCAST_UMASK: must be an octal number such as 077 or 007, but got 'rwx'\n"
 
 
-def test_a_root_that_cannot_be_written_is_infrastructure(command, tmp_path):
+def test_a_root_that_cannot_be_written_ends_with_exit_code_4_and_a_remedy(command, tmp_path):
     (tmp_path / "file").write_text("")
     for name, remedy in (("run", "use another --root"), ("ui", "choose another --root")):
         code, _, err = command(name, *([TOY] if name == "run" else []), "--root", str(tmp_path / "file" / "below"))
@@ -119,7 +120,7 @@ def test_a_root_that_cannot_be_written_is_infrastructure(command, tmp_path):
         assert remedy in err
 
 
-def test_a_cluster_too_small_is_refused_before_mlflow_hears_of_the_run(shell):
+def test_a_cluster_too_small_is_refused_before_the_run_has_a_page_in_mlflow(shell):
     done = shell.run("run", TOY, "-S", "powers.cube.cpus=4096", "--root", "small")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.splitlines()[-1].startswith("error: step cube asks for 4096 CPUs, but the cluster's largest nodes have: ")
@@ -143,18 +144,18 @@ def test_several_overrides_may_follow_one_option():
 # ---------------------------------------------------------------------------------------------------------------- reading
 
 
-def test_list_reads_summaries_without_importing(command):
+def test_list_shows_the_summaries_of_all_pipelines(command):
     code, out, err = command("list", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == [{"name": name, "summary": summary} for name, summary in summaries().items()]
     assert "zoo-to-target" in summaries()
 
 
-def test_all_that_is_listed_can_be_run():
+def test_every_pipeline_that_is_listed_can_be_loaded():
     assert {name: load(name).summary for name in summaries()} == dict(summaries())
 
 
-def test_show_tells_steps_presets_and_settings(command):
+def test_show_prints_steps_presets_and_settings(command):
     code, out, _ = command("show", TOY, "-S", "powers.*.seconds=0.5", "count=7")
     assert code == 0
     assert "Three numbers, at once." in out
@@ -166,8 +167,15 @@ def test_show_tells_steps_presets_and_settings(command):
     assert data["steps"][-1] == {"name": "report", "inputs": ["square", "cube"], "holds": "1 CPU"}
 
 
+def test_show_draws_the_seeds_of_an_arm_as_one_and_what_only_they_need(command):
+    shown = command("show", "ablation")[1]
+    assert re.search(r"─ stage1\.base \(2 seeds\)$", shown, re.MULTILINE)
+    assert re.search(r"─ target\.lma \(2 seeds\)$", shown, re.MULTILINE)
+    assert ".seed0" not in shown
+
+
 @pytest.mark.usefixtures("finished")
-def test_plan_says_what_would_run_and_why(command):
+def test_plan_prints_what_would_run_and_why(command):
     changed = ("-S", "powers.cube.exponent=4")
     data = json.loads(command("plan", TOY, *changed, "--json")[1])
     assert {s["name"]: s["state"] for s in data["steps"]} == {"numbers": "done", "square": "done", "cube": "run", "report": "run"}
@@ -178,7 +186,7 @@ def test_plan_says_what_would_run_and_why(command):
     assert err == "4 steps: 2 done before, 2 to run\n"
 
 
-def test_a_change_far_up_is_told_once():
+def test_a_change_that_reaches_a_step_on_two_ways_is_one_cause():
     why = ("input tmu.seed0: input bank: input source: lr: 1 -> 2", "input tmu.seed1: input source: lr: 1 -> 2", "seeds: 2 -> 3")
     assert causes(why) == ["input source: lr: 1 -> 2", "seeds: 2 -> 3"]
 
@@ -249,40 +257,40 @@ def test_mlflow_has_the_run_with_its_steps_and_report(shell, monkeypatch):
 
 
 @pytest.mark.usefixtures("finished")
-def test_a_failure_is_told_in_words_and_the_rest_goes_on(shell):
-    """On a terminal, too: stderr is one here, stdout is not."""
+def test_a_failed_step_is_one_line_on_a_terminal_and_the_other_steps_go_on(shell, command):
+    """stderr is a terminal here, stdout is not."""
     ours, theirs = pty.openpty()
     with shell.start("run", TOY, "-S", "powers.square.fault=data", "powers.cube.exponent=5", stderr=theirs) as process:
         os.close(theirs)
-        told = read_terminal(ours)
+        shown = read_terminal(ours)
         out = process.stdout.read()
     assert process.returncode == 2
-    assert "\x1b[" in told  # drawn in place
-    assert re.search(r"└─.*report", told)
-    assert "error: square: numbers.txt has no numbers; count something first" in told
-    assert "Traceback" not in told
+    assert "\x1b[" in shown  # drawn in place
+    assert re.search(r"└─.*report", shown)
+    assert "error: square: numbers.txt has no numbers; count something first" in shown
+    assert "Traceback" not in shown
     assert "\x1b" not in out
     resume = f"-m pipelines run {TOY} -S powers.square.fault=data -S powers.cube.exponent=5"
     assert re.search(r"^3/4|^2/4 steps of", out)
     assert out.splitlines()[-1].startswith("resume  ")
     assert out.splitlines()[-1].endswith(resume)
-    plan = json.loads(shell.run("plan", TOY, "-S", "powers.square.fault=data", "powers.cube.exponent=5", "--json").stdout)
+    plan = json.loads(command("plan", TOY, "-S", "powers.square.fault=data", "powers.cube.exponent=5", "--json")[1])
     assert {s["name"]: s["state"] for s in plan["steps"]}["cube"] == "done"
 
 
 def read_terminal(descriptor):
     """Everything that is written to the other end of a pseudo-terminal."""
-    told = b""
+    shown = b""
     while select.select([descriptor], [], [], 120)[0]:
         try:
             chunk = os.read(descriptor, 65536)
-        except OSError:  # Linux says so when the other end is closed
+        except OSError:  # that is how it ends on Linux when the other end is closed
             break
         if not chunk:
             break
-        told += chunk
+        shown += chunk
     os.close(descriptor)
-    return told.decode()
+    return shown.decode()
 
 
 @pytest.mark.usefixtures("finished")
@@ -303,7 +311,7 @@ def test_ctrl_c_stops_at_the_next_checkpoint_with_130(shell, command):
     assert "has no report yet (it is interrupted); finish it with: " in command("report", running["run"])[2]
 
 
-def test_ctrl_c_before_the_first_step_is_told_in_words(shell):
+def test_ctrl_c_before_the_first_step_is_one_line_with_the_command_to_go_on(shell):
     with shell.start("run", TOY, "--root", "early") as process:
         wait_for(process, "4 steps: 4 to run")
         process.send_signal(signal.SIGINT)
@@ -313,8 +321,9 @@ def test_ctrl_c_before_the_first_step_is_told_in_words(shell):
     assert err.splitlines()[-1].endswith(f"run {TOY} --root early")
 
 
-def test_what_ray_says_of_a_dead_worker_does_not_reach_stdout(shell):
-    done = shell.run("run", TOY, "-S", "powers.cube.fault=killed", "--root", "killed", "--json")
+@pytest.mark.usefixtures("finished")
+def test_what_ray_prints_about_a_dead_worker_does_not_reach_stdout(shell):
+    done = shell.run("run", TOY, "-S", "powers.cube.fault=killed", "--json")
     assert json.loads(done.stdout)["state"] == "done"
     assert "raylet" not in done.stderr
 
@@ -327,7 +336,7 @@ def test_a_second_ctrl_c_stops_now(shell):
         process.send_signal(signal.SIGINT)
         wait_for(process, "Ctrl-C again stops now")
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2)
+            process.wait(1)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -336,19 +345,17 @@ def test_a_second_ctrl_c_stops_now(shell):
 
 @pytest.mark.usefixtures("finished")
 def test_a_killed_run_is_known_to_have_died_and_goes_on(shell, command):
-    with shell.start("run", TOY, "-S", "powers.square.seconds=3") as process:
+    with shell.start("run", TOY, "-S", "powers.square.seconds=1") as process:
         wait_for(process, "square: started")
         process.kill()
         process.communicate(timeout=60)
     assert json.loads(command("status", "--json")[1])[0]["state"] == "died"
-    again = shell.run("run", TOY, "-S", "powers.square.seconds=3")
+    again = shell.run("run", TOY, "-S", "powers.square.seconds=1")
     assert (again.returncode, again.stdout.splitlines()[0]) == (0, "cube is larger")
 
 
 def test_the_command_that_resumes_can_be_typed_again(monkeypatch, tmp_path):
-    from zoocast.cli.catalogue import configure, load
-
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(TESTS))
     configured = configure(load(TOY), "smoke", ["powers.square.fault=a b"])
     request = Request(configured, tmp_path, "ray:1", "http://x", ("report",), ("sq*",), None, "report")
     assert request.command().endswith(
@@ -380,17 +387,10 @@ def test_the_shell_completes(shell, words, expected):
         "COMP_WORDS": " ".join(["pipelines", *words]),
         "COMP_CWORD": str(len(words)),
     }
-    for name, value in completing.items():
-        os.environ[name] = value
-    try:
-        out = shell.run().stdout
-    finally:
-        for name in completing:
-            del os.environ[name]
-    assert out.split() == expected
+    assert type(shell)(shell.folder, completing).run().stdout.split() == expected
 
 
-def test_import_brings_a_released_network_into_the_zoo(command, tmp_path):
+def test_import_writes_a_released_network_as_a_model_of_the_zoo(command, tmp_path):
     from zoocast.nn.predictor import load_predictor
 
     args = ("import", str(GOLDENS / "predrnn_v2.ckpt"), "--as", "kth", "--image-size", "16", "-o", str(tmp_path), "--json")
@@ -415,7 +415,7 @@ def test_import_reads_either_direction_of_seemore(command, tmp_path):
     assert not heads[0].equal(heads[1])
 
 
-def test_doctor_says_what_is_wrong_and_how_to_mend_it(shell):
+def test_doctor_finds_a_missing_ray_and_a_missing_server_and_ends_with_exit_code_4(shell):
     done = shell.run("doctor", "--json", "--address", "127.0.0.1:9", "--tracking-uri", "http://127.0.0.1:9")
     findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
     assert done.returncode == 4
@@ -427,7 +427,7 @@ def test_doctor_says_what_is_wrong_and_how_to_mend_it(shell):
 
 
 @pytest.mark.usefixtures("finished")
-def test_doctor_finds_all_well(shell):
+def test_doctor_finds_a_sound_machine_well(shell):
     done = shell.run("doctor")
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout

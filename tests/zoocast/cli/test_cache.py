@@ -11,10 +11,9 @@ TOY = "toys.counting"
 
 
 @pytest.fixture
-def root(shell, finished, tmp_path):
+def root(finished_root, tmp_path):
     """A root with one finished run of the toy."""
-    assert finished.returncode == 0
-    shutil.copytree(shell.folder / "runs", tmp_path / "root")
+    shutil.copytree(finished_root, tmp_path / "root")
     return tmp_path / "root"
 
 
@@ -33,7 +32,7 @@ def folders(root):
     return {path.name.rpartition("-")[0]: path for path in (root / "steps").iterdir()}
 
 
-def test_ls_says_who_uses_what(command, cache, root):
+def test_ls_shows_which_runs_and_steps_use_a_folder(command, cache, root):
     code, found, _ = cache("ls")
     steps = {folder["step"]: folder for folder in found["folders"]}
     assert (code, set(steps), found["leftovers"]) == (0, {"numbers", "square", "cube", "report"}, [])
@@ -47,10 +46,10 @@ def test_ls_says_who_uses_what(command, cache, root):
     assert err.endswith("in 4 folders, 0 of which no run refers to\n")
 
 
-def test_explain_tells_a_step_and_why_it_would_run_again(command, cache, root):
+def test_explain_shows_what_made_a_step_and_why_it_would_run_again(command, cache, root):
     code, out, _ = command("cache", "explain", "square", "--root", str(root), "--for", TOY, "-S", "powers.square.exponent=4")
     assert code == 0
-    for words in ("square-", "function   toys.counting:raise_to, version 1", "setting    exponent = 2", "made of it report-"):
+    for words in ("square-", "kind       toys.counting:raise_to, version 1", "setting    exponent = 2", "made of it report-"):
         assert words in out
     assert out.splitlines()[-2:] == [out.splitlines()[-2], "  exponent: 2 -> 4"]
     assert "in toys.counting: would run" in out.splitlines()[-2]
@@ -93,7 +92,7 @@ def test_verify_reads_the_checkpoints_of_unfinished_steps(cache, root):
     assert "does not match its checksum" in found["damaged"][0]["problems"][0]
 
 
-def test_gc_shows_first_and_removes_only_when_told(command, cache, root):
+def test_gc_shows_first_and_removes_only_with_yes(command, cache, root):
     run = cache("ls")[1]["folders"][0]["runs"][0]
     assert cache("gc")[1]["items"] == []
     code, _, err = command("cache", "forget", TOY, "--root", str(root))

@@ -4,13 +4,13 @@ import re
 import pytest
 from rich.console import Console
 
-from zoocast.cli.board import Board, Row, duration, tree_parents
+from zoocast.cli.board import Board, Row, tree_parents
 from zoocast.cli.console import LiveTree, PlainLines, aligned, branches
 from zoocast.dag import Finished, Progress, Started, Waiting
 
 
 class Clock:
-    """Time that passes when told to."""
+    """Time that passes when a test lets it."""
 
     def __init__(self):
         self.now = 1000.0
@@ -39,7 +39,7 @@ def finish(board, name, seconds, state="done", error=""):
 # ---------------------------------------------------------------------------------------------------------------- the board
 
 
-def test_a_step_ends_when_it_says_and_the_estimate_goes_down(clock):
+def test_a_running_steps_own_estimate_counts_down_to_zero(clock):
     board = diamond(clock)
     board.apply(Started("data", "", clock()))
     row = board.apply(Progress("data", 0.25, "epoch 1", 30.0))
@@ -62,12 +62,12 @@ def test_a_run_takes_as_long_as_its_longest_chain_or_its_shared_work(clock):
     assert board.left() == "about 1:30 left"
 
 
-def test_unknown_steps_make_it_a_lower_bound_and_like_steps_tell_each_other(clock):
+def test_steps_of_unknown_length_make_the_estimate_a_lower_bound_and_take_as_long_as_others_of_their_kind(clock):
     board = diamond(clock, left={"earlier_seconds": 30.0})
     finish(board, "data", 5.0)
     assert board.left() == "at least 30 s left"
     board.rows["right"].kind = "left"
-    finish(board, "left", 40.0)  # 40 s for the same function now count more than nothing; the report stays unknown
+    finish(board, "left", 40.0)  # 40 s for the same kind now count more than nothing; the report stays unknown
     assert board.left() == "at least 40 s left"
 
 
@@ -78,10 +78,6 @@ def test_a_lost_and_repeated_step_starts_its_clock_anew(clock):
     clock.now += 7
     row = board.apply(Started("data", "", clock()))
     assert (row.fraction, row.message, row.elapsed(clock() + 1)) == (None, "", 1.0)
-
-
-def test_durations_are_written_for_people():
-    assert [duration(s) for s in (None, 0.04, 9.96, 59.4, 59.6, 3599.6)] == ["", "0.0 s", "10 s", "59 s", "1:00", "1:00:00"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- the tree
@@ -102,12 +98,12 @@ def test_a_step_hangs_below_the_input_that_comes_last_or_what_the_last_ones_shar
     }  # fmt: skip
 
 
-def test_an_early_input_beside_a_late_one_does_not_move_a_step():
+def test_an_early_input_beside_a_late_one_does_not_move_a_step_in_the_tree():
     parents = {"target": (), "data": (), "source": ("data",), "finetune": ("target", "source")}
     assert tree_parents(parents)["finetune"] == "source"
 
 
-def test_inputs_outside_the_selection_do_not_count():
+def test_the_tree_leaves_out_inputs_outside_the_selection():
     assert tree_parents({"b": ("a",), "c": ("b",)}) == {"b": None, "c": "b"}
 
 
@@ -126,7 +122,7 @@ def test_branches_are_drawn_in_reading_order():
 # ---------------------------------------------------------------------------------------------------------------- plain lines
 
 
-def test_plain_lines_say_what_is_new_and_progress_every_ten_seconds(clock, capsys):
+def test_plain_lines_report_changes_and_progress_every_ten_seconds(clock, capsys):
     board = diamond(clock, left={"state": "cached"})
     with PlainLines(board) as display:
         display.changed(board.apply(Started("data", "", clock())))
@@ -142,7 +138,7 @@ def test_plain_lines_say_what_is_new_and_progress_every_ten_seconds(clock, capsy
     assert out == ""
     assert [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in err.splitlines()] == [
         "data: started",
-        # Ten and twenty seconds after the start; the fraction said last is 9/25 and 19/25.
+        # Ten and twenty seconds after the start; the fraction printed last is 9/25 and 19/25.
         "data: 36%, 16 s left, step 9; whole run: at least 16 s left",
         "data: 76%, 6.0 s left, step 19; whole run: at least 6.0 s left",
         "data: done in 25 s",
@@ -180,7 +176,7 @@ def test_the_live_tree_shows_progress_times_and_what_ctrl_c_does(clock):
     assert lines[-1] == "1 of 4 steps · 5.0 s · about 1:35 left  Ctrl-C stops at the next checkpoint"
 
 
-def test_a_low_terminal_shows_the_most_telling_steps(clock):
+def test_a_low_terminal_shows_running_and_failed_steps_first(clock):
     rows = [Row(f"old{i}", state="cached") for i in range(20)] + [Row(f"next{i}") for i in range(20)]
     board = Board([*rows, Row("busy", state="running"), Row("bad", state="failed")], clock=clock)
     lines = drawn(board, height=10)

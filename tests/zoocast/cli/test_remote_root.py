@@ -2,31 +2,35 @@
 
 import dataclasses
 import json
-import subprocess
+import shutil
 from pathlib import Path
 
 import pytest
 
 from zoocast.cluster import preflight, probe
 from zoocast.cluster.preflight import Answer
-from zoocast.store.bucket import address, mirror_of, open_root
+from zoocast.store.address import address, open_root
 
 TOY = "toys.counting"
 
 
 @pytest.fixture
-def on(shell, store, tmp_path, monkeypatch):
-    """``on(machine, *args)`` runs the command with that machine's cache; all of them use one root."""
+def at(store, tmp_path, monkeypatch, empty_store):
+    """``at(machine)`` works there from now on, with a cache of its own; all machines use one root, whose URL it returns."""
 
-    def run(machine: str, *args: str) -> subprocess.CompletedProcess[str]:
+    def move(machine: str) -> str:
         monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / machine))
-        return shell.run(*args, "--root", f"{store}/runs")
+        root = open_root(f"{store}/runs")
+        root.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(empty_store, root / "mlflow.db")
+        return f"{store}/runs"
 
-    return run
+    return move
 
 
-def test_a_run_is_found_and_read_on_every_machine(on, store, tmp_path):
-    done = on("one", "run", TOY, "--json")
+def test_a_run_is_found_and_read_on_every_machine(at, command, shell, store, tmp_path):
+    root = at("one")
+    done = shell.run("run", TOY, "--json", "--root", root)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["resume"].endswith(f"run {TOY} --root {store}/runs")
@@ -34,41 +38,43 @@ def test_a_run_is_found_and_read_on_every_machine(on, store, tmp_path):
     assert record["result"]["headline"] == "cube is larger"
     assert str(tmp_path) not in json.dumps([record["steps"], record["resume"], record["ui"]])
 
-    plan = on("two", "plan", TOY, "-S", "powers.cube.exponent=4", "--json")
-    assert plan.returncode == 0, plan.stderr
-    planned = {step["name"]: (step["state"], step["why"]) for step in json.loads(plan.stdout)["steps"]}
+    at("two")
+    code, out, err = command("plan", TOY, "-S", "powers.cube.exponent=4", "--json", "--root", root)
+    assert code == 0, err
+    planned = {step["name"]: (step["state"], step["why"]) for step in json.loads(out)["steps"]}
     assert planned == {
         "numbers": ("done", []),
         "square": ("done", []),
         "cube": ("run", ["exponent: 3 -> 4"]),
         "report": ("run", ["input cube: exponent: 3 -> 4"]),
     }
-    again = on("two", "run", TOY)
-    assert again.returncode == 0, again.stderr
-    assert "nothing to do: all 4 steps were done before" in again.stderr
-    assert f"report  {store}/runs/steps/report-" in again.stdout
+    code, out, err = command("run", TOY, "--root", root)
+    assert code == 0, err
+    assert "nothing to do: all 4 steps were done before" in err
+    assert f"report  {store}/runs/steps/report-" in out
 
-    assert [run["state"] for run in json.loads(on("three", "status", "--json").stdout)] == ["done"]
-    report = on("three", "report", TOY)
-    assert report.returncode == 0, report.stderr
-    assert "cube is larger" in report.stdout
-    assert Path(report.stdout.splitlines()[-1]).read_text() == "<title>counting</title>"
-    assert report.stdout.splitlines()[-1].startswith(str(tmp_path / "three"))
-    cache = on("three", "cache", "ls")
-    assert (cache.returncode, "`pipelines cache` looks after folders" in cache.stderr) == (2, True)
+    at("three")
+    assert [run["state"] for run in json.loads(command("status", "--json", "--root", root)[1])] == ["done"]
+    code, out, err = command("report", TOY, "--root", root)
+    assert code == 0, err
+    assert "cube is larger" in out
+    assert Path(out.splitlines()[-1]).read_text() == "<title>counting</title>"
+    assert out.splitlines()[-1].startswith(str(tmp_path / "three"))
+    code, _, err = command("cache", "ls", "--root", root)
+    assert (code, "`pipelines cache` looks after folders" in err) == (2, True)
 
 
 def test_the_preflight_asks_every_node_for_the_store(store, tmp_path, monkeypatch):
     monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path))
-    root = open_root(f"{store}/preflight?region=us-east-1")
-    mirror = mirror_of(root)
+    bucket = open_root(f"{store}/preflight?region=us-east-1")
+    root = bucket.folder
     with preflight._exchange(root) as exchange:
         seen = probe.look("1", address(exchange.folder), exchange.word, None)
         silent = Answer("2", "node-b", 0.0, 0.0, clock=0.0, **{k: v for k, v in seen.items() if k != "clock"})
-        heard = dataclasses.replace(silent, node_id="1", node="node-a")
-        assert str(exchange.compare([heard])) == f"{address(root)} is written and read"
-        assert "node-b writes what does not arrive here" in str(exchange.compare([heard, silent]))
-        mirror.write(f"{exchange.folder.name}/driver", "another word")
+        echoed = dataclasses.replace(silent, node_id="1", node="node-a")
+        assert str(exchange.compare([echoed])) == f"{address(root)} is written and read"
+        assert "node-b writes what does not arrive here" in str(exchange.compare([echoed, silent]))
+        bucket.objects.write(f"{exchange.folder.name}/driver", "another word")
         assert probe.look("1", address(exchange.folder), exchange.word, None)["storage"] == "reads something else there"
     assert probe.look("1", address(exchange.folder), "", None)["storage"] == "does not see what this machine writes there"
-    assert not mirror.objects(exchange.folder.name)
+    assert not bucket.objects.below(exchange.folder.name)

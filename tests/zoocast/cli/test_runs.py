@@ -5,16 +5,16 @@ import json
 
 import pytest
 
-from zoocast.cli.runs import Record, find, forget, run_name
-from zoocast.dag.lock import Locks
+from zoocast.cli.runs import RunRecord, find, forget, run_name
 from zoocast.errors import ConfigError, IntegrityError
+from zoocast.store.locks import Locks
 
 RUN = "study-0123abcd"
 
 
 def record(**changed):
     known = {"run": RUN, "pipeline": "study", "preset": "smoke", "overrides": [], "config": None, "argv": []}
-    return Record(**known | {"resume": "", "ui": "", "started": 1.0, "finished": 2.0, "exit_code": 0} | changed)
+    return RunRecord(**known | {"resume": "", "ui": "", "started": 1.0, "finished": 2.0, "exit_code": 0} | changed)
 
 
 def test_a_run_of_a_module_with_another_name_is_refused():
@@ -32,7 +32,7 @@ def test_a_report_is_not_followed_out_of_the_root(tmp_path, place):
     assert record(report=str(inside)).report_path(tmp_path) == inside
 
 
-def test_a_record_in_another_runs_folder_is_none(tmp_path):
+def test_a_record_in_another_runs_folder_is_an_error(tmp_path):
     record().write(tmp_path)
     (tmp_path / "runs" / RUN).rename(tmp_path / "runs" / "other")
     with pytest.raises(IntegrityError, match=f"is not a record of a run .it is that of '{RUN}'."):
@@ -40,7 +40,7 @@ def test_a_record_in_another_runs_folder_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("password", ["secret", "se@cret", "se%40cret", "a:secret"])
-def test_passwords_are_not_written_down(tmp_path, password):
+def test_a_runs_record_holds_no_passwords(tmp_path, password):
     uri = f"http://me:{password}@lab.example:5000/mlflow"
     record(argv=["run", "--tracking-uri", uri], resume=f"run --tracking-uri {uri}", ui=f"ui --tracking-uri={uri}").write(tmp_path)
     written = json.loads((tmp_path / "runs" / RUN / "run.json").read_text())

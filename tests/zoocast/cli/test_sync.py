@@ -1,4 +1,4 @@
-"""`pipelines sync` without a server: what it says, and what its exit code means. With a real one: tests/zoocast/tracking."""
+"""`pipelines sync` without a server: what it prints, and what its exit code means. With a real one: tests/zoocast/tracking."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 import pytest
 
 from zoocast.cli.app import invoke
-from zoocast.cli.runs import Record
-from zoocast.tracking import Delivery
+from zoocast.cli.runs import RunRecord
+from zoocast.tracking import Sync
 
 RUN, DEAD = "toys.counting-0123abcd", "http://127.0.0.1:9"
 
@@ -18,14 +18,14 @@ RUN, DEAD = "toys.counting-0123abcd", "http://127.0.0.1:9"
 def root(tmp_path, monkeypatch):
     """A finished run that was meant for a server which does not answer."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    delivery = Delivery(tmp_path, RUN, tmp_path / "runs" / RUN, experiment="toys.counting", uri=DEAD)
-    assert delivery.close("finished").pending == 4  # head, two statuses, and a run that MLflow has not been told of
-    record = Record(RUN, "toys.counting", "smoke", [], {}, [], "resume", "ui", started=0.0, finished=1.0, exit_code=0)
+    sync = Sync(tmp_path, RUN, tmp_path / "runs" / RUN, experiment="toys.counting", uri=DEAD)
+    assert sync.close("finished").pending == 4  # head, two statuses, and a run that MLflow does not have
+    record = RunRecord(RUN, "toys.counting", "smoke", [], {}, [], "resume", "ui", started=0.0, finished=1.0, exit_code=0)
     record.write(tmp_path)
     return tmp_path
 
 
-def test_what_waits_is_named_until_it_is_delivered_somewhere(root, capsys):
+def test_a_run_is_listed_as_waiting_until_some_server_has_it(root, capsys):
     def sync(*args: str) -> tuple[int, str, str]:
         code = invoke(["sync", *args, "--root", str(root)])
         return (code, *capsys.readouterr())

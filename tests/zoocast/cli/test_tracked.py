@@ -18,7 +18,7 @@ def test_ctrl_c_ends_the_wait_for_a_server_that_never_answers(tmp_path, capsys):
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
         try:
             with tracked(tmp_path, "run", configured, f"http://127.0.0.1:{deaf.getsockname()[1]}", "pipelines sync"):
                 began = time.monotonic()
@@ -27,6 +27,6 @@ def test_ctrl_c_ends_the_wait_for_a_server_that_never_answers(tmp_path, capsys):
             timer.cancel()
             signal.signal(signal.SIGINT, before)
         assert time.monotonic() - began < 20
-    said = capsys.readouterr().err
-    assert "MLflow does not know all of it yet (stopped by Ctrl-C)" in said
-    assert "deliver them with: pipelines sync" in said
+    shown = capsys.readouterr().err
+    assert "MLflow does not know all of it yet (stopped by Ctrl-C)" in shown
+    assert "send them with: pipelines sync" in shown

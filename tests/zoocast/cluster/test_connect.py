@@ -1,21 +1,20 @@
-"""A Ray of our own, quiet and quick, and clear words when there is none."""
+"""A Ray of our own, quiet and quick, and the error when there is none."""
 
 import concurrent.futures
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from zoocast.cluster import connect as cluster
-from zoocast.cluster.connect import ENVIRONMENT, LONGEST_TEMPORARY_DIRECTORY, connect, resources, source_roots
+from zoocast.cluster.connect import ENVIRONMENT, LONGEST_TEMPORARY_DIRECTORY, connect, source_roots
 from zoocast.errors import InfrastructureError
 
 
@@ -25,57 +24,96 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def environment() -> dict[str, object]:
-    """What a worker sees."""
+# What a driver sees of a Ray of its own, in one process for all tests, since starting a Ray takes seconds.
+DRIVER = """
+import json, os, pathlib, signal, sys
+import psutil
+from zoocast.cluster.connect import connect, resources
+
+def environment():
     import zoocast
+    from zoocast.cluster.connect import source_roots
 
-    return {
-        "threads": os.environ["OMP_NUM_THREADS"],
-        "health": os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"],
-        "zoocast": zoocast.__file__,
-        "roots": set(source_roots()) <= set(sys.path),
+    variables = {name: os.getenv(name) for name in ("OMP_NUM_THREADS", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "RAY_AUTH_MODE")}
+    return {**variables, "zoocast": zoocast.__file__, "roots": set(source_roots()) <= set(sys.path)}
+
+before = dict(os.environ)
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+with connect("local", num_cpus=1) as summary:
+    import ray
+    from ray._private.worker import global_worker
+
+    seen = {
+        "sigterm_kept": signal.getsignal(signal.SIGTERM) is signal.default_int_handler,
+        "summary": str(summary),
+        "same": resources() == summary,
+        "commands": [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)],
+        "dashboard_importable": sys.modules.get("ray.dashboard.optional_deps", "not imported") is not None,
+        "worker": ray.get(ray.remote(environment).remote()),
     }
+    token = (pathlib.Path.home() / ".ray" / "auth_token").read_bytes()
+    files = [p for p in pathlib.Path(global_worker.node.get_session_dir_path()).rglob("*") if p.is_file()]
+    seen["files"] = len(files)
+    seen["files_with_token"] = [str(p) for p in files if token in p.read_bytes()]
+seen["still_connected"] = ray.is_initialized()
+seen["environment_changed"] = [n for n in ("PYTHONPATH", "RAY_CHDIR_TO_TRIAL_DIR") if os.environ.get(n) != before.get(n)]
+print(json.dumps(seen))
+"""
 
 
-def test_a_local_ray_starts_without_the_agents_of_a_dashboard() -> None:
-    with connect("local", num_cpus=1):
-        commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
-    agents = [c for c in commands if "--dashboard_agent_command=" in c]  # the node's own process, which starts the agent
+@pytest.fixture(scope="module")
+def local_ray(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """What `DRIVER` has seen, `home` where it ran, and `out` and `err`, all that it printed."""
+    home = tmp_path_factory.mktemp("home")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    here = kept | {"HOME": str(home), "PYTHONPATH": os.pathsep.join(source_roots())}
+    done = subprocess.run([sys.executable, "-c", DRIVER], env=here, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(**json.loads(done.stdout.splitlines()[-1]), home=home, out=done.stdout, err=done.stderr)
+
+
+def test_a_local_ray_starts_without_the_agents_of_a_dashboard(local_ray: SimpleNamespace) -> None:
+    agents = [c for c in local_ray.commands if "--dashboard_agent_command=" in c]  # the node's process, which starts the agent
     assert len(agents) == 1
     assert "--minimal" in agents[0]
-    assert sys.modules.get("ray.dashboard.optional_deps", "not imported") is not None
+    assert local_ray.dashboard_importable
 
 
-def test_a_local_ray_gives_workers_our_code_and_one_thread(capfd: pytest.CaptureFixture[str]) -> None:
-    import ray
-
+def test_a_local_ray_gives_workers_our_code_and_one_thread_and_prints_nothing(local_ray: SimpleNamespace) -> None:
     import zoocast
 
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    before = os.environ.get("PYTHONPATH")
-    at_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with connect("local", num_cpus=1) as summary:
-        assert signal.signal(signal.SIGTERM, at_sigterm) is signal.default_int_handler  # Ray has left us ours
-        assert str(summary) == "Ray at local: 1 node, 1 CPUs"
-        assert resources() == summary
-        found = ray.get(ray.remote(environment).remote())
-    assert found == {"threads": "1", "health": "0.2", "zoocast": zoocast.__file__, "roots": True}
-    assert not ray.is_initialized()
-    assert os.environ.get("PYTHONPATH") == before
-    assert "RAY_CHDIR_TO_TRIAL_DIR" not in os.environ
-    assert capfd.readouterr() == ("", "")
+    assert local_ray.sigterm_kept  # Ray would put a handler of its own there
+    assert local_ray.summary == "Ray at local: 1 node, 1 CPUs"
+    assert local_ray.same
+    assert local_ray.worker == {
+        "OMP_NUM_THREADS": "1",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        "RAY_AUTH_MODE": "token",
+        "zoocast": zoocast.__file__,
+        "roots": True,
+    }
+    assert not local_ray.still_connected
+    assert local_ray.environment_changed == []
+    assert (local_ray.out.count("\n"), local_ray.err) == (1, "")
+
+
+def test_a_local_ray_asks_for_the_token_and_writes_it_nowhere(local_ray: SimpleNamespace) -> None:
+    assert local_ray.worker["RAY_AUTH_MODE"] == "token"
+    assert local_ray.files > 5
+    assert local_ray.files_with_token == []
+    assert (local_ray.home / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(
     "address", [f"127.0.0.1:{free_port()}", "nowhere.invalid:6379", "ray://127.0.0.1", "127.0.0.1:99999", "x"]
 )
-def test_no_ray_at_an_address_is_told_at_once_with_the_remedy(address: str) -> None:
+def test_an_address_without_a_ray_is_an_error_at_once_with_the_remedy(address: str) -> None:
     remedy = "start it, correct --address or RAY_ADDRESS, or use --address local"
     with pytest.raises(InfrastructureError, match=rf"no Ray answers at {address} \(.+\); {remedy}"), connect(address):
         pass
 
 
-def test_an_address_in_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_in_ray_address_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "not an address")
     with pytest.raises(InfrastructureError, match="no Ray answers at not an address"), connect():
         pass
@@ -98,24 +136,6 @@ def test_ray_gets_a_token_that_only_its_user_can_read(tmp_path: Path, monkeypatc
     assert file.read_text() == token
 
 
-def test_a_local_ray_asks_for_the_token_and_writes_it_nowhere(tmp_path: Path) -> None:
-    script = (
-        "import os, pathlib; from zoocast.cluster.connect import connect\n"
-        "with connect('local', num_cpus=1):\n"
-        "    import ray; from ray._private.worker import global_worker\n"
-        "    print(ray.get(ray.remote(os.getenv).remote('RAY_AUTH_MODE')))\n"
-        "    token = (pathlib.Path.home() / '.ray' / 'auth_token').read_bytes()\n"
-        "    logs = pathlib.Path(global_worker.node.get_session_dir_path())\n"
-        "    files = [p for p in logs.rglob('*') if p.is_file()]\n"
-        "    print(len(files) > 5, [p for p in files if token in p.read_bytes()])\n"
-    )
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    here = kept | {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(source_roots())}
-    done = subprocess.run([sys.executable, "-c", script], env=here, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["token", "True []"]
-    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
-
-
 def test_workers_of_a_job_begin_in_its_folder_with_our_settings_less_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -128,17 +148,17 @@ def test_workers_of_a_job_begin_in_its_folder_with_our_settings_less_its_own(
         "RAY_JOB_CONFIG_JSON_ENV_VAR",
         json.dumps({"runtime_env": {"working_dir": "gcs://code.zip", "env_vars": {"OMP_NUM_THREADS": "4"}}}),
     )
-    told = cluster._for_workers()
-    assert told["PYTHONPATH"] == "platform:."  # another node has the folder elsewhere
-    assert {*told, "OMP_NUM_THREADS"} == {*ENVIRONMENT, "PYTHONPATH"}
-    assert "OMP_NUM_THREADS" not in told
+    given = cluster._for_workers()
+    assert given["PYTHONPATH"] == "platform:."  # another node has the folder elsewhere
+    assert {*given, "OMP_NUM_THREADS"} == {*ENVIRONMENT, "PYTHONPATH"}
+    assert "OMP_NUM_THREADS" not in given
     monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR")
     assert cluster._for_workers() == ENVIRONMENT | {"PYTHONPATH": f"{tmp_path}/platform:{tmp_path}:/site-packages"}
 
 
 def test_source_roots_hold_the_packages() -> None:
     roots = [Path(root) for root in source_roots()]
-    assert any((root / "zoocast" / "cluster.py").is_file() for root in roots)
+    assert any((root / "zoocast" / "cluster" / "connect.py").is_file() for root in roots)
     assert any((root / "pipelines" / "__init__.py").is_file() for root in roots)
     assert not any(root.name == "zoocast" for root in roots)
 

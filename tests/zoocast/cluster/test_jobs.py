@@ -175,10 +175,10 @@ def test_a_job_is_left_rejoined_cancelled_and_goes_on(lab: Shell, root: Path, tm
         assert result["environment"]["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] == "1"
 
     # From anywhere, later: the log with the table, and the list.
-    told = lab.run("logs", data["job"])
-    assert told.returncode == 0
-    assert "right: done in " in told.stdout
-    assert told.stdout.index("right: done in ") < told.stdout.index("power") < told.stdout.index("report  ")
+    shown = lab.run("logs", data["job"])
+    assert shown.returncode == 0
+    assert "right: done in " in shown.stdout
+    assert shown.stdout.index("right: done in ") < shown.stdout.index("power") < shown.stdout.index("report  ")
     listed = json.loads(lab.run("jobs", "--json").stdout)
     assert [(job["id"], job["state"], job["exit_code"]) for job in listed] == [
         (data["job"], "done", 0),
@@ -195,7 +195,7 @@ def test_a_failing_step_ends_submit_as_it_ends_run(lab: Shell, root: Path) -> No
     assert " submit toys.counting -S powers.cube.fault=data --until cube --root " in done.stdout.splitlines()[-1]
 
 
-def test_without_the_token_nothing_is_told(cluster: dict[str, str], tmp_path: Path, shell_in: ShellIn) -> None:
+def test_the_job_api_answers_nobody_without_the_token(cluster: dict[str, str], tmp_path: Path, shell_in: ShellIn) -> None:
     head = cluster["RAY_ADDRESS"]
     (tmp_path / "wrong").write_text("x" * 64)
     with_token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "wrong")}
@@ -210,7 +210,7 @@ def test_without_the_token_nothing_is_told(cluster: dict[str, str], tmp_path: Pa
         assert "; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file with the cluster's token" in done.stderr
 
 
-def test_a_job_that_is_not_there_is_told_with_the_nearest(lab: Shell) -> None:
+def test_a_job_that_is_not_there_is_an_error_with_the_nearest(lab: Shell) -> None:
     done = lab.run("logs", "toys.meeting-nothing-1")
     assert done.returncode == 2
     assert "knows no job 'toys.meeting-nothing-1'; " in done.stderr
@@ -229,7 +229,7 @@ def test_a_job_that_is_not_there_is_told_with_the_nearest(lab: Shell) -> None:
         ("http://me:secret@head:8265", {}, "--address: a name or password in a URL could be read by everyone"),
     ],
 )
-def test_an_address_is_the_dashboards(
+def test_an_address_that_is_not_the_dashboards_is_refused(
     monkeypatch: pytest.MonkeyPatch, given: str | None, variables: dict[str, str], message: str
 ) -> None:
     for name in jobs.ADDRESSES:
@@ -249,12 +249,12 @@ def test_the_address_given_goes_before_rays_variables_and_these_in_rays_order(mo
     assert locate("https://given") == "https://given"
 
 
-def test_what_does_not_answer_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_a_job_api_is_an_error_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "ANSWER_SECONDS", 0.2)
     (port,) = free_ports(1)
     with pytest.raises(InfrastructureError, match=rf"no Ray job API answers at http://127.0.0.1:{port} \(ConnectionError\)"):
         Jobs.connect(f"http://127.0.0.1:{port}")
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the call and never says a word
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the call and never answers
         port = silent.getsockname()[1]
         with pytest.raises(InfrastructureError, match=rf"no Ray job API answers at http://127.0.0.1:{port} \(ReadTimeout\)"):
             Jobs.connect(f"http://127.0.0.1:{port}")
@@ -310,7 +310,7 @@ def test_a_log_keeps_the_end_of_the_run_from_the_lines_for_people() -> None:
     assert log.result == {"run": "a", "steps": [], "exit_code": 0, "text": "}\n{"}
 
 
-def test_without_the_extra_the_message_names_it() -> None:
+def test_without_the_packages_for_clusters_the_error_names_the_extra() -> None:
     program = """
         import sys
 
@@ -329,7 +329,7 @@ def test_without_the_extra_the_message_names_it() -> None:
     assert done.stderr == "error: aiohttp is not installed; clusters need pip install 'zoocast[cluster]'\n"
 
 
-def test_a_wrong_setting_is_told_before_anything_is_sent(
+def test_a_wrong_setting_is_refused_before_anything_is_sent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(HERE))

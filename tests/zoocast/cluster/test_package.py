@@ -44,7 +44,7 @@ def test_code_is_sent_and_what_tools_leave_behind_is_not(tmp_path: Path) -> None
     assert selection.left_out() == []
 
 
-def test_data_and_weights_stay_and_it_is_said(tmp_path: Path) -> None:
+def test_data_and_weights_are_left_out_with_a_line_that_says_so(tmp_path: Path) -> None:
     write(tmp_path, "a.py", "weights/best.safetensors", "train.npz", "mnist/t10k-images-idx3-ubyte.gz", "frames.zarr/0")
     selection = select(tmp_path)
     assert list(selection.files) == ["a.py"]
@@ -108,15 +108,15 @@ def test_ignore_files_mean_what_git_means(tmp_path: Path) -> None:
     (tmp_path / "sub/.gitignore").write_text("tmp/\n!keep.local\n")
     write(tmp_path, "x.local", "sub/keep.local", "sub/y.local")
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    told = subprocess.run(
+    known = subprocess.run(
         ["git", "-C", str(tmp_path), "ls-files", "-co", "--exclude-standard"], check=True, capture_output=True, text=True
     )
-    assert list(select(tmp_path).files) == sorted(told.stdout.splitlines())
+    assert list(select(tmp_path).files) == sorted(known.stdout.splitlines())
     (tmp_path / ".rayignore").write_text("sub/\n")  # of git's, but not for the cluster
     assert "sub/b.py" not in select(tmp_path).files
 
 
-def test_links_are_not_followed(tmp_path: Path) -> None:
+def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
     write(tmp_path, "outside/passwords.txt", "lab/a.py")
     (tmp_path / "lab/link.txt").symlink_to(tmp_path / "outside/passwords.txt")
     (tmp_path / "lab/folder").symlink_to(tmp_path / "outside")
@@ -125,7 +125,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert selection.left_out() == ["left out, since they are symbolic links: folder, link.txt"]
 
 
-def test_too_much_is_refused_with_the_largest_and_the_remedy(tmp_path: Path) -> None:
+def test_a_folder_too_large_to_send_is_refused_with_its_largest_files(tmp_path: Path) -> None:
     write(tmp_path, "a.py")
     for name, size in {"movie.raw": LARGEST_BYTES, "frames/train/1.png": 3 * 2**20, "frames/train/2.png": 2**20}.items():
         write(tmp_path, name, text="")
@@ -151,7 +151,7 @@ def test_a_folder_that_is_no_project_is_refused(tmp_path: Path, monkeypatch: pyt
             select(folder)
 
 
-def test_a_file_that_has_gone_is_told(tmp_path: Path) -> None:
+def test_a_file_that_has_gone_meanwhile_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, "a.py")
     selection = select(tmp_path)
     (tmp_path / "a.py").unlink()

@@ -35,12 +35,12 @@ ANSWER = Answer("1", "node-a", 100.0, 110.0, {"ray": "2.60.0"}, "c0de", "/lab", 
     ("seconds", "state", "seen"),
     [
         (100.0, "ok", "no clock is off by 2 s or more"),
-        (111.5, "ok", "no clock is off by 2 s or more"),  # heard at 110: one and a half ahead
+        (111.5, "ok", "no clock is off by 2 s or more"),  # answered at 110: one and a half ahead
         (113.0, "warn", "the clock of node-b is off by 3.0 s or more"),
         (69.0, "fail", "the clock of node-b is off by 31.0 s or more"),  # asked at 100
     ],
 )
-def test_a_clock_is_off_by_what_the_way_cannot_explain(seconds: float, state: str, seen: str) -> None:
+def test_a_clock_is_off_by_what_the_time_of_the_answer_cannot_explain(seconds: float, state: str, seen: str) -> None:
     finding = clock([ANSWER, dataclasses.replace(ANSWER, node="node-b", clock=seconds)])
     assert finding.state == state
     assert finding.seen.startswith(seen)
@@ -73,7 +73,7 @@ def test_a_token_that_others_can_read_is_a_warning(tmp_path: Path, monkeypatch: 
     assert token([dataclasses.replace(ANSWER, open_token=probe.open_token_file())]).state == "ok"
 
 
-def test_what_the_steps_will_write_must_have_room(tmp_path: Path) -> None:
+def test_a_disk_without_room_for_what_the_steps_write_fails(tmp_path: Path) -> None:
     steps = configure(load("zoo-to-target"), "smoke").steps
     data = [step for step in steps if step.name.startswith("data.")]
     assert all(step.estimated_bytes > 0 for step in data)
@@ -86,7 +86,7 @@ def test_what_the_steps_will_write_must_have_room(tmp_path: Path) -> None:
     )
 
 
-def test_other_files_are_other_code(tmp_path: Path) -> None:
+def test_the_probes_digest_changes_with_a_source_file_and_not_with_its_folder(tmp_path: Path) -> None:
     copy = copied(tmp_path)
     here = look(REPOSITORY)
     assert look(copy)["code"] == here["code"]
@@ -157,11 +157,11 @@ def node(name: str, args: list[str], folder: Path, tree: Path) -> Iterator[None]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, cwd=folder, env=environment, **output) as process:
         try:
-            said = ""
-            while "--block" not in said:  # the last thing that it says
+            printed = ""
+            while "--block" not in printed:  # the last thing that it prints
                 line = process.stdout.readline()
-                assert line, said
-                said += line
+                assert line, printed
+                printed += line
             yield
         finally:
             process.terminate()
@@ -174,7 +174,7 @@ def doctor(shell, address: str, *args: str) -> dict[str, dict[str, str]]:
     return {finding["check"]: finding for finding in json.loads(done.stdout)}
 
 
-def test_two_good_nodes_are_found_good(cluster, shell, tmp_path):
+def test_two_sound_nodes_pass_every_check(cluster, shell, tmp_path):
     with listening() as port:
         findings = doctor(shell, cluster, TOY, "--root", str(tmp_path / "shared"), "--tracking-uri", f"http://127.0.0.1:{port}")
     checks = ("resources", "nodes", "versions", "code", "storage", "tracking", "clock", "access", "token")
@@ -206,17 +206,17 @@ def test_a_run_is_refused_with_everything_that_is_in_its_way(cluster, shell):
     root = "/proc/self/cwd/apart"  # every process sees its own working directory there
     done = shell.run("run", TOY, "-S", "powers.cube.cpus=3", "--address", cluster, "--root", root)
     assert (done.returncode, done.stdout) == (4, "")
-    told = done.stderr[done.stderr.index("error: ") :].splitlines()
-    assert told[0] == "error: 3 things keep this run from starting"
-    assert told[1] == (
+    error = done.stderr[done.stderr.index("error: ") :].splitlines()
+    assert error[0] == "error: 3 things keep this run from starting"
+    assert error[1] == (
         "  step cube asks for 3 CPUs, but the cluster's largest nodes have: 1 CPU; 1 CPU;"
         " ask for fewer CPUs, GPUs or workers, or give --address of a larger cluster"
     )
-    assert told[2] == (
+    assert error[2] == (
         f"  {root} is not the same everywhere: node-b does not see what this machine writes there;"
         " give a folder that all nodes share (--root /mnt/...), or an object store (--root s3://BUCKET/FOLDER)"
     )
-    assert told[3].startswith(
+    assert error[3].startswith(
         f"  {root}/mlflow.db is a SQLite store, which is for one machine, and the cluster has 2 nodes; start"
     )
     assert os.listdir(shell.folder / "apart") == ["runs"]  # the record of the refusal, and nothing else
@@ -246,7 +246,7 @@ def test_a_node_with_other_sources_is_refused(cluster, shell, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("setting", ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"])
-def test_a_missing_or_wrong_token_is_told_at_once(cluster, shell, tmp_path, monkeypatch, setting):
+def test_a_missing_or_wrong_token_is_an_error_at_once(cluster, shell, tmp_path, monkeypatch, setting):
     (tmp_path / "other").touch(0o600)
     (tmp_path / "other").write_text("another-token")
     monkeypatch.setenv(setting, {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "other")}[setting])
@@ -258,15 +258,15 @@ def test_a_missing_or_wrong_token_is_told_at_once(cluster, shell, tmp_path, monk
     )
 
 
-def test_a_node_that_hangs_is_named(cluster, shell, tmp_path):
+def test_a_node_that_does_not_answer_is_named(cluster, shell, tmp_path):
     (raylet,) = [
         process
         for process in psutil.Process().children(recursive=True)
         if process.name() == "raylet" and "--node-name=node-b" in " ".join(process.cmdline())
     ]
     impatient = (
-        "import sys; from zoocast.cluster import preflight; from zoocast.cli import app\n"
-        "preflight.ANSWER_SECONDS = 3.0; sys.exit(command.invoke(sys.argv[3:]))"  # after `-m pipelines`
+        "import sys; from zoocast.cluster import preflight; from zoocast.cli.app import invoke\n"
+        "preflight.ANSWER_SECONDS = 3.0; sys.exit(invoke(sys.argv[3:]))"  # after `-m pipelines`
     )
     raylet.suspend()
     try:
@@ -275,4 +275,4 @@ def test_a_node_that_hangs_is_named(cluster, shell, tmp_path):
         raylet.resume()
     (finding,) = [finding for finding in json.loads(done.stdout) if finding["check"] == "nodes"]
     assert finding["state"] == "fail"
-    assert finding["seen"] == "no answer from node-b (nothing heard in 3 s)"
+    assert finding["seen"] == "no answer from node-b (no answer in 3 s)"

@@ -12,10 +12,10 @@ import pytest
 
 from zoocast.dag import Step, StepContext, plan
 from zoocast.dag.cache import Garbage, damage, garbage, remove, survey
-from zoocast.dag.lock import Locks
 from zoocast.dag.records import Record, final_path, lock_path, partial_path, publish_step, read_record
 from zoocast.errors import IntegrityError
 from zoocast.store.files import list_files
+from zoocast.store.locks import Locks
 
 TRASH = "0" * 32
 
@@ -117,7 +117,7 @@ def _link(folder: Path) -> None:
         (lambda folder: (folder / "shards" / "0.arrow").write_bytes(b""), "shards/0.arrow has 0 bytes instead of 1000"),
         (_link, "shards/0.arrow leads outside of the step's folder"),
         (lambda folder: (folder / "journal.jsonl").write_text("{}"), "journal.jsonl has 2 bytes instead of 19"),
-        (lambda folder: (folder / "done.json").write_text("{}"), "cannot be read"),
+        (lambda folder: (folder / "done.json").write_text("{}"), "cannot be used"),
         (_rename, f"its record is that of {BANK.folder}"),
     ],
     ids=["missing", "truncated", "linked", "cut journal", "no record", "exchanged"],
@@ -218,8 +218,8 @@ def test_what_a_driver_works_on_stays(tmp_path: Path) -> None:
 def test_a_driver_of_another_machine_is_watched_before_it_is_taken_for_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("cache", "lock"):
-        monkeypatch.setattr(f"zoocast.dag.{module}.STALE_SECONDS", 0.1)
+    for module in ("dag.cache", "store.locks"):
+        monkeypatch.setattr(f"zoocast.{module}.STALE_SECONDS", 0.1)
     finish(tmp_path, DATA)
     (tmp_path / "locks").mkdir()
     elsewhere = Locks("elsewhere")

@@ -9,6 +9,8 @@ import pytest
 
 from zoocast.dag import Fenced, Resources, StepContext
 from zoocast.dag import context as module
+from zoocast.store.folder import FolderRoot
+from zoocast.store.root import Pace
 
 
 def test_standalone_makes_its_directory_and_travels(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_a_new_attempt_fences_off_the_earlier_one(tmp_path: Path) -> None:
 
 
 def test_only_the_attempt_that_was_asked_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STOP_INTERVAL", 0.0)
+    monkeypatch.setattr(FolderRoot, "pace", Pace(progress=0.0, stop=0.0, watch=0.0))
     first = StepContext.standalone(tmp_path)
     assert not first.should_stop()
     module.request_stop(tmp_path, first.token)

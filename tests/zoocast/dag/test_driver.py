@@ -139,7 +139,8 @@ def test_branches_run_at_the_same_time_as_far_as_resources_allow(tmp_path: Path)
     times = [(o.started, o.finished) for o in result.outcomes.values()]
     at_once = [sum(a < start < b for a, b in times) + 1 for start, _ in times]
     assert max(at_once) == 2  # two CPUs
-    alone = go(tmp_path, *[Step(f"t{i}", work, {"seconds": 0.1, "i": i}) for i in range(3)], max_parallel=1)
+    both = Resources(num_cpus=2)
+    alone = go(tmp_path, *[Step(f"t{i}", work, {"seconds": 0.1, "i": i}, resources=both) for i in range(3)])
     times = sorted((o.started, o.finished) for o in alone.outcomes.values())
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(times))
 
@@ -152,11 +153,12 @@ def test_steps_that_launch_workers_queue_for_what_those_need(tmp_path: Path) -> 
 
 
 def test_the_longest_chain_begins_first(tmp_path: Path) -> None:
-    lone = Step("lone", work, {"i": 0})
-    head = Step("head", work, {"i": 1})
-    tail = Step("tail", work, {"i": 2}, inputs={"head": head})
+    both = Resources(num_cpus=2)  # so that one step runs at a time
+    lone = Step("lone", work, {"i": 0}, resources=both)
+    head = Step("head", work, {"i": 1}, resources=both)
+    tail = Step("tail", work, {"i": 2}, inputs={"head": head}, resources=both)
     events: list[Event] = []
-    go(tmp_path, lone, tail, events=events, max_parallel=1)
+    go(tmp_path, lone, tail, events=events)
     assert [e.name for e in events if isinstance(e, Started)] == ["head", "lone", "tail"]
 
 
@@ -167,8 +169,9 @@ def threads(_context: StepContext) -> dict[str, Any]:
 
 
 def test_a_step_computes_with_the_cpus_that_it_was_given(tmp_path: Path) -> None:
-    steps = [Step("a", threads, 1), Step("b", threads, 2, resources=Resources(num_cpus=2)), Step("c", threads, 3)]
-    result = go(tmp_path, *steps, max_parallel=1)
+    first = Step("a", threads, 1)
+    second = Step("b", threads, 2, inputs={"before": first}, resources=Resources(num_cpus=2))
+    result = go(tmp_path, Step("c", threads, 3, inputs={"before": second}))
     found = [o.result for o in result.outcomes.values()]
     assert [(r["torch"], r["omp"]) for r in found] == [(1, "1"), (2, "2"), (1, "1")]
     # Processes are used again, so torch is imported once per process.
@@ -350,7 +353,7 @@ def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
     step = Step("x", work, {})
     go(tmp_path, step)
     (final_path(tmp_path, step) / "done.json").write_text("{}")
-    with pytest.raises(IntegrityError, match=r"done\.json cannot be read"):
+    with pytest.raises(IntegrityError, match=r"done\.json cannot be used"):
         go(tmp_path, step)
 
 

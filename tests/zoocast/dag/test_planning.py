@@ -9,9 +9,9 @@ import pytest
 
 from zoocast.dag import Step, StepContext, plan, select, step_kind
 from zoocast.dag.context import begin_attempt
-from zoocast.dag.lock import Locks
 from zoocast.dag.records import Record, final_path, lock_path, partial_path, publish_step
 from zoocast.errors import ConfigError, IntegrityError
+from zoocast.store.locks import Locks
 
 
 @step_kind("work")
@@ -152,7 +152,7 @@ def test_a_damaged_record_of_a_needed_step_is_refused_with_its_remedy(tmp_path: 
     step = pipeline()[0]
     finish(tmp_path, step)
     (final_path(tmp_path, step) / "done.json").write_text('{"name": "data"')
-    with pytest.raises(IntegrityError, match=r"done\.json cannot be read .*; remove .*data-.* and run the pipeline again"):
+    with pytest.raises(IntegrityError, match=r"done\.json cannot be used: .* remove .*data-.* and run the pipeline again"):
         plan([step], tmp_path)
 
 

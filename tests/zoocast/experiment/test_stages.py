@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from zoocast.config import dump
 from zoocast.dag import StepContext
 from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
@@ -36,7 +37,7 @@ def _threads():
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     context = StepContext.standalone(tmp_path_factory.mktemp("stages") / "data", BuildClipsConfig(data=DATA), name="data.target")
-    context.directory.joinpath("result.json").write_text(json.dumps(build_clips(context)))
+    context.directory.joinpath("result.json").write_text(json.dumps(dump(build_clips(context))))
     return context.directory
 
 
@@ -45,15 +46,17 @@ def trained(folder, config, seeds):
     networks = {}
     for seed in seeds:
         torch.manual_seed(seed)
-        networks[f"seed{seed}"] = Predictor(config, DATA.frame_shape()).eval()
-        save_predictor(networks[f"seed{seed}"], folder / f"seed{seed}" / "model")
-    return {name: folder / name for name in networks}, networks
+        networks[str(seed)] = Predictor(config, DATA.frame_shape()).eval()
+        save_predictor(networks[str(seed)], folder / str(seed) / "model")
+    return {seed: folder / seed for seed in networks}, networks
 
 
 def run(folder, clips, arm, inputs, num_strips=3, batch_size=4):
     config = EvaluateConfig(arm=arm, observed=OBSERVED, num_strips=num_strips, sources=("one", "two"), batch_size=batch_size)
-    context = StepContext.standalone(folder, config, {"data": clips, **inputs})
-    return evaluate_arm(context)
+    context = StepContext.standalone(
+        folder, config, {"data": clips, **{f"seeds/{seed}": folder for seed, folder in inputs.items()}}
+    )
+    return evaluate_arm(context).means
 
 
 def directly(clips, predict):
@@ -65,6 +68,7 @@ def test_clips_are_built_and_told(clips):
     store = ClipStore.open(clips)
     result = json.loads((clips / "result.json").read_text())
     assert result == {
+        "__type__": "BuiltClips",
         "digest": store.digest,
         "shape": {"__type__": "FrameShape", "channels": 1, "height": 16, "width": 16},
         "length": 6,
@@ -84,12 +88,11 @@ def test_the_baseline_has_one_score_and_no_gates(tmp_path, clips):
 
 
 def test_every_seed_is_scored_and_means_are_over_seeds(tmp_path, clips):
-    # By name, seed10 would come before seed2.
+    # As text, 10 would come before 2.
     inputs, networks = trained(tmp_path / "trained", PLAIN, (0, 2, 10))
     means = run(tmp_path / "arm", clips, "scratch", inputs)
     expected = {
-        int(name.removeprefix("seed")): directly(clips, functools.partial(network.predict, horizon=HORIZON))
-        for name, network in networks.items()
+        int(name): directly(clips, functools.partial(network.predict, horizon=HORIZON)) for name, network in networks.items()
     }
     split, scores = read_scores(tmp_path / "arm")
     assert split == "test"
@@ -107,7 +110,7 @@ def test_strips_show_the_first_seed(tmp_path, clips):
     strips = read_strips(tmp_path / "arm")
     assert strips.clips == tuple(range(7))  # no more than there are
     seen = ClipStore.open(clips).split("test").clips(range(7))
-    predicted = networks["seed0"].predict(seen[:, :OBSERVED], HORIZON).clamp(0, 1).numpy()
+    predicted = networks["0"].predict(seen[:, :OBSERVED], HORIZON).clamp(0, 1).numpy()
     assert np.abs(strips.prediction / 255 - predicted).max() <= 0.5 / 255 + 1e-6
     assert np.abs(strips.truth / 255 - seen[:, OBSERVED:].numpy()).max() < 1e-6
 
@@ -121,7 +124,7 @@ def test_an_arm_with_transfer_units_leaves_the_gates_of_its_first_strip(tmp_path
     # Steps 0 and 1 see true frames, the others the network's own predictions.
     feed = torch.tensor([[1.0, 1, 0, 0, 0]])
     with torch.no_grad():
-        expected = networks["seed0"](ClipStore.open(clips).split("test").clips([0]), feed).aux[0, "gates"]
+        expected = networks["0"](ClipStore.open(clips).split("test").clips([0]), feed).aux[0, "gates"]
     for source in range(2):
         for step in range(5):
             means = expected[0, step, source].mean(0).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +15,13 @@ from sklearn.datasets import load_digits
 
 from zoocast.config import setting
 from zoocast.dag import Record
+from zoocast.dag.step import GROUP
 from zoocast.evaluation import Scores
 from zoocast.metrics import METRICS, FramePairs, Statistics
-from zoocast.report import ReportData, gather, save_gates, save_scores, save_strips
+from zoocast.report.compare import Comparison
+from zoocast.report.data import ReportData
+from zoocast.report.files import save_gates, save_scores, save_strips
+from zoocast.report.gather import gather
 from zoocast.search import SearchSpace, Study, TrialRecord, When
 from zoocast.search.study import suggest
 from zoocast.tracking.journal import Journal
@@ -24,6 +29,8 @@ from zoocast.tracking.journal import Journal
 OBSERVED, HORIZON, SIZE, CLIPS, SEEDS = 10, 10, 32, 12, 3
 BLUR = {"scratch": 1.3, "finetune.two-digits": 1.0, "finetune.one-digit": 1.1, "l2-sp": 0.95, "tmu": 0.8}
 SOURCES = ("two-digits", "one-digit")
+FINETUNED = ("finetune.two-digits", "finetune.one-digit")
+COMPARISON = Comparison(ours=("tmu",), rival=FINETUNED, ours_words="TMU", rival_words="the best finetune")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,11 +48,12 @@ class RunConfig:
 
 
 class Run(NamedTuple):
-    """The folders that the report step reads, the configuration, and what was put into them."""
+    """The folders that the report step reads by arm, the configuration, and what was put into them."""
 
-    inputs: list[Path]
+    evaluations: dict[str, Path]
     config: RunConfig
-    arms: tuple[str, ...] = ("copy-last", *BLUR)
+    comparison: Comparison
+    families: dict[str, str]
     seeds: int = SEEDS
     observed: int = OBSERVED
     horizon: int = HORIZON
@@ -53,7 +61,12 @@ class Run(NamedTuple):
 
     def report(self, **changes: Any) -> ReportData:
         """The gathered report."""
-        return gather(self.inputs, **{"title": "Zoo to target", "config": self.config, "observed": self.observed, **changes})
+        given = {"title": "Zoo to target", "config": self.config, "observed": self.observed}
+        return gather(self.evaluations, **{**given, "comparison": self.comparison, "families": self.families, **changes})
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(self.evaluations)
 
 
 @pytest.fixture(scope="session")
@@ -66,18 +79,18 @@ def build(root: Path) -> Run:
     clips = moving_digits(random)
     steps = Steps(root)
     for name in (*SOURCES, "target"):
-        steps.add(f"data.{name}", [], 2.0)
+        steps.add("build-clips", f"data.{name}", [], 2.0)
     for name in SOURCES:
-        steps.add(f"source.{name}", [f"data.{name}"], 55.0, at=4.0)
-    steps.add("bank", ["data.target", *(f"source.{n}" for n in SOURCES)], 8.0)
-    evaluations = []
+        steps.add("pretrain-source", f"source.{name}", [f"data.{name}"], 55.0, at=4.0)
+    steps.add("build-bank", "bank", ["data.target", *(f"source.{n}" for n in SOURCES)], 8.0)
+    evaluations = {}
     for arm in ("copy-last", *BLUR):
         trained = [_train(steps, arm, seed, random) for seed in range(SEEDS)] if arm in BLUR else []
-        evaluations.append(steps.add(f"evaluate.{arm}", ["data.target", *trained], 3.0))
-        evaluate(evaluations[-1], BLUR.get(arm), SEEDS if arm in BLUR else 1, clips, random)
+        evaluations[arm] = steps.evaluation(arm, trained)
+        evaluate(evaluations[arm], BLUR.get(arm), SEEDS if arm in BLUR else 1, clips, random)
         if arm == "tmu":
-            save_gates(evaluations[-1], gates(random), SOURCES)
-    return Run(evaluations, RunConfig())
+            save_gates(evaluations[arm], gates(random), SOURCES)
+    return Run(evaluations, RunConfig(), COMPARISON, dict.fromkeys(FINETUNED, "finetune"))
 
 
 class Steps:
@@ -86,12 +99,26 @@ class Steps:
     def __init__(self, root: Path) -> None:
         self.root, self.now = root, 1.7e9
 
-    def add(self, name: str, inputs: list[str], seconds: float, at: float | None = None, **result: float) -> Path:
+    def evaluation(self, arm: str, trained: Sequence[str]) -> Path:
+        """The folder of an arm's evaluation, whose seeds have been trained by these steps."""
+        seeds = {f"seeds{GROUP}{seed}": name for seed, name in enumerate(trained)}
+        return self.add("evaluate", f"evaluate.{arm}", {"data": "data.target", **seeds}, 3.0)
+
+    def add(
+        self,
+        kind: str,
+        name: str,
+        inputs: Sequence[str] | Mapping[str, str],
+        seconds: float,
+        at: float | None = None,
+        **result: float,
+    ) -> Path:
         """The folder of a new step; `at` starts it so many seconds after the first instead of after the last."""
+        needs = inputs.items() if isinstance(inputs, Mapping) else [(n, n) for n in inputs]
         started = self.now if at is None else 1.7e9 + at
         self.now = max(self.now, started + seconds)
         record = Record(
-            name=name, key="0" * 12, kind="toy", version=1, config=None, salt="", inputs={n: (n, "0" * 12) for n in inputs},
+            name=name, key="0" * 12, kind=kind, version=1, config=None, salt="", inputs={as_: (n, "0" * 12) for as_, n in needs},
             started=started, finished=started + seconds, seconds=seconds, result=result, host="laptop", run="toy",
             resources={}, versions={"python": "3.11.7", "torch": "2.13.0"}, files={},
         )  # fmt: skip
@@ -99,6 +126,12 @@ class Steps:
         directory.mkdir(parents=True)
         record.write(directory)
         return directory
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Steps:
+    """No steps yet, under a new root."""
+    return Steps(tmp_path / "steps")
 
 
 def _train(steps: Steps, arm: str, seed: int, random: np.random.Generator) -> str:
@@ -111,7 +144,9 @@ def _train(steps: Steps, arm: str, seed: int, random: np.random.Generator) -> st
     errors = (
         (0.02 + 0.012 * blur) * (1 + 2.5 * np.exp(-iterations / (70 * blur))) * (1 + random.normal(0, 0.025, len(iterations)))
     )
-    directory = steps.add(name, needs, 18.0, at=70.0 + 11 * len(list(steps.root.glob("target.*"))), val_mse=float(errors.min()))
+    directory = steps.add(
+        "train-target", name, needs, 18.0, at=70.0 + 11 * len(list(steps.root.glob("target.*"))), val_mse=float(errors.min())
+    )
     journal = Journal(directory / "journal.jsonl")
     for step, error in zip(iterations, errors, strict=True):
         journal.metrics({"val/mse": error, "train/loss": 0.8 * error * random.normal(1, 0.05)}, step=int(step))
@@ -193,6 +228,7 @@ SPACE = SearchSpace(
     points=(PAPER,),
 )
 LEVELS = [f"{d}.{level}" for d in ("forward", "reverse") for level in (*(f"cells.{i}" for i in range(4)), "head", "adapter")]
+SEARCHED = ("searched.1", "searched.2")
 ADAPTED = {"adam": 1.0, "paper": 0.98, "searched.1": 0.9, "searched.2": 0.92}
 
 
@@ -202,20 +238,21 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
     random = np.random.default_rng(0)
     clips = moving_digits(random)
     steps = Steps(tmp_path_factory.mktemp("searched") / "steps")
-    steps.add("data.target", [], 2.0)
-    steps.add("target.stage1.seed0", ["data.target"], 40.0, val_mse=0.05)
-    study(random).save(steps.add("search", ["data.target", "target.stage1.seed0"], 120.0))
-    evaluations = []
+    steps.add("build-clips", "data.target", [], 2.0)
+    steps.add("train-bidirectional", "target.stage1.seed0", ["data.target"], 40.0, val_mse=0.05)
+    study(random).save(steps.add("search", "the-search", ["data.target", "target.stage1.seed0"], 120.0))
+    evaluations = {}
     for arm, blur in ADAPTED.items():
-        needs = ["data.target", "target.stage1.seed0", *(["search"] if arm.startswith("searched") else [])]
+        needs = ["data.target", "target.stage1.seed0", *(["the-search"] if arm in SEARCHED else [])]
         trained = []
         for seed in range(SEEDS):
             trained.append(f"target.{arm}.seed{seed}")
-            directory = steps.add(trained[-1], needs, 15.0, val_mse=0.05 * blur + 0.0001 * seed)
+            directory = steps.add("adapt", trained[-1], needs, 15.0, val_mse=0.05 * blur + 0.0001 * seed)
             tell(directory, seed, {"adam": None, "searched.1": 3.1e-4}.get(arm, 1e-4))
-        evaluations.append(steps.add(f"evaluate.{arm}", ["data.target", *trained], 3.0))
-        evaluate(evaluations[-1], blur, SEEDS, clips, random)
-    return Run(evaluations, RunConfig(), arms=tuple(ADAPTED))
+        evaluations[arm] = steps.evaluation(arm, trained)
+        evaluate(evaluations[arm], blur, SEEDS, clips, random)
+    comparison = Comparison(ours=SEARCHED, rival=("adam",), ours_words="the searched meta-adapter", rival_words="plain Adam")
+    return Run(evaluations, RunConfig(), comparison, dict.fromkeys(SEARCHED, "searched"))
 
 
 def study(random: np.random.Generator) -> Study:

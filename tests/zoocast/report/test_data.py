@@ -3,8 +3,11 @@ import dataclasses
 import pytest
 
 from zoocast.errors import ConfigError
-from zoocast.report import Comparison, Difference, ReportData, table_markdown, table_rows
-from zoocast.report.data import cells, decimals, signed
+from zoocast.report.compare import Comparison, Difference, decimals, signed
+from zoocast.report.data import ReportData, cells, table_markdown, table_rows
+from zoocast.report.sections import SectionView
+
+COMPARISON = Comparison(ours=("tmu",), rival=("finetune.a",), ours_words="TMU", rival_words="the best finetune")
 
 
 def difference(seeds: tuple[float, float] | None, mean: float = -0.004) -> Difference:
@@ -29,6 +32,8 @@ def report(**changes: object) -> ReportData:
         observed=10,
         horizon=10,
         arms=("copy-last", "finetune.a", "tmu"),
+        untrained=("copy-last",),
+        comparison=COMPARISON,
         scores={
             "strict/mse": {"copy-last": (0.1,), "finetune.a": (0.039, 0.041, 0.04), "tmu": (0.035, 0.037, 0.036)},
             "strict/ssim": {"copy-last": (0.5,), "finetune.a": (0.70, 0.72, 0.71), "tmu": (0.80, 0.82, 0.81)},
@@ -55,8 +60,8 @@ def test_the_headline_says_what_the_interval_allows(
     assert words in headline
 
 
-def test_the_headline_uses_the_words_of_the_contest() -> None:
-    comparison = Comparison(ours="lma", rival="adam", ours_words="the meta-adapter", rival_words="plain Adam")
+def test_the_headline_uses_the_words_of_the_comparison() -> None:
+    comparison = dataclasses.replace(COMPARISON, ours_words="the meta-adapter", rival_words="plain Adam")
 
     def headline(seeds: tuple[float, float] | None) -> str:
         return report(differences=(difference(seeds),), comparison=comparison).headline
@@ -65,20 +70,20 @@ def test_the_headline_uses_the_words_of_the_contest() -> None:
     assert "lower than that of plain Adam, finetune.a: 0.03600" in headline((-0.006, -0.002))
     assert headline((-0.006, 0.002)).startswith("The meta-adapter and plain Adam cannot be told apart.")
     assert headline(None).startswith("No verdict on the meta-adapter.")
-    assert "no arm of the family lma, or none of adam" in report(comparison=comparison).headline
+    assert "The meta-adapter and plain Adam have no seed in common" in report(comparison=comparison).headline
 
 
 @pytest.mark.parametrize(
-    ("families", "message"),
+    ("sides", "message"),
     [
-        (("searched.1", "adam"), "ours: must be the part of an arm's name before its first dot, but got 'searched.1'"),
-        (("searched", ""), "rival: must be the part of an arm's name before its first dot, but got ''"),
-        (("tmu", "tmu"), "rival: must be another family than ours, but both are 'tmu'"),
+        (((), ("adam",)), "ours: must name at least one arm, but got none"),
+        ((("tmu",), ()), "rival: must name at least one arm, but got none"),
+        ((("tmu", "adam"), ("adam",)), "rival: must be other arms than ours, but both name adam"),
     ],
 )
-def test_a_contest_is_between_two_families(families: tuple[str, str], message: str) -> None:
+def test_a_comparison_is_between_different_arms(sides: tuple[tuple[str, ...], tuple[str, ...]], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Comparison(ours=families[0], rival=families[1])
+        Comparison(ours=sides[0], rival=sides[1], ours_words="a", rival_words="b")
     assert str(caught.value) == message
 
 
@@ -93,8 +98,17 @@ def test_an_interval_that_touches_zero_is_open() -> None:
     assert difference((-0.008, 0.0)).verdict == "open"
 
 
-def test_without_tmu_there_is_no_verdict() -> None:
-    assert report().headline.startswith("No comparison.")
+def test_a_report_that_compares_nobody_says_so_unless_a_section_has_a_result() -> None:
+    assert report(comparison=None).headline == "No comparison. The report names no arms that are to be compared."
+    found = SectionView(name="mine", title="Mine", headline="Sources a and b help.")
+    assert report(comparison=None, sections=(found,)).headline_parts == ("Sources a and b help.", "")
+
+
+def test_headlines_of_sections_follow_the_comparison() -> None:
+    found = SectionView(name="mine", title="Mine", headline="Source a harms.")
+    short, grounds = report(differences=(difference((-0.006, -0.002)),), sections=(found,)).headline_parts
+    assert short == "TMU beats the best finetune."
+    assert grounds.endswith("which lies below zero. Source a harms.")
 
 
 def test_a_column_shows_two_digits_of_its_spread() -> None:

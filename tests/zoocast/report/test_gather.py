@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from zoocast.cli.views import read_result
-from zoocast.errors import IntegrityError
+from zoocast.errors import ConfigError, IntegrityError
 from zoocast.evaluation import Scores
-from zoocast.metrics import Statistics
-from zoocast.report import Comparison, gather, read_scores, save_scores, write_report
-from zoocast.report.gather import compare, lineage, read_curves
+from zoocast.metrics import METRICS, Statistics
+from zoocast.report.compare import Comparison, compare
+from zoocast.report.figures.steps import grouped
+from zoocast.report.files import read_scores, save_scores
+from zoocast.report.gather import gather, lineage, write_report
+from zoocast.report.sections import SourceMatrix
+from zoocast.report.study import read_curves
 from zoocast.tracking.journal import Journal
 
 
@@ -30,7 +34,7 @@ def test_a_report_holds_every_arm_in_the_order_of_the_inputs(run: Any) -> None:
 
 
 def test_scores_are_those_of_the_evaluation(run: Any) -> None:
-    data, (_, stored) = run.report(), read_scores(next(p for p in run.inputs if p.name.startswith("evaluate.tmu-")))
+    data, (_, stored) = run.report(), read_scores(run.evaluations["tmu"])
     assert data.scores["openstl/ssim"]["tmu"] == tuple(stored[s].overall("openstl/ssim") for s in range(run.seeds))
     np.testing.assert_array_equal(data.horizons["strict/mse"]["tmu"][1], stored[1].per_frame("strict/mse"))
 
@@ -53,8 +57,7 @@ def test_everything_that_the_inputs_rest_on_is_a_step(run: Any) -> None:
 
 
 def test_settings_facts_environment_and_notes(run: Any) -> None:
-    data = run.report(facts={"preset": "laptop"}, notes=["Mind the gap."])
-    assert data.facts["preset"] == "laptop"
+    data = run.report(notes=["Mind the gap."])
     assert {"code", "date"} <= set(data.facts)
     assert ("target.learning_rate", 1e-3) in [(s.path, s.value) for s in data.settings]
     assert data.environment["torch"] == "2.13.0"
@@ -65,17 +68,53 @@ def test_settings_facts_environment_and_notes(run: Any) -> None:
     )
 
 
-def test_the_validation_split_chooses_the_finetune() -> None:
-    # finetune.b is better on the test split, finetune.a on the validation split
-    measured = {"finetune.a": {0: scores(4.0)}, "finetune.b": {0: scores(2.0)}, "tmu": {0: scores(3.0)}}
-    found = compare(measured, {"finetune.a": 1.0, "finetune.b": 1.5, "tmu": 1.2})
-    assert [(d.other, d.mean, d.chosen) for d in found] == [("finetune.a", -1.0, True), ("finetune.b", 1.0, False)]
+def sides(ours: tuple[str, ...], rival: tuple[str, ...]) -> Comparison:
+    return Comparison(ours=ours, rival=rival, ours_words="ours", rival_words="theirs")
 
 
-def test_the_validation_split_chooses_among_tmu_arms() -> None:
-    measured = {"tmu.first": {0: scores(1.0)}, "tmu.all": {0: scores(2.0)}, "finetune.a": {0: scores(3.0)}}
-    found = compare(measured, {"tmu.first": 2.0, "tmu.all": 1.0, "finetune.a": 1.0})
-    assert {(d.arm, d.other) for d in found} == {("tmu.all", "tmu.first"), ("tmu.all", "finetune.a")}
+def test_the_validation_split_chooses_the_rival() -> None:
+    # b is better on the test split, a on the validation split
+    measured = {"a": {0: scores(4.0)}, "b": {0: scores(2.0)}, "tmu": {0: scores(3.0)}}
+    found = compare(measured, {"a": 1.0, "b": 1.5, "tmu": 1.2}, sides(("tmu",), ("a", "b")))
+    assert [(d.other, d.mean, d.chosen) for d in found] == [("a", -1.0, True), ("b", 1.0, False)]
+
+
+def test_the_validation_split_chooses_among_our_arms() -> None:
+    measured = {"first": {0: scores(1.0)}, "all": {0: scores(2.0)}, "a": {0: scores(3.0)}}
+    found = compare(measured, {"first": 2.0, "all": 1.0, "a": 1.0}, sides(("first", "all"), ("a",)))
+    assert {(d.arm, d.other, d.chosen) for d in found} == {("all", "first", False), ("all", "a", True)}
+
+
+def test_names_of_arms_mean_nothing() -> None:
+    measured = {"finetune.tmu": {0: scores(1.0)}, "tmu.finetune": {0: scores(2.0)}}
+    (found,) = compare(measured, {}, sides(("tmu.finetune",), ("finetune.tmu",)))
+    assert (found.arm, found.other, found.mean, found.chosen) == ("tmu.finetune", "finetune.tmu", 1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("ours", "rival", "message"),
+    [
+        (("tmu",), ("b",), "rival: must be arms of the report (a, tmu), but got b"),
+        (("tmu", "tmv"), ("a",), "ours: must be arms of the report (a, tmu), but got tmv"),
+    ],
+)
+def test_a_comparison_with_an_arm_that_is_not_there_is_refused(ours: Any, rival: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compare({"a": {0: scores(1.0)}, "tmu": {0: scores(1.0)}}, {}, sides(ours, rival))
+    assert str(caught.value) == message
+
+
+def test_several_arms_of_which_none_was_trained_are_refused() -> None:
+    measured = {arm: {0: scores(1.0)} for arm in "abc"}
+    with pytest.raises(ConfigError, match="rival: must be one arm, or trained ones to choose from"):
+        compare(measured, {"a": 1.0}, sides(("a",), ("b", "c")), untrained=("b", "c"))
+
+
+def test_a_report_refuses_arms_that_are_not_there(run: Any) -> None:
+    with pytest.raises(ConfigError, match=r"ours: must be arms of the report \(copy-last, .*but got tmv"):
+        run.report(comparison=sides(("tmv",), ("scratch",)))
+    with pytest.raises(ConfigError, match=r"arms: must be arms of the report .*but got tmv"):
+        run.report(sections=[SourceMatrix(sources=("a",), arms={"tmu": ("a",), "tmv": ()}, reference="tmu")])
 
 
 def test_differences_are_paired_by_seed_and_by_clip() -> None:
@@ -83,7 +122,7 @@ def test_differences_are_paired_by_seed_and_by_clip() -> None:
     # Differences -2, -3, -4: mean -3, sd 1, half width 4.302653 / sqrt(3) = 2.484138.
     tmu = {0: scores(0.0, 2.0), 1: scores(1.0, 3.0), 2: scores(2.0, 4.0)}
     other = {0: scores(2.0, 4.0), 1: scores(4.0, 6.0), 2: scores(6.0, 8.0), 7: scores(100.0, 100.0)}
-    (found,) = compare({"tmu": tmu, "finetune.a": other}, {"tmu": 1.0, "finetune.a": 1.0})
+    (found,) = compare({"tmu": tmu, "a": other}, {}, sides(("tmu",), ("a",)))
     assert (found.mean, found.count) == (pytest.approx(-3.0), 3)
     assert found.seeds == pytest.approx((-5.484138, -0.515862), abs=1e-6)
     assert found.relative == pytest.approx(-3 / 5)
@@ -94,34 +133,24 @@ def test_differences_are_paired_by_seed_and_by_clip() -> None:
 
 def test_an_arm_without_seeds_is_compared_with_each_seed() -> None:
     measured = {"tmu": {0: scores(1.0), 1: scores(3.0)}, "copy-last": {0: scores(10.0)}}
-    (found,) = compare(measured, {"tmu": 1.0, "copy-last": None})
+    (found,) = compare(measured, {"tmu": 1.0}, sides(("tmu",), ("copy-last",)), untrained=["copy-last"])
     assert (found.mean, found.count) == (-8.0, 2)
 
 
-COMPARISON = Comparison(ours="searched", rival="adam", ours_words="the searched meta-adapter", rival_words="plain Adam")
-
-
-def test_a_contest_names_both_families() -> None:
-    measured = {"adam": {0: scores(3.0)}, "searched.1": {0: scores(2.0)}, "searched.2": {0: scores(1.0)}, "tmu": {0: scores(0.0)}}
-    found = compare(measured, {"adam": 3.0, "searched.1": 1.0, "searched.2": 2.0, "tmu": 0.0}, COMPARISON)
-    assert [(d.arm, d.other, d.mean, d.chosen) for d in found] == [
-        ("searched.1", "adam", -1.0, True),
-        ("searched.1", "searched.2", 1.0, False),
-        ("searched.1", "tmu", 2.0, False),
-    ]
+def test_an_arm_with_one_seed_is_compared_with_that_seed_alone() -> None:
+    measured = {"tmu": {0: scores(1.0), 1: scores(3.0)}, "a": {0: scores(10.0)}}
+    (found,) = compare(measured, {}, sides(("tmu",), ("a",)))
+    assert (found.mean, found.count, found.seeds) == (-9.0, 1, None)
 
 
 def test_a_report_finds_its_search_and_the_rates_of_the_chosen_arm_and_the_papers(searched: Any) -> None:
-    data = searched.report(comparison=COMPARISON)
+    data = searched.report()
     assert data.search is not None
     assert len(data.search.trials) == 16
     assert list(data.rates) == ["searched.1, seed 0", "paper, seed 0"]
     assert data.rates["paper, seed 0"].initial == 1e-4
     assert data.headline.startswith("The searched meta-adapter beats plain Adam.")
-    assert data.notes == (
-        "Trained but not evaluated, and so not in the table: stage1.",
-        "The searched meta-adapter arm, searched.1, was chosen among 2 by its error on the validation split.",
-    )
+    assert data.notes == ("The searched meta-adapter arm, searched.1, was chosen among 2 by its error on the validation split.",)
 
 
 def test_a_report_without_a_search_has_neither(run: Any) -> None:
@@ -130,8 +159,24 @@ def test_a_report_without_a_search_has_neither(run: Any) -> None:
     assert data.rates == {}
 
 
-def test_without_tmu_nothing_is_compared() -> None:
-    assert compare({"finetune.a": {0: scores(1.0)}}, {"finetune.a": 1.0}) == ()
+def test_steps_of_one_arm_and_those_before_them_seed_by_seed_are_drawn_as_one(run: Any, steps: Any) -> None:
+    steps.add("build-clips", "data.target", [], 1.0)
+    for seed in range(2):
+        steps.add("train-target", f"first.{seed}", ["data.target"], 1.0)
+    arms = {}
+    every = Scores(Statistics(1, dict.fromkeys(METRICS, (0.1,))), {0: 0.1})
+    for arm in ("plain", "adapted"):
+        trained = [f"second.{arm}.{seed}" for seed in range(2)]
+        for seed, name in enumerate(trained):
+            steps.add("adapt", name, ["data.target", f"first.{seed}"], 1.0, val_mse=1.0)
+        arms[arm] = steps.evaluation(arm, trained)
+        save_scores(arms[arm], "test", dict.fromkeys(range(2), every))
+    drawn = grouped(gather(arms, title="t", config=run.config, observed=1).steps)
+    assert [[step.name for step in members] for members in drawn if len(members) > 1] == [
+        ["first.0", "first.1"],
+        ["second.plain.0", "second.plain.1"],
+        ["second.adapted.0", "second.adapted.1"],
+    ]
 
 
 def test_curves_skip_torn_lines_and_keep_the_first_of_a_repeated_step(tmp_path: Path) -> None:
@@ -144,13 +189,13 @@ def test_curves_skip_torn_lines_and_keep_the_first_of_a_repeated_step(tmp_path: 
     journal.metrics({"val/mse": float("nan")}, step=20)
     journal.metrics({"val/mse": 9.0}, step=10)
     journal.close()
-    iterations, values = read_curves({0: tmp_path}, "val/mse")[0]
+    iterations, values = read_curves(tmp_path)["val/mse"]
     np.testing.assert_array_equal(iterations, [10, 20])
     np.testing.assert_array_equal(values, [3.0, np.nan])
 
 
-def test_a_seed_without_a_journal_has_no_curve(tmp_path: Path) -> None:
-    assert read_curves({0: tmp_path}, "val/mse") == {}
+def test_a_step_without_a_journal_has_no_curves(tmp_path: Path) -> None:
+    assert read_curves(tmp_path) == {}
 
 
 def test_results_that_were_removed_are_not_missed(run: Any, tmp_path: Path) -> None:
@@ -163,27 +208,25 @@ def test_results_that_were_removed_are_not_missed(run: Any, tmp_path: Path) -> N
 
 
 def test_arms_evaluated_on_different_clips_are_refused(run: Any, tmp_path: Path) -> None:
-    root = copy(run, tmp_path)
-    folder = next(root.glob("evaluate.tmu-*"))
-    split, stored = read_scores(folder)
-    save_scores(folder, "validation", stored)
+    folders = evaluations(run, copy(run, tmp_path))
+    split, stored = read_scores(folders["tmu"])
+    save_scores(folders["tmu"], "validation", stored)
     assert split == "test"
     with pytest.raises(IntegrityError, match="same clips"):
-        gather(sorted(root.glob("evaluate.*")), title="t", config=run.config, observed=10)
+        gather(folders, title="t", config=run.config, observed=10)
 
 
 def test_unequal_numbers_of_seeds_are_told(run: Any, tmp_path: Path) -> None:
-    root = copy(run, tmp_path)
-    folder = next(root.glob("evaluate.scratch-*"))
-    split, stored = read_scores(folder)
-    save_scores(folder, split, {0: stored[0]})
-    data = gather(sorted(root.glob("evaluate.*")), title="t", config=run.config, observed=10)
+    folders = evaluations(run, copy(run, tmp_path))
+    split, stored = read_scores(folders["scratch"])
+    save_scores(folders["scratch"], split, {0: stored[0]})
+    data = gather(folders, title="t", config=run.config, observed=10)
     assert any("scratch 1" in note and "tmu 3" in note for note in data.notes)
 
 
 def test_no_evaluation_is_refused(run: Any) -> None:
-    with pytest.raises(IntegrityError, match=r"evaluate\.ARM"):
-        gather([], title="t", config=run.config, observed=10)
+    with pytest.raises(IntegrityError, match="at least one arm"):
+        gather({}, title="t", config=run.config, observed=10)
 
 
 def test_a_written_report_is_what_the_command_reads(run: Any, tmp_path: Path) -> None:
@@ -200,11 +243,15 @@ def test_a_written_report_is_what_the_command_reads(run: Any, tmp_path: Path) ->
 
 
 def test_figures_of_a_search_are_files(searched: Any, tmp_path: Path) -> None:
-    write_report(searched.report(comparison=COMPARISON), tmp_path)
+    write_report(searched.report(), tmp_path)
     files = {p.name for p in (tmp_path / "figures").iterdir()}
     assert {"search-history.svg", "search-importance.svg", "search-parallel.svg"} <= files
     assert {"rates-searched.1--seed-0.svg", "rates-paper--seed-0.svg"} <= files
 
 
 def copy(run: Any, to: Path) -> Path:
-    return Path(shutil.copytree(run.inputs[0].parent, to / "steps"))
+    return Path(shutil.copytree(run.evaluations["tmu"].parent, to / "steps"))
+
+
+def evaluations(run: Any, steps: Path) -> dict[str, Path]:
+    return {arm: steps / path.name for arm, path in run.evaluations.items()}

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from zoocast.report import Comparison, Illustration, ReportData, compose, illustrations
-from zoocast.report.page import inline_svg
+from zoocast.report.data import ReportData
+from zoocast.report.illustrations import illustrations
+from zoocast.report.page import compose, inline_svg
+from zoocast.report.sections import Illustration
 
 CHROMIUM = Path("/usr/bin/chromium")
 VOID = {"meta", "img", "input", "br", "link"}
@@ -146,14 +148,13 @@ def test_a_report_of_almost_nothing_is_a_page() -> None:
 
 @pytest.fixture(scope="module")
 def found(searched: Any) -> ReportData:
-    comparison = Comparison(ours="searched", rival="adam", ours_words="the searched meta-adapter", rival_words="plain Adam")
-    return searched.report(comparison=comparison)
+    return searched.report()
 
 
-def test_words_of_a_contest_are_escaped(found: ReportData) -> None:
-    text = compose(
-        dataclasses.replace(found, comparison=Comparison(ours="searched", rival="adam", ours_words="<b>", rival_words="<i>")), []
-    )
+def test_words_of_a_comparison_are_escaped(found: ReportData) -> None:
+    assert found.comparison is not None
+    words = dataclasses.replace(found.comparison, ours_words="<b>", rival_words="<i>")
+    text = compose(dataclasses.replace(found, comparison=words), [])
     assert "each training and &lt;b&gt;" in text
     assert "<i>" not in text
     assert "<b>beats" not in text
@@ -196,11 +197,11 @@ def test_the_best_settings_stand_beside_their_errors(found: ReportData, found_te
     assert "–" in shown["adapter.chain_ratio"]
 
 
-def test_tags_rows_and_protocols_follow_the_contest(found_text: str) -> None:
+def test_tags_rows_and_protocols_follow_the_comparison(found_text: str) -> None:
     page = Page(found_text)
     assert "plain Adam" in page.texts
     assert "best finetune" not in found_text
-    ours = re.findall(r'<tr class=ours><th scope="row"><span[^>]*></span>([^<]+)', found_text)
+    ours = re.findall(r'<tr class="ours"><th scope="row"><span[^>]*></span>([^<]+)', found_text)
     assert ours == ["searched.1", "searched.2"]
     assert "chose the weights of each training and the searched meta-adapter; the test split" in found_text
 

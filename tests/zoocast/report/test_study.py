@@ -13,11 +13,11 @@ from zoocast.tracking.journal import Journal
 
 
 def steps(run: Any) -> Path:
-    return run.inputs[0].parent
+    return next(iter(run.evaluations.values())).parent
 
 
 def test_a_study_is_read_as_plain_values(searched: Any) -> None:
-    search = read_search(next(steps(searched).glob("search-*")))
+    search = read_search(next(steps(searched).glob("the-search-*")))
     assert [t.number for t in search.trials] == list(range(16))
     assert {state: search.count(state) for state in ("done", "stopped", "failed")} == {"done": 8, "stopped": 7, "failed": 1}
     assert (search.trials[9].state, search.trials[9].error) == ("failed", None)
@@ -33,7 +33,7 @@ def test_a_study_is_read_as_plain_values(searched: Any) -> None:
 
 
 def test_importance_is_of_the_fields_that_all_whole_trials_have(searched: Any) -> None:
-    shares = read_search(next(steps(searched).glob("search-*"))).importance
+    shares = read_search(next(steps(searched).glob("the-search-*"))).importance
     assert sum(shares.values()) == pytest.approx(1)
     assert max(shares, key=shares.__getitem__) == "adapter.initial_rate"  # which the error of the fixture follows
     assert "adapter.chain_ratio" not in shares

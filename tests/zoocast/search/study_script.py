@@ -17,10 +17,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from zoocast.cluster.connect import connect
 from zoocast.config import setting
-from zoocast.dag import Event, Finished, Resources, Started, Step, StepContext, StopSignal, run
+from zoocast.dag import Event, Finished, Kind, Resources, Started, Step, StepContext, StopSignal, run
 from zoocast.errors import Interrupted
 from zoocast.search import SearchConfig, SearchSpace, Trial, When, search
-from zoocast.tracking import Delivery
+from zoocast.tracking import Sync
 
 HOLD = "hold"
 
@@ -86,7 +86,7 @@ def walk(trial: Trial) -> dict[str, Any]:
 
 def find(context: StepContext) -> dict[str, Any]:
     """The step."""
-    study = search(context, context.config.search, SPACE, context.config.walk, walk, cycle=2)
+    study = search(context, context.config.search, SPACE, context.config.walk, walk, kind=Kind("walk", 1), cycle=2)
     best = study.best()[0]
     return {"best": best.id, "error": best.best_error}
 
@@ -108,22 +108,22 @@ def step(num_trials: int, seconds: float, max_concurrent: int | None) -> Step:
 def main() -> int:
     root, num_trials, seconds, max_concurrent = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     the_step = step(num_trials, seconds, max_concurrent)
-    delivery = Delivery(root, f"study-{num_trials}", root / "runs" / "study", experiment="study", tags={"zoocast.preset": "test"})
+    sync = Sync(root, f"study-{num_trials}", root / "runs" / "study", experiment="study", tags={"zoocast.preset": "test"})
 
     def tell(event: Event) -> None:
         print(json.dumps(event.to_json()), flush=True)
         if isinstance(event, Started):
-            delivery.started(event.name, the_step.key, Path(event.directory))
+            sync.started(event.name, the_step.key, Path(event.directory))
         elif isinstance(event, Finished):
             status = {"done": "finished", "cached": "finished", "interrupted": "killed"}.get(event.state, "failed")
-            delivery.finished(event.name, the_step.key, Path(event.directory), status)  # type: ignore[arg-type]
+            sync.finished(event.name, the_step.key, Path(event.directory), status)  # type: ignore[arg-type]
 
     stop = StopSignal()
     with connect(num_cpus=2), stop.on_signals():
         result = run([the_step], root, run_id="test", on_event=tell, stop=stop)
-    delivered = delivery.close("finished" if result.exit_code == 0 else "killed", 60)
+    state = sync.close("finished" if result.exit_code == 0 else "killed", 60)
     outcome = result.outcomes["search"]
-    print(json.dumps({"event": "end", "error": outcome.error, "result": dict(outcome.result), "pending": delivered.pending}))
+    print(json.dumps({"event": "end", "error": outcome.error, "result": dict(outcome.result), "pending": state.pending}))
     return result.exit_code
 
 

@@ -15,10 +15,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from zoocast.cluster.connect import connect
 from zoocast.config import override, parse_overrides
-from zoocast.dag import StepContext
+from zoocast.dag import Kind, StepContext
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, StepFailed
 from zoocast.search import SearchConfig, SearchSpace, Study, Trial, read_study, search
 from zoocast.tracking import curves
+
+KIND = Kind("fate", 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +67,8 @@ def space(*fates: str) -> SearchSpace:
 
 def go(directory: Path, the_space: SearchSpace, **settings: Any) -> Study:
     config = SearchConfig(**{"num_trials": len(the_space.points), "max_iterations": 4, "grace_cycles": 4, **settings})
-    return search(StepContext.standalone(directory / "search", config=config, name="search"), config, the_space, Fate(), train)
+    context = StepContext.standalone(directory / "search", config=config, name="search")
+    return search(context, config, the_space, Fate(), train, kind=KIND)
 
 
 def test_each_trial_ends_as_its_settings_make_it(tmp_path: Path) -> None:
@@ -119,7 +122,7 @@ def test_a_wish_to_stop_reaches_the_trials(tmp_path: Path) -> None:
     timer = Timer(8, request_stop, (context.directory, context.token))
     timer.start()
     with pytest.raises(Interrupted, match=r"search was stopped with 0 of 2 trials ended; best"):
-        search(context, config, space("works", "works"), Fate(), wait_for_stop)
+        search(context, config, space("works", "works"), Fate(), wait_for_stop, kind=KIND)
     timer.join()
     assert time.monotonic() - begin < 60
     for folder in (context.directory / "trials").iterdir():

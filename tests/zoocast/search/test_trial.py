@@ -15,8 +15,9 @@ from zoocast.search import SearchConfig, SearchSpace, Trial
 from zoocast.search.progress import Progress
 from zoocast.search.study import read_trial, write_trial
 from zoocast.search.trial import run_trial
-from zoocast.store.bucket import open_root
-from zoocast.tracking import Journal, curves, read_journal
+from zoocast.store.address import open_root
+from zoocast.tracking import Journal, curves, read_entries
+from zoocast.tracking.entries import StatusChange
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,7 @@ def run(tmp_path: Path, train: Any, **params: Any) -> list[tuple[int, float]]:
 
 
 def statuses(tmp_path: Path) -> list[str]:
-    entries = [entry for entry, _ in read_journal(tmp_path / "trial-0007" / "journal.jsonl")]
-    return [entry["status"] for entry in entries if entry["kind"] == "status"]
+    return [entry.status for entry in read_entries(tmp_path / "trial-0007" / "journal.jsonl", StatusChange)]
 
 
 def test_it_sees_its_own_folder_config_and_the_inputs_of_its_step(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_one_may_go_on_on_another_machine(store: str, tmp_path: Path, monkeypatc
         return {"from": (trial.context.directory / "checkpoint").read_text()}
 
     monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / "home"))
-    step = StepContext.standalone(open_root(f"{store}/study") / "steps" / "search-0123456789ab.partial", name="search")
+    step = StepContext.standalone(open_root(f"{store}/study").folder / "steps" / "search-0123456789ab.partial", name="search")
     step.pull()
     with Journal(step.journal_path) as journal:
         space = SearchSpace(fields={"rate": FloatDistribution(0.0, 1.0)})

@@ -57,7 +57,7 @@ def weights(objective):
         ("predictor.adapter.weight", "adapter"),
         ("distillation.projections.1-0.bias", "distillation"),
         ("forward_objective.predictor.cells.3.conv.weight", "forward.cells.3"),
-        ("reverse_objective.predictor.head.weight", "reverse.head"),
+        ("reverse_objective.exported.head.weight", "reverse.head"),
         ("reverse_objective.distillation.projections.0-0.weight", "reverse.distillation"),
     ],
 )
@@ -308,7 +308,7 @@ def _work(rank, world, folder, objective, batch, queue):
     part = Batch(batch.indices[rank::world], batch.clips[rank::world], batch.feed[rank::world], False)
     for iteration in range(4):
         adapter.update(part, iteration)
-    queue.put({"rates": adapter.rates.tolist(), "head": objective.predictor.head.weight.tolist()})
+    queue.put({"rates": adapter.rates.tolist(), "head": objective.exported.head.weight.tolist()})
     torch.distributed.destroy_process_group()
 
 
@@ -328,7 +328,7 @@ def test_two_workers_move_rates_and_weights_as_one(make, batch, tmp_path):
         adapter.update(batch, iteration)
     torch.testing.assert_close(torch.tensor(told[0]["rates"]), adapter.rates.detach(), rtol=1e-5, atol=0)
     # Two weight calls of 1e-4; sums in another order.
-    torch.testing.assert_close(torch.tensor(told[0]["head"]), objective.predictor.head.weight.detach(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(told[0]["head"]), objective.exported.head.weight.detach(), rtol=0, atol=1e-6)
 
 
 # ----------------------------------------------------------------------------------------------------------------------- memory

@@ -10,27 +10,30 @@ import pytest
 
 from zoocast.cluster.connect import source_roots
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
-from zoocast.store.bucket import Mirror, address, local, mirror_of, open_mirror, open_root
+from zoocast.store.address import address, local, open_root, root_of
+from zoocast.store.bucket import BucketRoot, open_bucket
+from zoocast.store.folder import FolderRoot
+from zoocast.store.objects import Objects
 
 STEP = "train-0123456789ab"
 
 
 @pytest.fixture
 def machine(store, tmp_path, monkeypatch):
-    """``machine(name)``: the mirror of a new root as a machine with a cache of its own has it."""
+    """``machine(name)``: a new root as a machine with a cache of its own has it."""
 
-    def on(name: str) -> Mirror:
+    def on(name: str) -> BucketRoot:
         monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / name))
-        return open_mirror(f"{store}/{tmp_path.name}")
+        return open_bucket(f"{store}/{tmp_path.name}")
 
     return on
 
 
-def begin(mirror, work="w"):
+def begin(root, work="w"):
     """What the driver of an attempt writes first."""
-    mirror.write(f"steps/{STEP}.partial/attempt.json", json.dumps({"token": "t", "work": work}))
-    mirror.pull(STEP)
-    return mirror.root / "steps" / f"{STEP}.partial"
+    root.objects.write(f"steps/{STEP}.partial/attempt.json", json.dumps({"token": "t", "work": work}))
+    root.unfinished.pull(STEP)
+    return root.folder / "steps" / f"{STEP}.partial"
 
 
 def write(folder, **files):
@@ -44,30 +47,30 @@ def content(folder):
     return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file() and p.name != "done.json"}
 
 
-def finish(mirror, **files):
-    """Make a finished step of `files` on the machine of `mirror`."""
-    write(begin(mirror), **files)
-    mirror.push(STEP)
-    mirror.commit(STEP, {"name": "train", "inputs": {}, "files": mirror.handed_over(STEP)})
-    return mirror.root / "steps" / STEP
+def finish(root, **files):
+    """Make a finished step of `files` on the machine of `root`."""
+    write(begin(root), **files)
+    root.unfinished.push(STEP)
+    root.finished.commit(STEP, {"name": "train", "inputs": {}, "files": root.unfinished.handed_over(STEP)})
+    return root.folder / "steps" / STEP
 
 
-def objects(mirror):
-    return set(mirror.objects(f"steps/{STEP}/data"))
+def objects(root):
+    return set(root.objects.below(f"steps/{STEP}/data"))
 
 
 # ------------------------------------------------------------------------------------------------------------------- roots
 
 
-def test_a_path_is_a_root_as_it_is_and_a_url_is_a_mirror(machine, tmp_path):
-    assert open_root("runs/here") == Path("runs/here")
-    assert mirror_of(tmp_path) is None
+def test_a_path_is_a_root_as_it_is_and_a_url_has_a_copy_here(machine, tmp_path):
+    assert open_root("runs/here") == FolderRoot(Path("runs/here"))
+    assert root_of(tmp_path) == FolderRoot(tmp_path)
     assert address(tmp_path) == str(tmp_path)
-    mirror = machine("a")
-    assert open_root(f"{mirror.url}/") == mirror.root
-    assert mirror_of(mirror.root / "steps" / STEP) == mirror
-    assert address(mirror.root) == mirror.url
-    assert address(mirror.root / "steps" / STEP / "report.html") == f"{mirror.url}/steps/{STEP}/report.html"
+    root = machine("a")
+    assert open_root(f"{root.url}/") == root
+    assert root_of(root.folder / "steps" / STEP) == root
+    assert address(root.folder) == root.url
+    assert address(root.folder / "steps" / STEP / "report.html") == f"{root.url}/steps/{STEP}/report.html"
 
 
 @pytest.mark.parametrize(
@@ -89,26 +92,26 @@ def test_a_url_that_cannot_be_a_root_is_refused_without_asking_a_server(url, mes
 
 
 def test_a_store_that_does_not_answer_is_infrastructure(machine, store):
-    nowhere = Mirror(f"{store}-that-is-not-there/x", machine("a").root)
+    nowhere = BucketRoot(f"{store}-that-is-not-there/x", machine("a").folder)
     with pytest.raises(InfrastructureError, match="check the bucket, AWS_ENDPOINT_URL and the credentials"):
-        nowhere.write("name", "text")
+        nowhere.objects.write("name", "text")
 
 
 def test_an_object_that_is_replaced_while_it_is_read_is_read_whole(machine):
     a = machine("a")
     texts = [json.dumps({"x": "x" * length}) for length in (1, 5000, 20)]
-    a.write("note", texts[0])
+    a.objects.write("note", texts[0])
     done = threading.Event()
 
     def replace():
         while not done.is_set():
             for text in texts:
-                a.write("note", text)
+                a.objects.write("note", text)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         writing = pool.submit(replace)
         try:
-            read = {a.read("note").decode() for _ in range(60)}
+            read = {a.objects.read("note").decode() for _ in range(60)}
         finally:
             done.set()
         writing.result()
@@ -126,13 +129,13 @@ def test_another_machine_goes_on_with_what_was_handed_over(machine):
     (here / ".being-written").write_text("half")
     (here / "ray").mkdir()
     (here / "ray" / "snapshot").write_text("Ray's")
-    a.push(STEP)
+    a.unfinished.push(STEP)
     there = begin(b)
     assert content(there) == {"journal": "", "checkpoints/1/state": "one", "empty": ""}
     write(there, checkpoints__2__state="two")
     (there / "checkpoints/1/state").unlink()
-    b.push(STEP)
-    a.pull(STEP)
+    b.unfinished.push(STEP)
+    a.unfinished.pull(STEP)
     assert content(here) == {
         "journal": "",
         "checkpoints/2/state": "two",
@@ -147,20 +150,20 @@ def test_what_was_changed_here_and_not_handed_over_stays_unless_another_went_on(
     a, b = machine("a"), machine("b")
     here = begin(a)
     write(here, state="1")
-    a.push(STEP)
+    a.unfinished.push(STEP)
     write(here, state="2, not handed over", other="new")
-    a.pull(STEP)
+    a.unfinished.pull(STEP)
     assert content(here) == {"state": "2, not handed over", "other": "new"}
     write(begin(b), state="3")
-    b.push(STEP)
-    a.pull(STEP)
+    b.unfinished.push(STEP)
+    a.unfinished.pull(STEP)
     assert content(here) == {"state": "3", "other": "new"}
 
 
 def test_what_is_left_of_former_work_is_dropped_when_a_step_begins_anew(machine):
     a, b = machine("a"), machine("b")
     write(begin(a), state="of former work")
-    a.push(STEP)
+    a.unfinished.push(STEP)
     b.forget(STEP)
     begin(b, work="other")
     assert content(begin(a, work="other")) == {}
@@ -172,11 +175,11 @@ def test_an_open_journal_goes_on_behind_what_another_machine_wrote(machine):
     with here.open("a") as journal:
         journal.write("a begins\n")
         journal.flush()
-        a.push(STEP)
+        a.unfinished.push(STEP)
         with (begin(b) / "journal.jsonl").open("a") as there:
             there.write("b goes on\n")
-        b.push(STEP)
-        a.pull(STEP)
+        b.unfinished.push(STEP)
+        a.unfinished.pull(STEP)
         journal.write("a ends\n")
     assert here.read_text() == "a begins\nb goes on\na ends\n"
 
@@ -185,28 +188,28 @@ def test_a_file_that_changes_while_it_is_sent_is_sent_again(machine, monkeypatch
     a = machine("a")
     here = begin(a)
     write(here, log="1")
-    sent = Mirror._stream
+    sent = Objects._send
 
     def written_to_meanwhile(self, source, name):
         if (here / "log").read_text() == "1":
             (here / "log").write_text("1, 2")
         return sent(self, source, name)
 
-    monkeypatch.setattr(Mirror, "_stream", written_to_meanwhile)
-    a.push(STEP)
+    monkeypatch.setattr(Objects, "_send", written_to_meanwhile)
+    a.unfinished.push(STEP)
     assert content(begin(machine("b"))) == {"log": "1, 2"}
     assert len(objects(a)) == 1
 
 
 def test_two_machines_write_different_files_of_one_step(machine):
     machines = [machine("a"), machine("b"), machine("c")]
-    for mirror in machines:
-        write(begin(mirror), **{f"shard-{mirror.root.parents[1].name}": "x" * 1000})
+    for root in machines:
+        write(begin(root), **{f"shard-{root.folder.parents[1].name}": "x" * 1000})
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(lambda mirror: mirror.push(STEP), machines))
-    assert set(machines[0].index(STEP)) == {"shard-a", "shard-b", "shard-c"}
-    machines[0].commit(STEP, {"inputs": {}, "files": machines[0].handed_over(STEP)})
-    assert set(content(machines[0].root / "steps" / STEP)) == {"shard-a"}  # the rest comes when it is wanted
+        list(pool.map(lambda root: root.unfinished.push(STEP), machines))
+    assert set(machines[0].unfinished.index(STEP)) == {"shard-a", "shard-b", "shard-c"}
+    machines[0].finished.commit(STEP, {"inputs": {}, "files": machines[0].unfinished.handed_over(STEP)})
+    assert set(content(machines[0].folder / "steps" / STEP)) == {"shard-a"}  # the rest comes when it is wanted
     assert set(content(machines[0].fetch(STEP))) == {"shard-a", "shard-b", "shard-c"}
 
 
@@ -216,21 +219,21 @@ def test_two_machines_write_different_files_of_one_step(machine):
 def test_a_finished_step_is_the_same_everywhere_and_nothing_else_is_left_of_it(machine):
     a, b = machine("a"), machine("b")
     write(begin(a), model__weights="w", checkpoint="1")
-    a.push(STEP)
-    (a.root / "steps" / f"{STEP}.partial" / "checkpoint").unlink()
-    a.push(STEP)
-    a.commit(STEP, {"name": "train", "inputs": {}, "files": a.handed_over(STEP)})
-    assert content(a.root / "steps" / STEP) == content(b.fetch(STEP)) == {"model/weights": "w"}
-    assert not a.objects(f"steps/{STEP}.partial")
+    a.unfinished.push(STEP)
+    (a.folder / "steps" / f"{STEP}.partial" / "checkpoint").unlink()
+    a.unfinished.push(STEP)
+    a.finished.commit(STEP, {"name": "train", "inputs": {}, "files": a.unfinished.handed_over(STEP)})
+    assert content(a.folder / "steps" / STEP) == content(b.fetch(STEP)) == {"model/weights": "w"}
+    assert not a.objects.below(f"steps/{STEP}.partial")
     assert len(objects(a)) == 1
-    assert local(address(a.root / "steps" / STEP / "model/weights")).read_text() == "w"
+    assert local(address(a.folder / "steps" / STEP / "model/weights")).read_text() == "w"
 
 
 def test_a_crash_before_the_record_leaves_an_unfinished_step(machine, monkeypatch):
     a, b = machine("a"), machine("b")
     write(begin(a), model="w")
-    a.push(STEP)
-    write_object = Mirror.write
+    a.unfinished.push(STEP)
+    write_object = Objects.write
 
     def killed(self, name, data):
         if name.endswith("done.json"):
@@ -238,14 +241,14 @@ def test_a_crash_before_the_record_leaves_an_unfinished_step(machine, monkeypatc
         write_object(self, name, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Mirror, "write", killed)
+        patch.setattr(Objects, "write", killed)
         with pytest.raises(KeyboardInterrupt):
-            a.commit(STEP, {"inputs": {}, "files": a.handed_over(STEP)})
+            a.finished.commit(STEP, {"inputs": {}, "files": a.unfinished.handed_over(STEP)})
     assert not b.know(STEP)
     with pytest.raises(IntegrityError, match=r"has no done.json"):
         b.fetch(STEP)
     assert content(begin(b)) == {"model": "w"}
-    b.commit(STEP, {"inputs": {}, "files": b.handed_over(STEP)})
+    b.finished.commit(STEP, {"inputs": {}, "files": b.unfinished.handed_over(STEP)})
     assert content(a.fetch(STEP)) == {"model": "w"}
 
 
@@ -253,22 +256,22 @@ def test_a_damaged_or_missing_object_is_an_integrity_error(machine):
     a, b = machine("a"), machine("b")
     finish(a, model="weights", other="x")
     name = next(name for name in objects(a) if name.endswith("~model"))
-    a.write(f"steps/{STEP}/data/{name}", "weighxs")
+    a.objects.write(f"steps/{STEP}/data/{name}", "weighxs")
     with pytest.raises(IntegrityError, match="does not match its checksum"):
         b.fetch(STEP)
-    a.remove(f"steps/{STEP}/data/{name}")
+    a.objects.remove(f"steps/{STEP}/data/{name}")
     with pytest.raises(IntegrityError, match="lacks its file model"):
         b.fetch(STEP)
-    assert "model" not in content(b.root / "steps" / STEP)
+    assert "model" not in content(b.folder / "steps" / STEP)
 
 
 @pytest.mark.parametrize("file", ["../../../outside", "/tmp/outside"])
-def test_names_in_the_store_cannot_lead_out_of_the_mirror(machine, file):
+def test_names_in_the_store_cannot_lead_out_of_the_copy(machine, file):
     a, b = machine("a"), machine("b")
     finish(a, model="w")
-    done = json.loads(a.read(f"steps/{STEP}/done.json"))
+    done = json.loads(a.objects.read(f"steps/{STEP}/done.json"))
     done["files"] = {file: done["files"]["model"]}
-    a.write(f"steps/{STEP}/done.json", json.dumps(done))
+    a.objects.write(f"steps/{STEP}/done.json", json.dumps(done))
     with pytest.raises(IntegrityError, match="outside of itself"):
         b.fetch(STEP)
 
@@ -279,19 +282,19 @@ def test_a_result_that_was_made_anew_replaces_the_copies_of_the_former_one(machi
     assert content(b.fetch(STEP)) == {"model": "old", "gone": "x"}
     finish(a, model="new")
     assert content(b.fetch(STEP)) == {"model": "new"}
-    a.remove(f"steps/{STEP}/")
+    a.objects.remove(f"steps/{STEP}/")
     assert not b.know(STEP)
-    assert not (b.root / "steps" / STEP).exists()
+    assert not (b.folder / "steps" / STEP).exists()
 
 
 def test_records_are_brought_for_a_plan_without_the_files(machine):
     a, b = machine("a"), machine("b")
     finish(a, model="w")
-    a.write("steps/other-0123456789ab.partial/attempt.json", json.dumps({"token": "t", "work": "w"}))
-    a.write("steps/other-0123456789ab.partial/progress.json", json.dumps({"fraction": 0.5}))
-    a.write("steps/nothing-to-us-0123456789ab/done.json", "{}")
+    a.objects.write("steps/other-0123456789ab.partial/attempt.json", json.dumps({"token": "t", "work": "w"}))
+    a.objects.write("steps/other-0123456789ab.partial/progress.json", json.dumps({"fraction": 0.5}))
+    a.objects.write("steps/nothing-to-us-0123456789ab/done.json", "{}")
     b.refresh({STEP}, {"train", "other"})
-    assert {p.name: sorted(q.name for q in p.iterdir()) for p in (b.root / "steps").iterdir()} == {
+    assert {p.name: sorted(q.name for q in p.iterdir()) for p in (b.folder / "steps").iterdir()} == {
         STEP: ["done.json"],
         "other-0123456789ab.partial": ["progress.json"],
     }
@@ -300,13 +303,13 @@ def test_records_are_brought_for_a_plan_without_the_files(machine):
 # --------------------------------------------------------------------------------------------------------------- the cache
 
 
-def finished_steps(mirror, *names):
+def finished_steps(root, *names):
     for name in names:
-        mirror.write(f"steps/{name}.partial/attempt.json", json.dumps({"token": "t", "work": name}))
-        mirror.pull(name)
-        write(mirror.root / "steps" / f"{name}.partial", bank="x" * 1000)
-        mirror.push(name)
-        mirror.commit(name, {"inputs": {}, "files": mirror.handed_over(name)})
+        root.objects.write(f"steps/{name}.partial/attempt.json", json.dumps({"token": "t", "work": name}))
+        root.unfinished.pull(name)
+        write(root.folder / "steps" / f"{name}.partial", bank="x" * 1000)
+        root.unfinished.push(name)
+        root.finished.commit(name, {"inputs": {}, "files": root.unfinished.handed_over(name)})
 
 
 def test_steps_used_longest_ago_make_room_and_steps_in_use_stay(machine, monkeypatch):
@@ -316,22 +319,22 @@ def test_steps_used_longest_ago_make_room_and_steps_in_use_stay(machine, monkeyp
     monkeypatch.setenv("ZOOCAST_CACHE_GB", "2.5e-6")
 
     def held():
-        return [name for name in names if (b.root / "steps" / name / "bank").exists()]
+        return [name for name in names if (b.folder / "steps" / name / "bank").exists()]
 
-    user = open_mirror(b.url)
-    user.bring(b.root / "steps" / names[0], b)
+    user = open_bucket(b.url)
+    user.bring(b.folder / "steps" / names[0], b)
     b.fetch(names[1])
-    os.utime(b.root / "uses" / names[0], (0, 0))  # used longest ago, but held
+    os.utime(b.folder / "uses" / names[0], (0, 0))  # used longest ago, but held
     b.fetch(names[2])
     assert held() == [names[0], names[2]]
-    assert (b.root / "steps" / names[1] / "done.json").exists()
+    assert (b.folder / "steps" / names[1] / "done.json").exists()
     del user
-    os.utime(b.root / "uses" / names[0], (0, 0))
+    os.utime(b.folder / "uses" / names[0], (0, 0))
     b.fetch(names[3])
     assert held() == [names[2], names[3]]
-    users = [open_mirror(b.url) for _ in range(2)]
+    users = [open_bucket(b.url) for _ in range(2)]
     for user, name in zip(users, names[2:], strict=True):
-        user.bring(b.root / "steps" / name, b)
+        user.bring(b.folder / "steps" / name, b)
     with pytest.raises(
         InfrastructureError, match=r"needs 1000 B on this machine, but ZOOCAST_CACHE_GB allows 2.4 KiB at .*2.0 KiB"
     ):
@@ -342,9 +345,9 @@ def test_several_processes_of_a_machine_fetch_a_step_once(machine, monkeypatch):
     finish(machine("a"), bank="x" * 100_000)
     b = machine("b")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(source_roots()))
-    script = f"from zoocast.store.bucket import open_mirror; print(open_mirror({b.url!r}).fetch({STEP!r}) / 'bank')"
+    script = f"from zoocast.store.bucket import open_bucket; print(open_bucket({b.url!r}).fetch({STEP!r}) / 'bank')"
     processes = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     outputs = {process.communicate(timeout=60)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]  # and S3 was finalised without a word
-    assert outputs == {str(b.root / "steps" / STEP / "bank")}
-    assert (b.root / "steps" / STEP / "bank").stat().st_size == 100_000
+    assert outputs == {str(b.folder / "steps" / STEP / "bank")}
+    assert (b.folder / "steps" / STEP / "bank").stat().st_size == 100_000

@@ -14,10 +14,11 @@ from pipelines.zoo_to_target import smoke, steps
 from zoocast.cluster.connect import connect
 from zoocast.dag import Resources, Step, StepContext, plan, run
 from zoocast.dag.records import final_path
+from zoocast.experiment.sources import _pretrain_worker
 from zoocast.nn.predictor import Predictor, read_description, save_predictor
-from zoocast.store.bucket import mirror_of, open_root
+from zoocast.store.address import open_root
 from zoocast.training import Worker
-from zoocast.zoo import SourceConfig, _pretrain_worker
+from zoocast.zoo import SourceConfig
 
 
 class Nodes:
@@ -73,27 +74,27 @@ def test_the_zoo_ends_with_the_same_bits_on_an_object_store_as_in_a_folder(nodes
     shared = run([target], tmp_path, run_id="zoo")
     assert shared.exit_code == 0, shared
     assert not list(nodes.folder.iterdir())  # where all see one folder, that is all there is
-    root = open_root(f"{store}/zoo")
+    bucket = open_root(f"{store}/zoo")
+    root = bucket.folder
     result = run([target, trained], root, run_id="zoo")
     assert result.exit_code == 0, result
     digests = {name: outcome.result["digest"] for name, outcome in shared.outcomes.items() if "digest" in outcome.result}
     assert set(digests) == {"data.target", "source.old", "bank.old"}
     assert {name: result.outcomes[name].result["digest"] for name in digests} == digests
-    mirror = mirror_of(root)
-    assert model(mirror.fetch(target.folder)) == model(final_path(tmp_path, target))
+    assert model(bucket.fetch(target.folder)) == model(final_path(tmp_path, target))
 
     # In Ray Train workers as well the bits are those of a training in this process.
     torch.set_num_threads(1)
-    data = mirror.fetch(trained.inputs["data"].folder)
+    data = bucket.fetch(trained.inputs["data"].folder)
     _pretrain_worker(StepContext.standalone(tmp_path / "here", trained.config, {"data": data}), Worker())
-    assert model(mirror.fetch(trained.folder)) == model(tmp_path / "here")
+    assert model(bucket.fetch(trained.folder)) == model(tmp_path / "here")
 
     for name in nodes.names:  # both have worked, each on its own disk
         assert list(nodes.cache(name).glob("roots/*/steps/*/done.json"))
     # The driver's machine has the records and what was asked for; the bank lies where it is read.
     assert [p.name for p in (root / "steps" / target.inputs["banks/old"].folder).iterdir()] == ["done.json"]
     monkeypatch.setenv("ZOOCAST_CACHE", str(nodes.cache("another driver")))
-    assert {s.state for s in plan([target, trained], open_root(f"{store}/zoo")).steps} == {"done"}
+    assert {s.state for s in plan([target, trained], open_root(f"{store}/zoo").folder).steps} == {"done"}
 
 
 def model(folder):
@@ -114,17 +115,17 @@ def count(context: StepContext) -> dict[str, list[str]]:
 
 
 def test_work_on_a_node_that_was_lost_goes_on_elsewhere_from_what_it_had_handed_over(nodes, store):
-    root = open_root(f"{store}/lost")
-    step, mirror, lost = Step("count", count, resources=Resources(1)), mirror_of(root), []
+    bucket = open_root(f"{store}/lost")
+    step, lost = Step("count", count, resources=Resources(1)), []
 
     def lose_its_node(event):
         if event.kind == "started" and not lost:
-            while (entry := mirror.index(step.folder).get("checkpoint.json")) is None or entry.version < 3:
+            while (entry := bucket.unfinished.index(step.folder).get("checkpoint.json")) is None or entry.version < 3:
                 time.sleep(0.1)
-            lost.extend(set(json.loads(mirror.content(step.folder, "checkpoint.json", entry.sha256))))
+            lost.extend(set(json.loads(bucket.unfinished.content(step.folder, "checkpoint.json", entry.sha256))))
             nodes.lose(*lost)
 
-    result = run([step], root, run_id="lost", on_event=lose_its_node)
+    result = run([step], bucket.folder, run_id="lost", on_event=lose_its_node)
     assert result.outcomes["count"].state == "done", result.outcomes["count"].error
     (other,) = set(nodes.names) - set(lost)
     assert result.outcomes["count"].result == {"seen": lost * 3 + [other] * 2}

@@ -7,15 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from zoocast.tracking.backend import connect
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    connect(f"sqlite:///{folder}/mlflow.db")
-    return folder / "mlflow.db"
-
 
 @pytest.fixture
 def root(tmp_path, monkeypatch, empty_store) -> Path:

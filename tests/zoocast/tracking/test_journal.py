@@ -11,34 +11,49 @@ import pytest
 
 from zoocast.errors import InfrastructureError, Interrupted
 from zoocast.tracking import Journal, curves, read_journal
+from zoocast.tracking.entries import Entry, Header, Metrics, Note, Params, StatusChange, decode, encode
 
 PLATFORM = Path(__file__).parents[3] / "platform"
 
 
-def entries(path: Path) -> list[dict]:
+def entries(path: Path) -> list[Entry | None]:
     return [entry for entry, _ in read_journal(path)]
 
 
-def test_what_is_said_is_read_back_in_order_behind_a_header(tmp_path):
+def test_entries_are_read_back_in_order_behind_a_header(tmp_path):
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)
     journal.params({"learning_rate": 1e-3, "layers": None, "warm": True})
     journal.metrics({"train/loss": 0.1}, step=7)
     journal.note("# hello\n")
     header, params, metrics, note = entries(path)
-    assert header["kind"] == "journal"
-    assert len(header["id"]) == 32
-    assert params["values"] == {"learning_rate": "0.001", "layers": "None", "warm": "True"}
-    assert (metrics["values"], metrics["step"]) == ({"train/loss": 0.1}, 7)  # repr of a float is exact: 0.1, not 0.1000001
-    assert metrics["time"] >= header["time"] > 1_700_000_000_000  # milliseconds
-    assert note["text"] == "# hello\n"
+    assert isinstance(header, Header)
+    assert len(header.id) == 32
+    assert params == Params({"learning_rate": "0.001", "layers": "None", "warm": "True"}, time=params.time)
+    assert metrics == Metrics(7, {"train/loss": 0.1}, time=metrics.time)  # repr of a float is exact: 0.1, not 0.1000001
+    assert metrics.time >= header.time > 1_700_000_000_000  # milliseconds
+    assert note == Note("# hello\n", time=note.time)
+
+
+def test_a_line_of_the_file_is_its_kind_its_time_and_its_fields():
+    line = encode(Metrics(7, {"loss": 0.1, "gap": math.nan}, time=5))
+    assert line == b'{"kind":"metrics","time":5,"step":7,"values":{"loss":0.1,"gap":"nan"}}\n'
+    assert encode(StatusChange("failed", time=5)) == b'{"kind":"status","time":5,"status":"failed"}\n'
+
+
+def test_kinds_and_fields_of_a_later_version_are_passed_over_and_damaged_lines_are_no_entries():
+    assert decode(b'{"kind":"note","time":5,"text":"hello","colour":"red"}') == Note("hello", time=5)
+    assert decode(b'{"kind":"sound","time":5,"file":"a.wav"}') == Entry(time=5)
+    for line in (b"", b'{"kind":"metr', b"{}", b"[]", b"7", b'{"kind":"note","time":5}', b'{"kind":[],"time":5}'):
+        assert decode(line) is None
+    assert decode(b'{"kind":"metrics","time":5,"step":7,"values":{"loss":"low"}}') is None
 
 
 def test_opening_again_appends_and_keeps_the_identity(tmp_path):
     path = tmp_path / "journal.jsonl"
     Journal(path).metrics({"a": 1.0}, step=0)
     Journal(path).metrics({"a": 2.0}, step=1)
-    assert [entry["kind"] for entry in entries(path)] == ["journal", "metrics", "metrics"]
+    assert [type(entry) for entry in entries(path)] == [Header, Metrics, Metrics]
 
 
 def test_a_torn_last_line_is_not_read_and_spoils_nothing_that_follows(tmp_path):
@@ -48,10 +63,10 @@ def test_a_torn_last_line_is_not_read_and_spoils_nothing_that_follows(tmp_path):
     whole = path.stat().st_size
     journal.metrics({"a": 2.0}, step=1)
     os.truncate(path, whole + 9)  # as a kill in the middle of a write leaves it
-    assert [entry.get("step") for entry in entries(path)] == [None, 0]
+    assert [type(entry) for entry in entries(path)] == [Header, Metrics]
     Journal(path).metrics({"a": 3.0}, step=2)
-    assert [entry.get("step") for entry in entries(path)] == [None, 0, None, 2]
-    assert entries(path)[2] == {}
+    _, first, torn, last = entries(path)
+    assert (first.step, torn, last.step) == (0, None, 2)
 
 
 def test_reading_goes_on_from_an_offset_and_stops_before_a_given_byte(tmp_path):
@@ -61,8 +76,8 @@ def test_reading_goes_on_from_an_offset_and_stops_before_a_given_byte(tmp_path):
     for step in range(3):
         journal.metrics({"a": 1.0}, step=step)
         ends.append(path.stat().st_size)
-    assert [(e["step"], end) for e, end in read_journal(path, ends[0])] == [(1, ends[1]), (2, ends[2])]
-    assert [e["step"] for e, _ in read_journal(path, ends[0], until=ends[1])] == [1]
+    assert [(e.step, end) for e, end in read_journal(path, ends[0])] == [(1, ends[1]), (2, ends[2])]
+    assert [e.step for e, _ in read_journal(path, ends[0], until=ends[1])] == [1]
     assert list(read_journal(path, ends[1], until=ends[2] - 1)) == []
 
 
@@ -75,7 +90,7 @@ def test_files_are_placed_by_the_journal_not_by_the_working_directory(tmp_path, 
     journal.artifact(step / "curves" / "loss.png", "figures")
     journal.artifact(tmp_path / "elsewhere.html")
     journal.image("strips/val", b"png", step=20)
-    files = [entry["file"] for entry in entries(step / "journal.jsonl")[1:]]
+    files = [entry.file for entry in entries(step / "journal.jsonl")[1:]]
     assert files == ["model", "curves/loss.png", str(tmp_path / "elsewhere.html"), "images/strips-val-00000020.png"]
     assert (step / files[3]).read_bytes() == b"png"
 
@@ -86,7 +101,7 @@ def test_writing_goes_on_while_the_directory_is_renamed(tmp_path):
     journal = Journal(partial / "journal.jsonl")
     partial.rename(final)
     journal.metrics({"a": 1.0}, step=0)
-    assert [entry["kind"] for entry in entries(final / "journal.jsonl")] == ["journal", "metrics"]
+    assert [type(entry) for entry in entries(final / "journal.jsonl")] == [Header, Metrics]
 
 
 def test_four_processes_that_write_at_once_keep_every_line_whole(tmp_path):
@@ -99,10 +114,10 @@ def test_four_processes_that_write_at_once_keep_every_line_whole(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(PLATFORM)}
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), str(i)], env=environment) for i in range(4)]
     assert [writer.wait(60) for writer in writers] == [0] * 4
-    said = curves(path)
+    logged = curves(path)
     for i in range(4):
-        assert said[f"worker/{i}"] == [(step, 0.5) for step in range(500)]
-    assert {} not in entries(path)
+        assert logged[f"worker/{i}"] == [(step, 0.5) for step in range(500)]
+    assert None not in entries(path)
 
 
 def test_of_a_repeated_step_the_first_value_counts(tmp_path):
@@ -129,7 +144,7 @@ def test_non_finite_numbers_survive_as_what_they_are_in_strict_json(tmp_path):
     ("error", "status"),
     [(None, "finished"), (RuntimeError("no"), "failed"), (Interrupted("stop"), "killed"), (KeyboardInterrupt(), "killed")],
 )
-def test_as_a_context_it_tells_how_the_step_ended(tmp_path, error, status):
+def test_as_a_context_a_journal_logs_how_the_step_ended(tmp_path, error, status):
     path = tmp_path / "journal.jsonl"
     try:
         with Journal(path):
@@ -137,11 +152,11 @@ def test_as_a_context_it_tells_how_the_step_ended(tmp_path, error, status):
                 raise error
     except (RuntimeError, Interrupted, KeyboardInterrupt):
         pass
-    assert [entry["status"] for entry in entries(path)[1:]] == ["running", status]
+    assert [entry.status for entry in entries(path)[1:]] == ["running", status]
 
 
 @pytest.mark.parametrize("name", ["", "loss@1", "ü" * 251, "tab\there"])
-def test_names_that_mlflow_would_refuse_are_refused_where_they_are_said(tmp_path, name):
+def test_names_that_mlflow_would_refuse_are_refused_where_they_are_logged(tmp_path, name):
     journal = Journal(tmp_path / "journal.jsonl")
     with pytest.raises(ValueError, match="a name holds letters"):
         journal.metrics({name: 1.0}, step=0)
@@ -161,7 +176,7 @@ def test_a_journal_that_cannot_be_written_is_an_infrastructure_error(tmp_path):
             Journal(Path("/dev/full"))
 
 
-def test_importing_it_is_cheap():
+def test_importing_tracking_imports_nothing_slow():
     code = "import sys, zoocast.tracking; print(sorted({'mlflow', 'torch', 'numpy', 'PIL', 'ray'} & set(sys.modules)))"
     run = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(PLATFORM)}, capture_output=True, text=True, check=True

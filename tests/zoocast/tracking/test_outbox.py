@@ -1,5 +1,6 @@
-"""What is to be delivered, on disk: places that survive a rename and a move, and damage that costs nothing but time."""
+"""What is to be exported, on disk: places that survive a rename and a move, and damage that costs nothing but time."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -9,99 +10,109 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoocast.tracking import Journal
-from zoocast.tracking.outbox import PIPELINE, Ledger, Line, Position, ledgers
+from zoocast.tracking.entries import Child
+from zoocast.tracking.outbox import PIPELINE, Cursor, Outbox, Stream, outboxes
 
 
 @pytest.fixture
-def ledger(tmp_path) -> Ledger:
-    return Ledger(tmp_path, "zoo-to-target-0123abcd", "zoo-to-target", "local")
+def outbox(tmp_path) -> Outbox:
+    return Outbox(tmp_path, "zoo-to-target-0123abcd", "zoo-to-target", "local")
 
 
-def test_it_is_read_back_as_it_was_written(ledger, tmp_path):
-    ledger.put(Line("zoo", PIPELINE, "runs/zoo", {"a": "b"}))
-    ledger.put(Line("source", "aaa", "steps/source-aaa", settled="killed", until=12))
-    assert Ledger.load(tmp_path, ledger.run) == ledger
-    assert ledgers(tmp_path) == [ledger]
+def test_an_outbox_is_read_back_as_it_was_written(outbox, tmp_path):
+    outbox.put(Stream("zoo", PIPELINE, "runs/zoo", {"a": "b"}))
+    outbox.put(Stream("source", "aaa", "steps/source-aaa", settled="killed", until=12))
+    assert Outbox.load(tmp_path, outbox.run) == outbox
+    assert outboxes(tmp_path) == [outbox]
 
 
-def test_a_line_of_the_same_key_is_replaced(ledger):
-    ledger.put(Line("source", "aaa", "steps/source-aaa", settled="killed", until=12))
-    ledger.put(Line("source", "aaa", "steps/source-aaa"))
-    assert ledger.lines == [Line("source", "aaa", "steps/source-aaa")]
+def test_outboxes_and_cursors_are_on_disk_under_the_names_that_they_always_had(outbox, tmp_path):
+    outbox.put(Stream("source", "aaa", "steps/source-aaa"))
+    outbox.save_cursor("local", "aaa", Cursor(reported="running", exported="killed"))
+    of_stream, of_run = (json.loads(path.read_text()) for path in sorted((tmp_path / "delivery").rglob("*.json")))
+    assert [each["key"] for each in of_run["lines"]] == ["aaa"]
+    assert (of_stream["said"], of_stream["told"]) == ("running", "killed")
+    assert outbox.cursor("local", "aaa") == Cursor(reported="running", exported="killed")
 
 
-def test_a_damaged_ledger_is_no_ledger(ledger, tmp_path):
-    ledger.save()
+def test_a_stream_of_the_same_key_is_replaced(outbox):
+    outbox.put(Stream("source", "aaa", "steps/source-aaa", settled="killed", until=12))
+    outbox.put(Stream("source", "aaa", "steps/source-aaa"))
+    assert outbox.streams == [Stream("source", "aaa", "steps/source-aaa")]
+
+
+def test_a_damaged_outbox_is_taken_for_none(outbox, tmp_path):
+    outbox.save()
     for text in ("", "{", "[]", '{"run": 1}'):
-        (tmp_path / "delivery" / f"{ledger.run}.json").write_text(text)
-        assert Ledger.load(tmp_path, ledger.run) is None
-        assert ledgers(tmp_path) == []
+        (tmp_path / "delivery" / f"{outbox.run}.json").write_text(text)
+        assert Outbox.load(tmp_path, outbox.run) is None
+        assert outboxes(tmp_path) == []
 
 
-def test_a_damaged_position_is_the_beginning(ledger, tmp_path):
-    ledger.keep("local", "aaa", Position(journal="j", run_id="r", offset=99))
-    assert ledger.position("local", "aaa").offset == 99
+def test_a_damaged_cursor_begins_again_at_the_start(outbox, tmp_path):
+    outbox.save_cursor("local", "aaa", Cursor(journal="j", run_id="r", offset=99))
+    assert outbox.cursor("local", "aaa").offset == 99
     (path,) = (tmp_path / "delivery" / "local").rglob("aaa.json")
     path.write_text('{"offset": 99, "surprise": 1}')
-    assert ledger.position("local", "aaa") == Position()
+    assert outbox.cursor("local", "aaa") == Cursor()
 
 
-def test_places_are_relative_to_the_root_and_final(ledger, tmp_path):
-    assert ledger.place(tmp_path / "steps" / "source-aaa.partial") == "steps/source-aaa"
-    assert ledger.place(Path("/elsewhere/source-aaa")) == "/elsewhere/source-aaa"
+def test_directories_are_written_down_relative_to_the_root_and_without_partial(outbox, tmp_path):
+    assert outbox.place(tmp_path / "steps" / "source-aaa.partial") == "steps/source-aaa"
+    assert outbox.place(Path("/elsewhere/source-aaa")) == "/elsewhere/source-aaa"
 
 
-def test_the_journal_is_found_before_and_after_the_rename(ledger, tmp_path):
-    line = Line("source", "aaa", "steps/source-aaa")
-    assert ledger.journal(line) is None
+def test_a_steps_journal_is_found_before_and_after_its_folder_is_renamed(outbox, tmp_path):
+    line = Stream("source", "aaa", "steps/source-aaa")
+    assert outbox.journal(line) is None
     partial, final = tmp_path / "steps" / "source-aaa.partial", tmp_path / "steps" / "source-aaa"
     partial.mkdir(parents=True)
     Journal(partial / "journal.jsonl")
-    assert ledger.journal(line) == partial / "journal.jsonl"
+    assert outbox.journal(line) == partial / "journal.jsonl"
     partial.rename(final)
-    assert ledger.journal(line) == final / "journal.jsonl"
+    assert outbox.journal(line) == final / "journal.jsonl"
     # made all over again beside the old result: the new work counts, unless the old one is what this run has used
     partial.mkdir()
     Journal(partial / "journal.jsonl")
-    assert ledger.journal(line) == partial / "journal.jsonl"
-    assert ledger.journal(Line("source", "aaa", "steps/source-aaa", settled="finished")) == final / "journal.jsonl"
+    assert outbox.journal(line) == partial / "journal.jsonl"
+    assert outbox.journal(Stream("source", "aaa", "steps/source-aaa", settled="finished")) == final / "journal.jsonl"
 
 
-def test_pending_counts_what_has_not_been_told(ledger, tmp_path):
+def test_pending_counts_entries_and_statuses_that_a_store_lacks(outbox, tmp_path):
     directory = tmp_path / "steps" / "source-aaa"
     directory.mkdir(parents=True)
     journal = Journal(directory / "journal.jsonl")
     journal.metrics({"a": 1.0}, step=0)
-    ledger.put(Line("source", "aaa", "steps/source-aaa"))
-    assert ledger.pending("local") == 3  # the header, a metric, and that there is a run
-    ledger.keep("local", "aaa", Position(run_id="r", offset=journal.path.stat().st_size))
-    assert ledger.pending("local") == 0
-    assert ledger.pending("elsewhere") == 3
-    ledger.settle(ledger.lines[0], "failed")
+    outbox.put(Stream("source", "aaa", "steps/source-aaa"))
+    assert outbox.pending("local") == 3  # the header, a metric, and that there is a run
+    outbox.save_cursor("local", "aaa", Cursor(run_id="r", offset=journal.path.stat().st_size))
+    assert outbox.pending("local") == 0
+    assert outbox.pending("elsewhere") == 3
+    outbox.settle(outbox.streams[0], "failed")
     journal.metrics({"a": 2.0}, step=1)  # another run's
-    assert ledger.pending("local") == 1  # the status
+    assert outbox.pending("local") == 1  # the status
 
 
 @pytest.mark.parametrize("word", ["", "-a", "it's", "a b", "../x", "a/../x", "a//b", "a/", "a" * 201, "é"])
-def test_names_that_would_break_a_search_or_a_path_are_refused(tmp_path, ledger, word):
+def test_names_that_would_break_a_search_or_a_path_are_refused(tmp_path, outbox, word):
     with pytest.raises(ValueError, match="named with letters"):
-        Ledger(tmp_path, word, "zoo", "local")
+        Outbox(tmp_path, word, "zoo", "local")
     with pytest.raises(ValueError, match="key holds letters"):
-        ledger.put(Line("source", word, "steps/x"))
+        outbox.put(Stream("source", word, "steps/x"))
 
 
-def test_a_step_that_had_been_done_before_brings_its_parts(ledger, tmp_path):
+def test_a_step_that_had_been_done_before_has_streams_for_its_parts(outbox, tmp_path):
     step = tmp_path / "steps" / "search-aaa"
     (step / "trials" / "one").mkdir(parents=True)
     Journal(step / "journal.jsonl").child("one", step / "trials" / "one")
     Journal(step / "trials" / "one" / "journal.jsonl").status("finished")
-    ledger.settle(Line("search", "aaa", "steps/search-aaa"), "finished")
-    (part,) = ledger.parts(ledger.lines[0])
-    assert part == Line("one", "aaa/one", "trials/one", owner="aaa")
-    assert ledger.journal(part) == step / "trials" / "one" / "journal.jsonl"
-    assert ledger.unsettled() == []
-    assert ledger.status(part, Position(said="finished")) == "finished"
-    assert ledger.status(part, Position(said="running")) == "killed"  # its step has left it behind
+    outbox.settle(Stream("search", "aaa", "steps/search-aaa"), "finished")
+    (part,) = outbox.parts(outbox.streams[0])
+    assert part == Stream("one", "aaa/one", "trials/one", owner="aaa")
+    assert outbox.journal(part) == step / "trials" / "one" / "journal.jsonl"
+    assert outbox.unsettled() == []
+    assert outbox.status(part, Cursor(reported="finished")) == "finished"
+    assert outbox.status(part, Cursor(reported="running")) == "killed"  # its step has left it behind
 
 
 PARTS = st.sampled_from(["..", ".", "/", "//", "a", "a.b", " ", "~", "é", "\n", "a" * 250])
@@ -111,29 +122,29 @@ PARTS = st.sampled_from(["..", ".", "/", "//", "a", "a.b", " ", "~", "é", "\n",
 def test_a_part_that_a_journal_names_is_refused_or_lies_in_its_steps_folder(name: str, place: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "root")
-        ledger, step = Ledger(root, "run", "zoo", "local"), root / "steps" / "search-aaa"
+        outbox, step = Outbox(root, "run", "zoo", "local"), root / "steps" / "search-aaa"
         step.mkdir(parents=True)
         Journal(step / "journal.jsonl").close()
-        owner = Line("search", "aaa", "steps/search-aaa", settled="finished")
+        owner = Stream("search", "aaa", "steps/search-aaa", settled="finished")
         try:
-            ledger.adopt(owner, {"kind": "child", "name": name, "file": place})
+            outbox.add_part(owner, Child(name, place))
         except ValueError:
-            assert ledger.lines == []
+            assert outbox.streams == []
             return
-        (part,) = ledger.lines
+        (part,) = outbox.streams
         assert Path(os.path.normpath(step / part.directory)).is_relative_to(step)
-        ledger.keep("local", part.key, Position())
+        outbox.save_cursor("local", part.key, Cursor())
         assert [path.name for path in Path(folder).iterdir()] == ["root"]
         assert len(list((root / "delivery" / "local" / "run").iterdir())) == 1
 
 
-def test_a_run_is_forgotten_with_all_its_books(ledger, tmp_path):
-    other = Ledger(tmp_path, "other", "zoo", "local")
-    for one in (ledger, other):
-        one.put(Line("source", "aaa", "steps/source-aaa"))
-        one.keep("local", "aaa", Position())
+def test_a_run_is_forgotten_with_its_cursors_in_every_store(outbox, tmp_path):
+    other = Outbox(tmp_path, "other", "zoo", "local")
+    for one in (outbox, other):
+        one.put(Stream("source", "aaa", "steps/source-aaa"))
+        one.save_cursor("local", "aaa", Cursor())
         one.mark("far", complete=True)
-    ledger.forget()
-    assert ledgers(tmp_path) == [other]
-    assert [path for path in tmp_path.rglob("*") if ledger.run in path.name] == []
+    outbox.forget()
+    assert outboxes(tmp_path) == [other]
+    assert [path for path in tmp_path.rglob("*") if outbox.run in path.name] == []
     assert other.is_complete("far")

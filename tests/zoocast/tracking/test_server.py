@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from zoocast.errors import InfrastructureError
-from zoocast.tracking import Delivery, Journal
+from zoocast.tracking import Journal, Sync
 from zoocast.tracking.ui import comparison_link, serve_ui
 
 RUN = "zoo-to-target-0123abcd"
@@ -22,7 +22,7 @@ def work(root: Path, key: str, png: bytes, steps: range) -> tuple[Path, Journal]
     return directory, journal
 
 
-def test_the_link_searches_for_children_and_names_its_mode():
+def test_the_comparisons_link_searches_for_the_runs_children():
     link = comparison_link("http://127.0.0.1:5000/", "3", "c0ffee")
     assert link == (
         "http://127.0.0.1:5000/#/experiments/3/runs?workflowType=machine_learning&compareRunsMode=CHART"
@@ -33,28 +33,28 @@ def test_the_link_searches_for_children_and_names_its_mode():
     assert prepared.endswith("?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey=zoocast-c0ffee")
 
 
-def test_a_server_elsewhere_is_linked_and_none_is_started(root):
+def test_the_page_of_a_server_elsewhere_is_linked_and_none_is_started(root):
     with serve_ui(root, "http://lab.example/mlflow") as page:
         assert (page.url, page.link, page.process) == ("http://lab.example/mlflow", "http://lab.example/mlflow", None)
 
 
-def test_a_page_that_cannot_be_served_says_why(root):
+def test_an_address_of_another_machine_is_an_error_when_serving(root):
     with pytest.raises(InfrastructureError, match=r"no port is free on 203\.0\.113\.1"), serve_ui(root, host="203.0.113.1"):
         pytest.fail("that address is nobody's")
 
 
 @pytest.mark.browser
 @pytest.mark.skipif(not Path("/usr/bin/chromium").exists(), reason="needs Debian's chromium")
-def test_the_page_shows_the_comparison_filled(root, png, tmp_path, free_port):
+def test_mlflows_page_shows_the_charts_of_all_arms_in_a_browser(root, png, tmp_path, free_port):
     from playwright.sync_api import expect, sync_playwright
 
-    delivery = Delivery(root, RUN, root / "runs" / RUN, experiment="zoo-to-target")
+    sync = Sync(root, RUN, root / "runs" / RUN, experiment="zoo-to-target")
     arms = [f"arm{i:02}" for i in range(12)]  # more than the ten that MLflow draws by itself
     for i, arm in enumerate(arms):
         directory, journal = work(root, arm, png, range(20))
         journal.metrics({"test/strict_mse": 40.0 - i}, step=0)
-        delivery.finished(f"target-{arm}", arm, directory)
-    assert delivery.close("finished", timeout=60).pending == 0
+        sync.finished(f"target-{arm}", arm, directory)
+    assert sync.close("finished", timeout=60).pending == 0
 
     with socket.create_server(("127.0.0.1", free_port)), serve_ui(root, port=free_port) as page:
         assert page.moved

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from zoocast.errors import ConfigError
-from zoocast.tracking import Delivered, Delivery, Journal, deliver_pending
+from zoocast.tracking import Journal, Sync, SyncState, sync_pending
 from zoocast.tracking.backend import connect
 from zoocast.tracking.ui import study_links
 
@@ -23,8 +23,8 @@ PLATFORM = Path(__file__).parents[3] / "platform"
 RUN = "zoo-to-target-0123abcd"
 
 
-def open_delivery(root: Path, run: str = RUN, **options) -> Delivery:
-    return Delivery(root, run, root / "runs" / run, experiment="zoo-to-target", **options)
+def open_sync(root: Path, run: str = RUN, **options) -> Sync:
+    return Sync(root, run, root / "runs" / run, experiment="zoo-to-target", **options)
 
 
 def step(root: Path, name: str, key: str) -> tuple[Path, Journal]:
@@ -75,16 +75,16 @@ def files(view: SimpleNamespace, run, folder: str | None = None) -> list[str]:
     return sorted(file.path for file in view.client.list_artifacts(run.info.run_id, folder))
 
 
-def test_everything_that_is_said_arrives(root, png):
-    delivery = open_delivery(root, tags={"zoocast.git.commit": "c0ffee"})
-    delivery.journal.params({"preset": "smoke"})
-    delivery.journal.metrics({"tmu/test_mse": 40.0}, step=delivery.attempt)
-    delivery.journal.note("| arm | mse |\n|---|---|\n| tmu | 40 |\n")
+def test_every_kind_of_entry_arrives_in_mlflow(root, png):
+    sync = open_sync(root, tags={"zoocast.git.commit": "c0ffee"})
+    sync.journal.params({"preset": "smoke"})
+    sync.journal.metrics({"tmu/test_mse": 40.0}, step=0)
+    sync.journal.note("| arm | mse |\n|---|---|\n| tmu | 40 |\n")
     (root / "report.html").write_text("<p>report</p>")
-    delivery.journal.artifact(root / "report.html")
+    sync.journal.artifact(root / "report.html")
 
     directory, journal = step(root, "target-tmu", "bbb")
-    delivery.started("target-tmu", "bbb", directory)
+    sync.started("target-tmu", "bbb", directory)
     journal.params({"arm": "tmu", "learning_rate": 1e-3})
     journal.tags({"zoocast.data": "d1"})
     journal.dataset("digits", "0123456789abcdef" * 4, context="training", source="steps/data", profile={"clips": 64})
@@ -99,9 +99,9 @@ def test_everything_that_is_said_arrives(root, png):
     (directory / "model" / "predictor.safetensors").write_bytes(b"weights")
     journal.model("model", "target-tmu", alias="current", step=90)
     final = directory.rename(directory.with_suffix(""))
-    delivery.finished("target-tmu", "bbb", final)
-    delivery.finished("data", "ddd", root / "steps" / "data-ddd")  # a step without a journal
-    assert delivery.close("finished") == Delivered(0, 0, "")
+    sync.finished("target-tmu", "bbb", final)
+    sync.finished("data", "ddd", root / "steps" / "data-ddd")  # a step without a journal
+    assert sync.close("finished") == SyncState(0, 0, "")
 
     view = seen(root)
     parent = view.parents[RUN]
@@ -139,7 +139,7 @@ def test_everything_that_is_said_arrives(root, png):
 
 
 def test_a_killed_and_resumed_step_has_each_point_once(root):
-    """SIGKILL in the middle of writing, delivery meanwhile, then the same command again: a checkpoint at 30 repeats 30..49."""
+    """SIGKILL in the middle of writing, syncing meanwhile, then the same command again: a checkpoint at 30 repeats 30..49."""
     worker = (
         "import os, signal, sys; from pathlib import Path; from zoocast.tracking.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1])); first, last = int(sys.argv[2]), int(sys.argv[3])\n"
@@ -153,26 +153,25 @@ def test_a_killed_and_resumed_step_has_each_point_once(root):
         return subprocess.run(arguments, env={**os.environ, "PYTHONPATH": str(PLATFORM)}, check=False).returncode
 
     directory, _ = step(root, "source-one", "aaa")
-    delivery = open_delivery(root)
-    delivery.started("source-one", "aaa", directory)
+    sync = open_sync(root)
+    sync.started("source-one", "aaa", directory)
     assert work(0, 50) == -signal.SIGKILL
-    until(lambda: delivery.state().pending == 0)
+    until(lambda: sync.state().pending == 0)
     view = seen(root)
     assert view.children[RUN, "source-one"].info.status == "RUNNING"
-    delivery.finished("source-one", "aaa", directory, "failed")
-    delivery.close("failed")
+    sync.finished("source-one", "aaa", directory, "failed")
+    sync.close("failed")
     view = seen(root)
     assert view.children[RUN, "source-one"].info.status == "FAILED"
     assert view.parents[RUN].info.status == "FAILED"
 
-    delivery = open_delivery(root)
-    assert delivery.attempt == 1
-    delivery.started("source-one", "aaa", directory)
+    sync = open_sync(root)
+    sync.started("source-one", "aaa", directory)
     assert work(30, 80) == 0
-    until(lambda: delivery.state().pending == 0)
+    until(lambda: sync.state().pending == 0)
     assert seen(root).children[RUN, "source-one"].info.status == "RUNNING"
-    delivery.finished("source-one", "aaa", directory.rename(directory.with_suffix("")))
-    assert delivery.close("finished").pending == 0
+    sync.finished("source-one", "aaa", directory.rename(directory.with_suffix("")))
+    assert sync.close("finished").pending == 0
 
     view = seen(root)
     child = view.children[RUN, "source-one"]
@@ -184,37 +183,37 @@ def test_a_killed_and_resumed_step_has_each_point_once(root):
 def test_a_killed_driver_leaves_nothing_running_and_loses_nothing(root):
     directory = done_step(root)
     driver = (
-        "import sys, time; from pathlib import Path; from zoocast.tracking import Delivery\n"
-        f"root = Path(sys.argv[1]); d = Delivery(root, {RUN!r}, root / 'runs' / {RUN!r}, experiment='zoo-to-target')\n"
+        "import sys, time; from pathlib import Path; from zoocast.tracking import Sync\n"
+        f"root = Path(sys.argv[1]); d = Sync(root, {RUN!r}, root / 'runs' / {RUN!r}, experiment='zoo-to-target')\n"
         f"d.started('source-one', 'aaa', Path(sys.argv[2])); d.journal.params({{'preset': 'smoke'}})\n"
         "while d.state().pending: time.sleep(0.05)\n"
-        "d.journal.metrics({'late': 1.0}, step=0); print('delivered', flush=True); time.sleep(60)\n"
+        "d.journal.metrics({'late': 1.0}, step=0); print('exported', flush=True); time.sleep(60)\n"
     )
     arguments = [sys.executable, "-c", driver, str(root), str(directory)]
     process = subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": str(PLATFORM)}, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    assert process.stdout.readline() == b"delivered\n"
+    assert process.stdout.readline() == b"exported\n"
     assert seen(root).children[RUN, "source-one"].info.status == "RUNNING"
-    assert deliver_pending(root).problem == "it is in the hands of another process"  # its driver is alive
+    assert sync_pending(root).problem == "it is in the hands of another process"  # its driver is alive
     assert seen(root).children[RUN, "source-one"].info.status == "RUNNING"
     process.kill()
     process.wait()
     process.stdout.close()
 
-    assert deliver_pending(root) == Delivered(0, 0, "")
+    assert sync_pending(root) == SyncState(0, 0, "")
     view = seen(root)
     assert {run.info.status for run in (*view.parents.values(), *view.children.values())} == {"KILLED"}
     assert view.parents[RUN].data.metrics == {"late": 1.0}
 
-    delivery = open_delivery(root)
-    delivery.finished("source-one", "aaa", directory)
-    delivery.close("finished")
+    sync = open_sync(root)
+    sync.finished("source-one", "aaa", directory)
+    sync.close("finished")
     view = seen(root)
     assert {run.info.status for run in (*view.parents.values(), *view.children.values())} == {"FINISHED"}
     assert points(view, view.children[RUN, "source-one"]) == [(i, 1.0 / (i + 1)) for i in range(10)]
 
 
-def test_telling_all_again_changes_nothing(root, png):
+def test_exporting_everything_again_changes_nothing(root, png):
     directory, journal = step(root, "source-one", "aaa")
     journal.metrics({"train/loss": math.nan}, step=0)
     journal.metrics({"train/loss": 0.5}, step=1)
@@ -224,28 +223,28 @@ def test_telling_all_again_changes_nothing(root, png):
     (directory / "model" / "predictor.json").write_text("{}")
     journal.model("model", "source-one", alias="current")
 
-    def deliver() -> tuple:
-        delivery = open_delivery(root)
-        delivery.finished("source-one", "aaa", directory)
-        assert delivery.close("finished").pending == 0
+    def export() -> tuple:
+        sync = open_sync(root)
+        sync.finished("source-one", "aaa", directory)
+        assert sync.close("finished").pending == 0
         view = seen(root)
         child = view.children[RUN, "source-one"]
         versions = [version.version for version in view.client.search_model_versions("name = 'source-one'")]
         steps = [at for at, _ in points(view, child)]
         return child.info.run_id, steps, files(view, child, "images"), versions, len(child.inputs.dataset_inputs)
 
-    first = deliver()
+    first = export()
     assert first[1] == [0, 1]
-    shutil.rmtree(root / "delivery")  # what had been delivered is forgotten
-    assert deliver() == first
+    shutil.rmtree(root / "delivery")  # what had been exported is forgotten
+    assert export() == first
 
 
-def test_a_finished_step_is_told_for_every_run_that_uses_it_and_its_model_registered_once(root):
+def test_a_finished_step_is_exported_for_every_run_that_uses_it_and_its_model_registered_once(root):
     directory = done_step(root)
     for run in ("zoo-to-target-00000001", "zoo-to-target-00000002"):
-        delivery = open_delivery(root, run)
-        delivery.finished("source-one", "aaa", directory)
-        assert delivery.close("finished").pending == 0
+        sync = open_sync(root, run)
+        sync.finished("source-one", "aaa", directory)
+        assert sync.close("finished").pending == 0
     view = seen(root)
     first, second = (view.children[run, "source-one"] for run in sorted(view.parents))
     assert points(view, first) == points(view, second) == [(i, 1.0 / (i + 1)) for i in range(10)]
@@ -257,30 +256,30 @@ def test_a_finished_step_is_told_for_every_run_that_uses_it_and_its_model_regist
 def test_an_alias_follows_the_latest_run_and_never_moves_back(root):
     old, new = done_step(root, key="aaa"), done_step(root, key="bbb")
     dead = "http://127.0.0.1:9"
-    late = open_delivery(root, "zoo-to-target-00000001", uri=dead)
+    late = open_sync(root, "zoo-to-target-00000001", uri=dead)
     late.finished("source-one", "aaa", old)
     assert late.close("finished").pending > 0
-    delivery = open_delivery(root, "zoo-to-target-00000002")
-    delivery.finished("source-one", "bbb", new)
-    delivery.close("finished")
-    assert deliver_pending(root, runs=["zoo-to-target-00000001"]).pending == 0
+    sync = open_sync(root, "zoo-to-target-00000002")
+    sync.finished("source-one", "bbb", new)
+    sync.close("finished")
+    assert sync_pending(root, runs=["zoo-to-target-00000001"]).pending == 0
     client = seen(root).client
     assert len(client.search_model_versions("name = 'source-one'")) == 2
     assert client.get_model_version_by_alias("source-one", "current").tags["zoocast.key"] == "bbb"
 
 
-def test_what_another_run_adds_to_a_journal_is_not_told_for_a_run_that_had_given_up(root):
+def test_what_another_run_adds_to_a_journal_is_not_exported_for_a_run_that_had_given_up(root):
     directory, journal = step(root, "source-one", "aaa")
     journal.metrics({"train/loss": 1.0}, step=0)
-    first = open_delivery(root, "zoo-to-target-00000001")
+    first = open_sync(root, "zoo-to-target-00000001")
     first.started("source-one", "aaa", directory)
     first.close("killed")
-    second = open_delivery(root, "zoo-to-target-00000002")
+    second = open_sync(root, "zoo-to-target-00000002")
     second.started("source-one", "aaa", directory)
     journal.metrics({"train/loss": 0.5}, step=1)
     second.finished("source-one", "aaa", directory)
     second.close("finished")
-    assert deliver_pending(root) == Delivered(0, 0, "")
+    assert sync_pending(root) == SyncState(0, 0, "")
     view = seen(root)
     assert points(view, view.children["zoo-to-target-00000001", "source-one"]) == [(0, 1.0)]
     assert view.children["zoo-to-target-00000001", "source-one"].info.status == "KILLED"
@@ -289,17 +288,17 @@ def test_what_another_run_adds_to_a_journal_is_not_told_for_a_run_that_had_given
 
 def test_a_step_done_all_over_again_replaces_its_child(root):
     directory = done_step(root)
-    delivery = open_delivery(root)
-    delivery.finished("source-one", "aaa", directory)
-    delivery.close("finished")
+    sync = open_sync(root)
+    sync.finished("source-one", "aaa", directory)
+    sync.close("finished")
     former = seen(root).children[RUN, "source-one"].info.run_id
     shutil.rmtree(directory)
     directory, journal = step(root, "source-one", "aaa")
-    delivery = open_delivery(root)
-    delivery.started("source-one", "aaa", directory)
+    sync = open_sync(root)
+    sync.started("source-one", "aaa", directory)
     journal.metrics({"train/loss": 7.0}, step=0)
-    delivery.finished("source-one", "aaa", directory)
-    delivery.close("finished")
+    sync.finished("source-one", "aaa", directory)
+    sync.close("finished")
     view = seen(root)
     assert points(view, view.children[RUN, "source-one"]) == [(0, 7.0)]
     assert view.client.get_run(former).info.lifecycle_stage == "deleted"
@@ -309,9 +308,9 @@ def test_a_run_whose_folder_was_deleted_begins_a_new_page_with_all_its_steps(roo
     directory = done_step(root)
     former = []
     for _ in range(2):
-        delivery = open_delivery(root)
-        delivery.finished("source-one", "aaa", directory)
-        assert delivery.close("finished").pending == 0
+        sync = open_sync(root)
+        sync.finished("source-one", "aaa", directory)
+        assert sync.close("finished").pending == 0
         view = seen(root)  # it sees what is not in the trash
         assert view.children.keys() == {(RUN, "source-one")}
         assert len(points(view, view.children[RUN, "source-one"])) == 10
@@ -324,10 +323,10 @@ def test_colleagues_with_the_same_settings_have_a_page_each(root, tmp_path):
     store = f"sqlite:///{root}/mlflow.db"
     for number, place in enumerate((root, tmp_path / "theirs"), start=1):
         (place / "steps").mkdir(parents=True, exist_ok=True)
-        delivery = open_delivery(place, uri=store)
-        delivery.finished("source-one", "aaa", done_step(place))
-        delivery.finished("data", "ddd", place / "steps" / "data-ddd")  # a step without a journal
-        assert delivery.close("finished") == Delivered(0, 0, "")
+        sync = open_sync(place, uri=store)
+        sync.finished("source-one", "aaa", done_step(place))
+        sync.finished("data", "ddd", place / "steps" / "data-ddd")  # a step without a journal
+        assert sync.close("finished") == SyncState(0, 0, "")
         client = connect(store)
         runs = client.search_runs([client.get_experiment_by_name("zoo-to-target").experiment_id])
         assert sorted(run.info.run_name for run in runs) == sorted([RUN, "source-one", "data"] * number)
@@ -335,22 +334,22 @@ def test_colleagues_with_the_same_settings_have_a_page_each(root, tmp_path):
 
 def test_runs_move_to_another_store_and_an_emptied_one_is_filled_again(root, tmp_path):
     directory = done_step(root)
-    delivery = open_delivery(root)
-    delivery.finished("source-one", "aaa", directory)
-    delivery.close("finished")
+    sync = open_sync(root)
+    sync.finished("source-one", "aaa", directory)
+    sync.close("finished")
     other = f"sqlite:///{tmp_path}/other/mlflow.db"
-    assert deliver_pending(root, other) == Delivered(0, 0, "")  # no run was meant for it
+    assert sync_pending(root, other) == SyncState(0, 0, "")  # no run was meant for it
     shutil.copytree(root, tmp_path / "other", ignore=shutil.ignore_patterns("steps", "delivery", "runs"))
     (root / "mlflow.db").rename(tmp_path / "away.db")  # somebody tidied up
     for path, uri, runs in ((tmp_path / "other", other, [RUN]), (root, f"sqlite:///{root}/mlflow.db", None)):
-        assert deliver_pending(root, uri, runs=runs) == Delivered(0, 0, "")
+        assert sync_pending(root, uri, runs=runs) == SyncState(0, 0, "")
         view = seen(path, uri)
         assert len(points(view, view.children[RUN, "source-one"])) == 10
     with pytest.raises(ConfigError, match=f"nothing is known of a run 'nope' .*known: {RUN}"):
-        deliver_pending(root, runs=["nope"])
+        sync_pending(root, runs=["nope"])
 
 
-def test_what_mlflow_will_never_take_is_noted_and_keeps_nothing_else(root, png):
+def test_entries_that_mlflow_refuses_are_noted_and_hold_up_no_others(root, png):
     directory, journal = step(root, "source-one", "aaa")
     journal.image("strips/val", b"not a picture", step=0)
     journal.artifact("gone.txt")
@@ -358,9 +357,9 @@ def test_what_mlflow_will_never_take_is_noted_and_keeps_nothing_else(root, png):
     (directory / "model").mkdir()
     journal.image("strips/val", png, step=1)
     journal.params({"learning_rate": 1e-3})
-    delivery = open_delivery(root)
-    delivery.finished("source-one", "aaa", directory)
-    state = delivery.close("finished")
+    sync = open_sync(root)
+    sync.finished("source-one", "aaa", directory)
+    state = sync.close("finished")
     assert (state.pending, state.refused, state.problem) == (0, 3, "")
     (notes,) = (root / "delivery" / "local").rglob("*.refused")
     assert [line.partition(":")[0] for line in notes.read_text().splitlines()] == [
@@ -373,7 +372,7 @@ def test_what_mlflow_will_never_take_is_noted_and_keeps_nothing_else(root, png):
     assert view.children[RUN, "source-one"].data.params == {"learning_rate": "0.001"}
 
 
-def test_nothing_outside_of_the_root_is_told_to_mlflow(root, tmp_path_factory):
+def test_no_file_outside_of_the_root_is_sent_to_mlflow(root, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("home")
     (elsewhere / "id_rsa").write_text("secret")
     directory, journal = step(root, "source-one", "aaa")
@@ -385,9 +384,9 @@ def test_nothing_outside_of_the_root_is_told_to_mlflow(root, tmp_path_factory):
     for place in (elsewhere / "id_rsa", elsewhere, f"{up}/id_rsa", "linked", "linked/key", "figures"):
         journal.artifact(place)
     journal.child("one", elsewhere)
-    delivery = open_delivery(root)
-    delivery.finished("source-one", "aaa", directory)
-    state = delivery.close("finished")
+    sync = open_sync(root)
+    sync.finished("source-one", "aaa", directory)
+    state = sync.close("finished")
     assert (state.pending, state.refused, state.problem) == (0, 6, "")
     (notes,) = (root / "delivery" / "local").rglob("*.refused")
     assert notes.read_text().count("lies outside of ") == 5
@@ -398,11 +397,11 @@ def test_nothing_outside_of_the_root_is_told_to_mlflow(root, tmp_path_factory):
     assert not any(b"secret" in path.read_bytes() for path in (root / "mlartifacts").rglob("*") if path.is_file())
 
 
-def test_a_journal_that_cannot_be_delivered_keeps_no_other(root):
+def test_a_journal_that_cannot_be_exported_holds_up_no_other(root):
     stuck, journal = step(root, "source-one", "aaa")
-    delivery = open_delivery(root)
-    delivery.started("source-one", "aaa", stuck)
-    until(lambda: delivery.state().pending == 0)
+    sync = open_sync(root)
+    sync.started("source-one", "aaa", stuck)
+    until(lambda: sync.state().pending == 0)
     view = seen(root)
     # a file where the run's folder should be, as a stand-in for storage that takes nothing from this run
     place = root / "mlartifacts" / "zoo-to-target" / view.children[RUN, "source-one"].info.run_id
@@ -413,16 +412,16 @@ def test_a_journal_that_cannot_be_delivered_keeps_no_other(root):
     other, journal = step(root, "source-two", "bbb")
     for i in range(2500):
         journal.metrics({"train/loss": 1.0}, step=i)
-    delivery.finished("source-one", "aaa", stuck)
-    delivery.finished("source-two", "bbb", other)
-    state = delivery.close("finished")
+    sync.finished("source-one", "aaa", stuck)
+    sync.finished("source-two", "bbb", other)
+    state = sync.close("finished")
     assert state.pending == 2  # one artifact and one status
     assert "NotADirectoryError" in state.problem or "FileExistsError" in state.problem
     view = seen(root)
     assert len(points(view, view.children[RUN, "source-two"])) == 2500
     assert view.children[RUN, "source-two"].info.status == view.parents[RUN].info.status == "FINISHED"
     place.unlink()
-    assert deliver_pending(root) == Delivered(0, 0, "")
+    assert sync_pending(root) == SyncState(0, 0, "")
     view = seen(root)
     assert files(view, view.children[RUN, "source-one"]) == ["a.txt"]
 
@@ -431,9 +430,9 @@ def test_non_finite_values_are_gaps_and_are_named(root):
     directory, journal = step(root, "source-one", "aaa")
     for i, value in enumerate([1.0, math.inf, math.nan, -math.inf]):
         journal.metrics({"train/loss": value}, step=i)
-    delivery = open_delivery(root)
-    delivery.finished("source-one", "aaa", directory, "failed")
-    delivery.close("failed")
+    sync = open_sync(root)
+    sync.finished("source-one", "aaa", directory, "failed")
+    sync.close("failed")
     view = seen(root)
     child = view.children[RUN, "source-one"]
     assert child.data.tags["zoocast.nonfinite"] == "train/loss was inf at step 1"
@@ -446,23 +445,23 @@ def test_non_finite_values_are_gaps_and_are_named(root):
 def test_a_child_that_the_user_has_deleted_stays_deleted(root):
     directory, journal = step(root, "source-one", "aaa")
     journal.metrics({"train/loss": 1.0}, step=0)
-    delivery = open_delivery(root)
-    delivery.started("source-one", "aaa", directory)
-    until(lambda: delivery.state().pending == 0)
+    sync = open_sync(root)
+    sync.started("source-one", "aaa", directory)
+    until(lambda: sync.state().pending == 0)
     view = seen(root)
     view.client.delete_run(view.children[RUN, "source-one"].info.run_id)
     journal.metrics({"train/loss": 0.5}, step=1)
-    delivery.finished("source-one", "aaa", directory)
-    delivery.close("finished")
-    assert deliver_pending(root).pending == 0
+    sync.finished("source-one", "aaa", directory)
+    sync.close("finished")
+    assert sync_pending(root).pending == 0
     assert seen(root).children == {}
 
 
 def test_a_long_note_is_cut_at_a_line_and_kept_whole_beside(root):
-    delivery = open_delivery(root)
+    sync = open_sync(root)
     text = "".join(f"| {i:4} | arm |\n" for i in range(1000))  # 15,000 characters; MLflow would cut in mid-row at 8,000
-    delivery.journal.note(text)
-    delivery.close("finished")
+    sync.journal.note(text)
+    sync.close("finished")
     view = seen(root)
     note = view.parents[RUN].data.tags["mlflow.note.content"]
     table, _, remark = note.partition("\n\n")
@@ -477,37 +476,39 @@ def silent_server(monkeypatch):
     """Takes connections and never answers, as a server does that hangs."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        yield server
 
 
-def test_a_server_that_never_answers_holds_nobody(root, silent_server):
+def test_a_server_that_never_answers_holds_up_no_driver(root, silent_server):
     directory = done_step(root)
     begin = time.monotonic()
-    delivery = open_delivery(root, uri=silent_server)
-    delivery.finished("source-one", "aaa", directory)
+    sync = open_sync(root, uri=f"http://127.0.0.1:{silent_server.getsockname()[1]}")
+    sync.finished("source-one", "aaa", directory)
     assert time.monotonic() - begin < 0.5
     begin = time.monotonic()
-    state = delivery.close("finished", timeout=1.0)
+    state = sync.close("finished", timeout=1.0)
     assert time.monotonic() - begin < 1.5
-    # the parent: header, running, finished; the step: header, 10 metrics, model; and two runs that MLflow has not been told of
+    # the parent: header, running, finished; the step: header, 10 metrics, model; and two runs that MLflow does not have
     assert state.pending == 3 + 12 + 2
     assert "longer than 1 s" in state.problem or "does not answer" in state.problem
-    delivery._thread.join(30)
+    silent_server.close()  # which ends the call that waits for it
+    sync._thread.join(30)
+    assert not sync._thread.is_alive()
 
 
 def test_a_dead_server_is_named_and_tried_once_when_closing(root):
     directory = done_step(root)
-    delivery = open_delivery(root, "zoo-to-target-00000001", uri="http://127.0.0.1:9")
-    delivery.finished("source-one", "aaa", directory)
+    sync = open_sync(root, "zoo-to-target-00000001", uri="http://127.0.0.1:9")
+    sync.finished("source-one", "aaa", directory)
     begin = time.monotonic()
-    state = delivery.close("finished")
+    state = sync.close("finished")
     assert time.monotonic() - begin < 10
     assert (state.pending > 0, state.problem) == (True, "no server answers there")
-    assert deliver_pending(root, "http://127.0.0.1:9").problem == "no server answers there"
+    assert sync_pending(root, "http://127.0.0.1:9").problem == "no server answers there"
 
 
 def search_step(root: Path, trials: dict[str, str | None]) -> tuple[Path, Journal]:
-    """A step at work whose journal names its parts: each has a point, and ended as said (None: it is at work)."""
+    """A step at work whose journal names its parts: each has a point, and that status at its end (None: it is at work)."""
     directory, journal = step(root, "search", "sss")
     for number, (name, status) in enumerate(trials.items()):
         (directory / "trials" / name).mkdir(parents=True, exist_ok=True)
@@ -535,18 +536,18 @@ def trials_seen(root: Path) -> dict[str, SimpleNamespace]:
 
 
 def test_parts_of_a_step_are_runs_below_its_run_with_its_tags(root):
-    delivery = open_delivery(root, tags={"zoocast.preset": "smoke"})
+    sync = open_sync(root, tags={"zoocast.preset": "smoke"})
     directory, journal = search_step(root, {"trial-0000": "finished", "trial-0001": None})
     journal.compare("trial/best_error", ["adapter.cycle"])
-    delivery.started("search", "sss", directory)
-    until(lambda: delivery.state().pending == 0)
+    sync.started("search", "sss", directory)
+    until(lambda: sync.state().pending == 0)
     assert {name: run.info.status for name, run in trials_seen(root).items()} == {
         "trial-0000": "FINISHED",
         "trial-0001": "RUNNING",
     }
-    search_step(root, {"trial-0001": "failed", "trial-0002": "finished"})  # said again, ended, and one more
-    delivery.finished("search", "sss", directory.rename(directory.with_suffix("")))
-    assert delivery.close("finished") == Delivered(0, 0, "")
+    search_step(root, {"trial-0001": "failed", "trial-0002": "finished"})  # logged again, ended, and one more
+    sync.finished("search", "sss", directory.rename(directory.with_suffix("")))
+    assert sync.close("finished") == SyncState(0, 0, "")
     trials = trials_seen(root)
     assert {name: run.info.status for name, run in trials.items()} == {
         "trial-0000": "FINISHED",
@@ -565,26 +566,27 @@ def test_parts_of_a_step_are_runs_below_its_run_with_its_tags(root):
     assert [chart["selectedParams"] for chart in view["compareRunCharts"]] == [["adapter.cycle"]]
 
 
-def test_parts_that_are_left_behind_end_as_killed_and_go_on_with_their_step(root):
-    first = open_delivery(root)
+def test_parts_that_are_left_behind_end_as_killed_and_go_on_with_their_step(root, empty_store):
+    first = open_sync(root)
     directory, _ = search_step(root, {"trial-0000": "finished", "trial-0001": None})
     first.started("search", "sss", directory)
     first.close("killed")
     before = trials_seen(root)
     assert {name: run.info.status for name, run in before.items()} == {"trial-0000": "FINISHED", "trial-0001": "KILLED"}
     # Another run goes on with the step; what it says is not the first run's.
-    other = open_delivery(root, "zoo-to-target-00000002", uri=f"sqlite:///{root}/other.db")
+    shutil.copyfile(empty_store, root / "other.db")
+    other = open_sync(root, "zoo-to-target-00000002", uri=f"sqlite:///{root}/other.db")
     other.started("search", "sss", directory)
     Journal(directory / "trials" / "trial-0001" / "journal.jsonl").metrics({"trial/best_error": 0.05}, step=6)
     other.close("killed")
-    assert deliver_pending(root) == Delivered(0, 0, "")
+    assert sync_pending(root) == SyncState(0, 0, "")
     assert points_of(root, "trial-0001") == [(5, 0.1)]
     # The first run goes on, too.
-    again = open_delivery(root)
+    again = open_sync(root)
     again.started("search", "sss", directory)
     search_step(root, {"trial-0001": "finished"})
     again.finished("search", "sss", directory.rename(directory.with_suffix("")))
-    assert again.close("finished") == Delivered(0, 0, "")
+    assert again.close("finished") == SyncState(0, 0, "")
     after = trials_seen(root)
     assert {name: run.info.run_id for name, run in after.items()} == {name: run.info.run_id for name, run in before.items()}
     assert {run.info.status for run in after.values()} == {"FINISHED"}
@@ -598,16 +600,16 @@ def points_of(root: Path, name: str) -> list[tuple[int, float]]:
 
 
 def test_the_trials_of_a_deleted_search_are_left_alone(root):
-    delivery = open_delivery(root)
+    sync = open_sync(root)
     directory, _ = search_step(root, {"trial-0000": None})
-    delivery.started("search", "sss", directory)
-    delivery.close("killed")
+    sync.started("search", "sss", directory)
+    sync.close("killed")
     trial = trials_seen(root)["trial-0000"]
     client = connect(f"sqlite:///{root}/mlflow.db")
     for run_id in (trial.data.tags["mlflow.parentRunId"], trial.info.run_id):
         client.delete_run(run_id)
     search_step(root, {"trial-0000": "finished", "trial-0001": "finished"})
-    delivery = open_delivery(root)
-    delivery.finished("search", "sss", directory)
-    assert delivery.close("finished") == Delivered(0, 0, "")
+    sync = open_sync(root)
+    sync.finished("search", "sss", directory)
+    assert sync.close("finished") == SyncState(0, 0, "")
     assert [run.info.run_name for run in client.search_runs([trial.info.experiment_id])] == [RUN]

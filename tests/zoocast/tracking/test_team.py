@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from zoocast.cli.app import invoke
-from zoocast.tracking import Delivered, Delivery, Journal
+from zoocast.tracking import Journal, Sync, SyncState
 from zoocast.tracking.backend import connect
 from zoocast.tracking.ui import comparison, serve_ui
 
@@ -162,8 +162,8 @@ def pages(query):
     return lambda run: query(sql, run)
 
 
-def open_delivery(root: Path, run: str, uri: str) -> Delivery:
-    return Delivery(root, run, root / "runs" / run, experiment=EXPERIMENT, uri=uri)
+def open_sync(root: Path, run: str, uri: str) -> Sync:
+    return Sync(root, run, root / "runs" / run, experiment=EXPERIMENT, uri=uri)
 
 
 def step(root: Path, name: str, points: int = 0) -> tuple[Path, Journal]:
@@ -214,28 +214,28 @@ def test_eight_workers_of_one_run_lose_nothing(root, server, rows):
     )
     run = f"{EXPERIMENT}-00000001"
     names = ["shared", *(f"worker{n}" for n in range(WRITERS))]
-    delivery = open_delivery(root, run, server.uri)
+    sync = open_sync(root, run, server.uri)
     places = {name: step(root, name)[0] for name in names}
     for name in names:
-        delivery.started(name, name, places[name])
+        sync.started(name, name, places[name])
     workers = [
         subprocess.Popen([sys.executable, "-c", worker, str(root), str(n)], env={**os.environ, "PYTHONPATH": str(PLATFORM)})
         for n in range(WRITERS)
     ]
     assert [process.wait(120) for process in workers] == [0] * WRITERS
     for name in names:
-        delivery.finished(name, name, places[name])
-    assert delivery.close("finished", timeout=120) == Delivered(0, 0, "")
+        sync.finished(name, name, places[name])
+    assert sync.close("finished", timeout=120) == SyncState(0, 0, "")
     assert rows(run) == {f"worker{n}": (300, 300) for n in range(WRITERS)} | {"shared": (300 * WRITERS, 300 * WRITERS)}
 
 
 def drive(root: Path, uri: str, number: int) -> None:
     """One of several pipeline runs that have a finished step in common."""
-    delivery = open_delivery(root, f"{EXPERIMENT}-1000000{number}", uri)
-    delivery.finished("common", "common", root / "steps" / "common-common")
+    sync = open_sync(root, f"{EXPERIMENT}-1000000{number}", uri)
+    sync.finished("common", "common", root / "steps" / "common-common")
     own, _ = step(root, f"driver{number}", 500)
-    delivery.finished(f"driver{number}", f"driver{number}", own)
-    assert delivery.close("finished", timeout=200) == Delivered(0, 0, "")
+    sync.finished(f"driver{number}", f"driver{number}", own)
+    assert sync.close("finished", timeout=200) == SyncState(0, 0, "")
 
 
 def test_eight_drivers_at_once_lose_nothing_and_register_a_common_model_once(root, server, query, rows):
@@ -250,17 +250,17 @@ def test_eight_drivers_at_once_lose_nothing_and_register_a_common_model_once(roo
 def test_a_wrong_password_is_named_and_loses_nothing(root, server, query, rows, pages, monkeypatch):
     run = f"{EXPERIMENT}-20000001"
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "mistyped-canary")
-    delivery = open_delivery(root, run, server.uri)
+    sync = open_sync(root, run, server.uri)
     directory, journal = step(root, "source", 100)
-    delivery.started("source", "source", directory)
-    wait_until(lambda: delivery.state().problem)
-    assert delivery.state().problem == (
+    sync.started("source", "source", directory)
+    wait_until(lambda: sync.state().problem)
+    assert sync.state().problem == (
         "the server does not take the name and password (401); put them into MLFLOW_TRACKING_USERNAME and"
         " MLFLOW_TRACKING_PASSWORD, or into ~/.mlflow/credentials"
     )
     journal.metrics({"train/loss": 0.0}, step=100)  # training goes on
-    delivery.finished("source", "source", directory)
-    assert delivery.close("finished").pending > 100
+    sync.finished("source", "source", directory)
+    assert sync.close("finished").pending > 100
     assert rows(run) == {}
 
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
@@ -269,9 +269,9 @@ def test_a_wrong_password_is_named_and_loses_nothing(root, server, query, rows, 
     (root.parent / ".mlflow").mkdir()
     secret = f"[mlflow]\nmlflow_tracking_username = {USER}\nmlflow_tracking_password = {PASSWORD}\n"
     (root.parent / ".mlflow" / "credentials").write_text(secret)
-    later = open_delivery(root, f"{EXPERIMENT}-20000002", server.uri)  # the next run delivers what was left over
+    later = open_sync(root, f"{EXPERIMENT}-20000002", server.uri)  # the next run sends what was left over
     wait_until(lambda: pages(run) == [("source", "FINISHED"), (run, "FINISHED")])
-    assert later.close("finished") == Delivered(0, 0, "")
+    assert later.close("finished") == SyncState(0, 0, "")
     assert rows(run) == {"source": (101, 101)}
     written = b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
     assert b"train/loss" in written
@@ -281,13 +281,13 @@ def test_a_wrong_password_is_named_and_loses_nothing(root, server, query, rows, 
 
 def test_files_travel_through_the_server(root, server, png, tmp_path):
     run = f"{EXPERIMENT}-30000001"
-    delivery = open_delivery(root, run, server.uri)
+    sync = open_sync(root, run, server.uri)
     (root / "report.html").write_text("<p>report</p>")
-    delivery.journal.artifact(root / "report.html")
+    sync.journal.artifact(root / "report.html")
     directory = with_model(root, "painter")
     Journal(directory / "journal.jsonl").image("strips/val", png, step=0)
-    delivery.finished("painter", "painter", directory)
-    assert delivery.close("finished", timeout=60) == Delivered(0, 0, "")
+    sync.finished("painter", "painter", directory)
+    assert sync.close("finished", timeout=60) == SyncState(0, 0, "")
 
     client = connect(server.uri)
     experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -316,13 +316,13 @@ def test_a_colleague_with_the_same_settings_has_a_page_of_their_own(root, server
     """The same pipeline, the same settings, so the same names and keys, in another root; even after doing a step again."""
     run = f"{EXPERIMENT}-40000001"
 
-    def deliver(root: Path) -> Delivered:
-        delivery = open_delivery(root, run, server.uri)
-        delivery.finished("source", "source", root / "steps" / "source-source")
-        return delivery.close("finished", timeout=60)
+    def deliver(root: Path) -> SyncState:
+        sync = open_sync(root, run, server.uri)
+        sync.finished("source", "source", root / "steps" / "source-source")
+        return sync.close("finished", timeout=60)
 
     with_model(root, "source")
-    assert deliver(root) == Delivered(0, 0, "")
+    assert deliver(root) == SyncState(0, 0, "")
     bob = {"username": "bob", "password": "another-password"}
     made = requests.post(f"{server.uri}/api/2.0/mlflow/users/create", json=bob, auth=(USER, PASSWORD), timeout=30)
     assert made.status_code == 200
@@ -331,13 +331,13 @@ def test_a_colleague_with_the_same_settings_has_a_page_of_their_own(root, server
     theirs = tmp_path / "theirs"
     for _ in range(2):
         with_model(theirs, "source")
-        assert deliver(theirs) == Delivered(0, 0, "")
+        assert deliver(theirs) == SyncState(0, 0, "")
         shutil.rmtree(theirs / "steps")
     # Who may edit, but not delete, keeps the step's former run beside the new one; ours is left alone.
     assert pages(run) == [(name, "FINISHED") for name in ("source", "source", "source", run, run)]
 
 
-def sync(root: Path, uri: str) -> None:
+def sync_by_command(root: Path, uri: str) -> None:
     sys.exit(invoke(["sync", "--root", str(root), "--tracking-uri", uri]))
 
 
@@ -363,20 +363,20 @@ def broken_server(port: int):
         thread.join()
 
 
-def test_a_server_that_dies_in_a_delivery_gets_everything_once_by_sync(root, server, query, rows, pages, png, capsys):
-    run, many = f"{EXPERIMENT}-50000001", 10_000
+def test_a_server_that_dies_during_an_export_gets_everything_once_by_sync(root, server, query, rows, pages, png, capsys):
+    run, many = f"{EXPERIMENT}-50000001", 6_000
     everything = "select * from metrics order by run_uuid, key, step", "select * from runs order by run_uuid"
     directory, journal = step(root, "source", many)
-    delivery = open_delivery(root, run, server.uri)
-    delivery.started("source", "source", directory)
+    sync = open_sync(root, run, server.uri)
+    sync.started("source", "source", directory)
     wait_until(lambda: rows(run).get("source", (0,))[0] >= 2000)
     server.kill()
     assert 2000 <= rows(run)["source"][0] < many
     step(root, "source", 500)  # as if gone back to the start, which is a repetition
     journal.image("strips/val", png, step=0)
     add_model(directory, journal, "survivor")
-    delivery.finished("source", "source", directory)
-    state = delivery.close("finished", timeout=60)
+    sync.finished("source", "source", directory)
+    state = sync.close("finished", timeout=60)
     assert (state.pending > 502, state.problem) == (True, NO_ANSWER)
     assert invoke(["sync", "--root", str(root), "--tracking-uri", server.uri]) == 4
     assert f"entries wait ({NO_ANSWER})" in capsys.readouterr().err
@@ -385,14 +385,14 @@ def test_a_server_that_dies_in_a_delivery_gets_everything_once_by_sync(root, ser
     assert f"{state.pending} entries wait (the server answers with errors such as 500" in capsys.readouterr().err
 
     server.start()
-    codes = at_once(sync, [(root, server.uri)] * 2)
+    codes = at_once(sync_by_command, [(root, server.uri)] * 2)
     assert 0 in codes
     assert set(codes) <= {0, 4}  # the second one may have found it in the hands of the first
     assert rows(run) == {"source": (many, many)}
     before = [query(sql) for sql in everything]
     assert invoke(["sync", "--root", str(root), "--tracking-uri", server.uri, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"server": server.uri, "runs": [{"run": run, "pending": 0, "refused": 0, "problem": ""}], "elsewhere": {}}
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {"server": server.uri, "runs": [{"run": run, "pending": 0, "refused": 0, "problem": ""}], "elsewhere": {}}
     assert [query(sql) for sql in everything] == before
     assert pages(run) == [("source", "FINISHED"), (run, "FINISHED")]
     client = connect(server.uri)
@@ -406,9 +406,9 @@ def test_a_server_that_dies_in_a_delivery_gets_everything_once_by_sync(root, ser
 
 
 def die_at_work(root: Path, uri: str, run: str) -> None:
-    delivery = open_delivery(root, run, uri)
-    delivery.started("source", "source", step(root, "source", 50)[0])
-    wait_until(lambda: delivery.state().pending == 0)
+    sync = open_sync(root, run, uri)
+    sync.started("source", "source", step(root, "source", 50)[0])
+    wait_until(lambda: sync.state().pending == 0)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -416,13 +416,13 @@ def test_a_driver_that_was_killed_leaves_no_run_running_once_it_is_resumed(root,
     run = f"{EXPERIMENT}-60000001"
     assert at_once(die_at_work, [(root, server.uri, run)]) == [-signal.SIGKILL]
     assert pages(run) == [("source", "RUNNING"), (run, "RUNNING")]
-    delivery = open_delivery(root, run, server.uri)
+    sync = open_sync(root, run, server.uri)
     directory, journal = step(root, "source")
-    delivery.started("source", "source", directory)
+    sync.started("source", "source", directory)
     journal.rewind(40)
     for i in range(40, 80):
         journal.metrics({"train/loss": 1 / (i + 1)}, step=i)
-    delivery.finished("source", "source", directory)
-    assert delivery.close("finished", timeout=60) == Delivered(0, 0, "")
+    sync.finished("source", "source", directory)
+    assert sync.close("finished", timeout=60) == SyncState(0, 0, "")
     assert pages(run) == [("source", "FINISHED"), (run, "FINISHED")]
     assert rows(run) == {"source": (80, 80)}

@@ -15,7 +15,7 @@ from zoocast.dag import StepContext
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, IntegrityError, Interrupted, StepFailed
 from zoocast.nn.predictor import Predictor, load_predictor
-from zoocast.store.bucket import open_root
+from zoocast.store.address import open_root
 from zoocast.tracking import curves
 from zoocast.training import PredictionObjective, Surroundings, TrainingConfig, WorkerConfig, fit
 
@@ -91,7 +91,7 @@ def test_training_goes_on_on_another_machine_to_the_same_bits(tmp_path, store, c
 
     def on(machine):
         monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / machine))
-        return open_root(f"{store}/training") / "steps" / "train-0123456789ab.partial"
+        return open_root(f"{store}/training").folder / "steps" / "train-0123456789ab.partial"
 
     train(tmp_path / "whole", clips, predictor_config)
     with pytest.raises(RuntimeError):

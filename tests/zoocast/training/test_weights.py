@@ -78,5 +78,5 @@ def test_damage_is_seen(make, tmp_path, damage):
         path.unlink()
     else:
         (tmp_path / "objective.json").write_text("[]")
-    with pytest.raises(IntegrityError, match=r"objective.safetensors cannot be used: .*--force"):
+    with pytest.raises(IntegrityError, match=r"objective\.(safetensors|json) cannot be used: .*--force"):
         load_objective(objective, tmp_path)

@@ -2,9 +2,10 @@
 
 from zoocast.report.figures.curves import horizon_error, learning_curves, mean_interval, result_bars
 from zoocast.report.figures.graph import dag_drawing
+from zoocast.report.figures.matrix import source_matrix
 from zoocast.report.figures.pictures import gate_pictures, prediction_strip, strip_comparison
-from zoocast.report.figures.steps import StepView, duration
-from zoocast.report.figures.style import LineStyle, family, line_styles
+from zoocast.report.figures.steps import StepView
+from zoocast.report.figures.style import LineStyle, line_styles
 from zoocast.report.figures.timeline import timeline
 from zoocast.report.figures.trials import (
     FieldView,
@@ -22,8 +23,6 @@ __all__ = [
     "StepView",
     "TrialView",
     "dag_drawing",
-    "duration",
-    "family",
     "gate_pictures",
     "horizon_error",
     "importance_bars",
@@ -36,6 +35,7 @@ __all__ = [
     "prediction_strip",
     "result_bars",
     "search_history",
+    "source_matrix",
     "strip_comparison",
     "timeline",
 ]

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
-from zoocast.report.figures.steps import StepView, group_of, step_color, title
+from zoocast.report.figures.steps import StepView, grouped, step_color, title
 from zoocast.report.figures.style import INK, MUTED, PAPER, styled, svg, text_width
 
 _ROW, _GAP, _PAD = 40.0, 38.0, 9.0  # points
@@ -28,15 +28,11 @@ def dag_drawing(steps: Sequence[StepView]) -> str:
     Arrows that follow from others (data -> evaluation beside data -> target -> evaluation) are left out. A step stands as far to
     the right as its consumers allow. Raises `graphlib.CycleError` if the steps are no DAG.
     """
-    members: dict[str, list[StepView]] = {}
-    for step in steps:
-        members.setdefault(group_of(step.name), []).append(step)
-    known = {s.name for s in steps}
-    parents = {
-        group: {group_of(i) for s in group_steps for i in s.inputs if i in known} for group, group_steps in members.items()
-    }
+    members = {group[0].name: group for group in grouped(steps)}
+    box_of = {step.name: name for name, group in members.items() for step in group}
+    parents = {name: {box_of[i] for step in group for i in step.inputs if i in box_of} for name, group in members.items()}
     layers, edges = _layers(reduce_edges(parents))
-    boxes = {group: _Box.of(group, group_steps) for group, group_steps in members.items()}
+    boxes = {name: _Box.of(group) for name, group in members.items()}
     rows = _rows(layers, edges, set(boxes))
     widths = [max((boxes[n].width for n in layer if n in boxes), default=0.0) for layer in layers]
     lefts = np.concatenate([[0.0], np.cumsum(np.array(widths) + _GAP)])
@@ -55,23 +51,20 @@ def reduce_edges(parents: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
 
 
 class _Box(NamedTuple):
-    """What is written in a box, and how wide it is in points."""
+    """What is written in a box, how wide it is in points, and its colour."""
 
     kind: str
     label: str
     stacked: bool
     width: float
+    color: str
 
     @classmethod
-    def of(cls, group: str, steps: Sequence[StepView]) -> _Box:
-        kind, _, rest = (steps[0].name if len(steps) == 1 else group).partition(".")
-        label = title(rest or kind, len(steps))
-        width = max(text_width(label, 9, bold=True), text_width(kind if rest else "", 7.5)) + 2 * _PAD
-        return cls(kind if rest else "", label, len(steps) > 1, max(width, 54.0))
-
-    @property
-    def color(self) -> str:
-        return step_color(self.kind or self.label.split(" ")[0])
+    def of(cls, steps: Sequence[StepView]) -> _Box:
+        kind, label = steps[0].kind, title(steps)
+        above = "" if kind == label else kind  # a step called `report` of the kind `report` says so once
+        width = max(text_width(label, 9, bold=True), text_width(above, 7.5)) + 2 * _PAD
+        return cls(above, label, len(steps) > 1, max(width, 54.0), step_color(kind))
 
 
 def _layers(parents: Mapping[str, set[str]]) -> tuple[list[list[str]], list[tuple[str, str]]]:
@@ -108,19 +101,26 @@ def _rows(layers: list[list[str]], edges: Sequence[tuple[str, str]], real: set[s
         near[a].append(b)
         near[b].append(a)
     rows = {n: float(i) for layer in layers for i, n in enumerate(layer)}
-    for sweep in range(12):
-        last = sweep >= 8
-        for index in range(len(layers)) if sweep % 2 == 0 else reversed(range(len(layers))):
-            layer = layers[index]
-            beside = {*layers[index - 1]} if index else set()
-            beside |= {*layers[index + 1]} if last and index + 1 < len(layers) else set()
-            if sweep % 2 and not last:
-                beside = {*layers[index + 1]} if index + 1 < len(layers) else set()
-            wish = {n: _mean([rows[m] for m in near[n] if m in beside], rows[n]) for n in layer}
-            if not last:
-                layer.sort(key=wish.__getitem__)
-            gaps = [1.0 if a in real and b in real else 0.6 for a, b in pairwise(layer)]
-            rows |= zip(layer, spread([wish[n] for n in layer], gaps), strict=True)
+
+    def settle(index: int, beside: Iterable[int], *, sort: bool) -> None:
+        """Put the nodes of a layer level with the mean of their neighbours in the layers `beside`."""
+        layer = layers[index]
+        seen = {n for i in beside if 0 <= i < len(layers) for n in layers[i]}
+        wish = {n: _mean([rows[m] for m in near[n] if m in seen], rows[n]) for n in layer}
+        if sort:
+            layer.sort(key=wish.__getitem__)
+        gaps = [1.0 if a in real and b in real else 0.6 for a, b in pairwise(layer)]
+        rows.update(zip(layer, spread([wish[n] for n in layer], gaps), strict=True))
+
+    forth = range(len(layers))
+    for _ in range(4):
+        for index in forth:
+            settle(index, (index - 1,), sort=True)
+        for index in reversed(forth):
+            settle(index, (index + 1,), sort=True)
+    for sweep in (forth, reversed(forth), forth, reversed(forth)):  # the order is found; now between both neighbours
+        for index in sweep:
+            settle(index, (index - 1, index + 1), sort=False)
     return rows
 
 

@@ -91,21 +91,18 @@ def strip_comparison(
     return canvas.png()
 
 
-def gate_pictures(
-    gates: np.ndarray, sources: Sequence[str], styles: Mapping[str, LineStyle] | None = None, *, observed: int, title: str = ""
-) -> bytes:
+def gate_pictures(gates: np.ndarray, sources: Sequence[str], *, observed: int, title: str = "") -> bytes:
     """What each transfer gate let through: a row of maps per source over time, and below the mean of each over space, as PNG.
 
     Args:
         gates: (M, T - 1, h, w), gate values averaged over channels; step t (from 1) reads frame t and predicts frame t + 1.
         sources: the M sources' names.
-        styles: of the sources; by default that of arms finetuned from them.
         observed: number of observed frames: the steps after them read predictions instead of frames.
         title: one line above.
     """
     if len(gates) != len(sources):
         raise ValueError(f"there must be a name for each of the {len(gates)} gates, but got {list(sources)}")
-    styles = styles or dict(zip(sources, line_styles(f"finetune.{s}" for s in sources).values(), strict=True))
+    styles = line_styles(sources)
     low, high = float(gates.min()), float(gates.max())
     if high - low < 0.01:  # an even gate is an even picture, not amplified rounding
         low, high = low - 0.005, high + 0.005

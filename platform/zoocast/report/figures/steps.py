@@ -1,60 +1,64 @@
-"""A step as the figures about the pipeline see it: its name and kind, its colour, and the group of seeds it belongs to."""
+"""A step as the figures about the pipeline see it: its name and kind, its colour, and the steps that it is drawn with."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 
 class StepView(NamedTuple):
-    """A step as the figures see it. `started` and `finished` are seconds since the epoch; None where it did not run."""
+    """A step as the figures see it.
+
+    Attributes:
+        kind: what sort of work it is, as its record says; it decides the colour.
+        group: steps of equal kind and group (the seeds of an arm, say) are drawn as one; a step without a group stands alone.
+        started, finished: seconds since the epoch; None where it did not run.
+    """
 
     name: str
     inputs: tuple[str, ...] = ()
+    kind: str = ""
+    group: str = ""
     started: float | None = None
     finished: float | None = None
     state: str = "done"
 
-    @property
-    def kind(self) -> str:
-        """The first part of the name, ``target`` for ``target.tmu.seed0``."""
-        return self.name.split(".")[0]
-
 
 _COLORS = {
-    "data": "#8a929c",
-    "source": "#4477aa",
-    "bank": "#228833",
-    "stage1": "#a8743f",
-    "target": "#d0803c",
+    "build-clips": "#8a929c",
+    "pretrain-source": "#4477aa",
+    "adopt-source": "#4477aa",
+    "rank-sources": "#66a0c8",
+    "build-bank": "#228833",
+    "train-bidirectional": "#a8743f",
+    "train-target": "#d0803c",
+    "adapt": "#d0803c",
+    "adapt-found": "#d0803c",
     "search": "#a08a00",
     "evaluate": "#aa5599",
     "report": "#5b6470",
 }
+_NEUTRAL = "#777777"
 
 
 def step_color(kind: str) -> str:
-    """The colour of a kind of step."""
-    return _COLORS.get(kind, "#777777")
+    """The colour of a kind of step; grey for kinds that are not known here."""
+    return _COLORS.get(kind, _NEUTRAL)
 
 
-def group_of(name: str) -> str:
-    """The name that the seeds of one arm share: ``target.tmu`` for ``target.tmu.seed0``."""
-    return re.sub(r"\.seed\d+$", "", name)
+def grouped(steps: Iterable[StepView]) -> list[list[StepView]]:
+    """The steps that are drawn as one, in the order in which their first members come."""
+    found: dict[tuple[str, ...], list[StepView]] = {}
+    for step in steps:
+        found.setdefault((step.kind, step.group) if step.group else ("", "", step.name), []).append(step)
+    return list(found.values())
 
 
-def title(group: str, count: int) -> str:
-    """What a group of steps is called: its name and how many it holds."""
-    return group if count == 1 else f"{group} ×{count}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: ``850 ms``, ``4.2 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+def title(members: Sequence[StepView]) -> str:
+    """What steps that are drawn as one are called: the parts that their names begin with alike, and how many they are."""
+    if len(members) == 1:
+        return members[0].name
+    places = zip(*(step.name.split(".") for step in members), strict=False)
+    shared = ".".join(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, places))
+    return f"{shared or members[0].name} ×{len(members)}"

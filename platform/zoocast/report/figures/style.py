@@ -7,14 +7,14 @@ The same data give the same bytes: no date, no random ids.
 from __future__ import annotations
 
 import io
-import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
@@ -74,16 +74,13 @@ class LineStyle(NamedTuple):
     dashes: tuple[float, ...]
 
 
-# Okabe and Ito's colours, which readers with any kind of colour blindness can tell apart, given to families of arms.
-# Markers and dashes repeat the distinction for print in black and white.
-_FAMILIES: dict[str, tuple[tuple[str, str], ...]] = {
-    "copy-last": (("#8a929c", "x"),),
-    "scratch": (("#0072b2", "s"),),
-    "finetune": (("#009e73", "^"), ("#56b4e9", "v"), ("#b8a100", "<"), ("#7f5fc0", ">")),
-    "l2-sp": (("#cc79a7", "P"),),
-    "tmu": (("#d55e00", "o"), ("#e69f00", "h")),
-}
-_OTHERS = (("#7f5fc0", "D"), ("#a0613a", "d"), ("#4b8f8c", "p"))  # for any other family; then what the families leave free
+# Okabe and Ito's colours first, which readers with any kind of colour blindness can tell apart. Markers and dashes repeat the
+# distinction for print in black and white.
+_OURS = "#d55e00"
+_UNTRAINED = "#8a929c"
+_PALETTE = ("#0072b2", "#009e73", "#cc79a7", "#b8a100", "#56b4e9", "#7f5fc0", "#a0613a", "#4b8f8c")
+_MARKERS = ("s", "^", "P", "v", "D", "<", "d", ">", "p")
+_SHADES = (0.0, -0.45, 0.45, 0.7)  # parts of the way to white, or to black where negative
 _DASHES: tuple[tuple[float, ...], ...] = ((), (4, 1.5), (1.5, 1.2), (5, 1.2, 1.2, 1.2))
 
 
@@ -92,35 +89,49 @@ def styled() -> AbstractContextManager[None]:
     return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]
 
 
-def family(arm: str) -> str:
-    """The kind of an arm: the first part of its name, ``finetune`` for ``finetune.two-digits``."""
-    return arm.split(".")[0]
+def line_styles(
+    arms: Iterable[str],
+    *,
+    families: Mapping[str, str] | None = None,
+    ours: Collection[str] = (),
+    untrained: Collection[str] = (),
+) -> dict[str, LineStyle]:
+    """The line style of every arm: one colour per family in the order given, one shade of it per member.
 
+    Compute it once from all arms of a report and hand it to every figure, so that an arm looks alike in all of them.
 
-def line_styles(arms: Iterable[str], ours: str = "tmu") -> dict[str, LineStyle]:
-    """The line style of every arm: one colour per family, one shade per member in the order given; `ours` is drawn thickest.
-
-    Families without a colour of their own get those that are free; without TMU, `ours` has TMU's. Compute it once from all arms
-    of a report and hand it to every figure, so that a missing arm changes no colour.
+    Args:
+        families: the family of an arm, where it shares one with others; an arm that is not in it is a family of its own.
+        ours: the arms that the report is about, drawn thickest, in a colour that no other family gets.
+        untrained: baselines without weights, drawn in dashed grey.
     """
     names = list(dict.fromkeys(arms))
-    here = {family(arm) for arm in names}
-    heir = "tmu" if "tmu" in here else ours
-    families = {heir if name == "tmu" else name: shades for name, shades in _FAMILIES.items()}
-    free = [shades for name, shades in families.items() if name not in {*here, "copy-last"}]
-    others = tuple(dict(itertools.chain(_OTHERS, *free)).items())
-    seen: dict[str, int] = {}
-    out: dict[str, LineStyle] = {}
+    members: dict[str, list[str]] = {}
     for arm in names:
-        name = family(arm)
-        shades = families.get(name, others)
-        group = name if name in families else ""
-        index = seen.get(group, 0)
-        seen[group] = index + 1
-        color, marker = shades[index % len(shades)]
-        dashes = (2.5, 2.0) if name == "copy-last" else _DASHES[(index // len(shades)) % len(_DASHES)]
-        out[arm] = LineStyle(color, 2.4 if name == ours else 1.4, marker, dashes)
-    return out
+        members.setdefault((families or {}).get(arm, arm), []).append(arm)
+    styles: dict[str, LineStyle] = {}
+    place = 0
+    for family in members.values():
+        for index, arm in enumerate(family):
+            shade = _SHADES[index % len(_SHADES)]
+            # Once all shades, or all colours, are used up, the next round of them is told apart by its dashes.
+            dashes = _DASHES[(index // len(_SHADES) + place // len(_PALETTE)) % len(_DASHES)]
+            marker = _MARKERS[(place + index) % len(_MARKERS)]
+            if arm in ours:
+                styles[arm] = LineStyle(_shaded(_OURS, shade), 2.4, "oh*H8"[index % 5], dashes)
+            elif arm in untrained:
+                styles[arm] = LineStyle(_shaded(_UNTRAINED, shade), 1.4, "x", (2.5, 2.0))
+            else:
+                styles[arm] = LineStyle(_shaded(_PALETTE[place % len(_PALETTE)], shade), 1.4, marker, dashes)
+        place += not {*family} <= {*ours, *untrained}
+    return {arm: styles[arm] for arm in names}
+
+
+def _shaded(color: str, shade: float) -> str:
+    """`color` moved towards white, or towards black."""
+    end = 1.0 if shade > 0 else 0.0
+    red, green, blue = (c + abs(shade) * (end - c) for c in to_rgb(color))
+    return to_hex((red, green, blue))
 
 
 def svg(figure: Figure) -> str:

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from zoocast.report.figures.steps import StepView, duration, group_of, step_color, title
+from zoocast.report.figures.steps import StepView, grouped, step_color, title
 from zoocast.report.figures.style import INK, MUTED, styled, svg
+from zoocast.words import duration
 
 
 def timeline(steps: Sequence[StepView]) -> str:
@@ -20,9 +21,7 @@ def timeline(steps: Sequence[StepView]) -> str:
     times are left out; failed ones are hatched.
     """
     timed = sorted((s for s in steps if s.started is not None and s.finished is not None), key=lambda s: (s.started, s.name))
-    groups: dict[str, list[StepView]] = {}
-    for step in timed:
-        groups.setdefault(group_of(step.name), []).append(step)
+    groups = {members[0].name: members for members in grouped(timed)}
     clock = _Clock([_span(s) for s in timed])
     lanes = {name: _lanes(members) for name, members in groups.items()}
     heights = {name: 1.0 + 0.45 * (max(lane.values()) if lane else 0) for name, lane in lanes.items()}
@@ -39,7 +38,7 @@ def timeline(steps: Sequence[StepView]) -> str:
             text = duration(mean) if len(members) == 1 else f"{len(members)} × {duration(mean)}"
             ax.annotate(text, (clock(last), ticks[-1]), (4, 0), textcoords="offset points", va="center", color=MUTED, size=8)
             y += heights[name]
-        ax.set_yticks(ticks, [title(name, len(members)) for name, members in groups.items()])
+        ax.set_yticks(ticks, [title(members) for members in groups.values()])
         _time_axis(ax, clock, y)
         return svg(figure)
 

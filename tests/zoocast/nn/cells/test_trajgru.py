@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from zoocast.bank.shards import read_manifest
+from zoocast.bank.recipe import read_bank
 from zoocast.dag import read_record
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
@@ -190,9 +190,9 @@ def test_a_target_distils_from_it(shell, tmp_path):
     assert done.returncode == 0, done.stderr
     folders = {read_record(path).name: path for path in (tmp_path / "steps").iterdir()}
     assert load_predictor(folders["source.traj"] / "model").config.cell == TrajGRU(num_links=3)
-    stored = {s.name: [(c.memory, c.shape) for c in s.columns] for s in read_manifest(folders["bank"] / "bank").recipe.sources}
-    # Five steps, eight channels, maps of 16 / 4 pixels.
-    assert stored["traj"] == [("h", (5, 8, 4, 4))] * 2
+    _, recipe = read_bank(folders["bank.traj"] / "bank", "traj")
+    # Eight channels, maps of 16 / 4 pixels.
+    assert [(ref.memory, ref.shape) for ref in recipe.refs] == [("h", (8, 4, 4))] * 2
     assert load_predictor(folders["target.tmu.seed0"] / "model").config.num_sources == 2
     rows = json.loads((folders["report"] / "result.json").read_text())["rows"]
     assert [row[0] for row in rows] == ["copy-last", "scratch", "finetune.digits-1", "l2-sp", "tmu"]

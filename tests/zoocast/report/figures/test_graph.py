@@ -6,15 +6,16 @@ import pytest
 
 from zoocast.report.figures import StepView, dag_drawing
 from zoocast.report.figures.graph import _layers, _rows, reduce_edges, spread
+from zoocast.report.figures.steps import step_color
 
 STEPS = [
-    StepView("data"),
-    StepView("source.a", ("data",)),
-    StepView("bank", ("data", "source.a")),
-    *(StepView(f"target.tmu.seed{k}", ("data", "bank")) for k in range(3)),
-    StepView("evaluate.tmu", ("data", *(f"target.tmu.seed{k}" for k in range(3)))),
-    StepView("evaluate.copy-last", ("data",)),
-    StepView("report", ("evaluate.tmu", "evaluate.copy-last")),
+    StepView("data", (), "build-clips"),
+    StepView("source.a", ("data",), "pretrain-source"),
+    StepView("bank", ("data", "source.a"), "build-bank"),
+    *(StepView(f"target.tmu.seed{k}", ("data", "bank"), "train-target", "tmu") for k in range(3)),
+    StepView("evaluate.tmu", ("data", *(f"target.tmu.seed{k}" for k in range(3))), "evaluate"),
+    StepView("evaluate.copy-last", ("data",), "evaluate"),
+    StepView("report", ("evaluate.tmu", "evaluate.copy-last"), "report"),
 ]
 
 
@@ -22,15 +23,27 @@ def texts(svg: str) -> list[str]:
     return ["".join(e.itertext()) for e in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_seeds_become_one_box() -> None:
+def test_steps_of_a_group_become_one_box_under_what_their_names_share() -> None:
     shown = texts(dag_drawing(STEPS))
-    assert shown.count("tmu ×3") == 1
-    assert shown.count("tmu") == 1  # of evaluate.tmu
-    assert {"data", "bank", "copy-last", "report", "a"} <= set(shown)
+    assert shown.count("target.tmu ×3") == 1
+    assert {"data", "bank", "source.a", "evaluate.tmu", "evaluate.copy-last"} <= set(shown)
+    assert shown.count("evaluate") == 2  # the kind, above each of them
+    assert shown.count("report") == 1  # where the kind is the name
 
 
-def test_one_seed_keeps_its_name() -> None:
-    assert "tmu.seed0" in texts(dag_drawing([StepView("target.tmu.seed0")]))
+def test_a_group_of_one_keeps_its_name() -> None:
+    assert "target.tmu.seed0" in texts(dag_drawing([StepView("target.tmu.seed0", group="tmu")]))
+
+
+def test_groups_whose_names_begin_alike_stay_apart() -> None:
+    steps = [StepView(f"train.{arm}-{k}", kind="train", group=arm) for arm in "ab" for k in range(2)]
+    assert texts(dag_drawing(steps)).count("train ×2") == 2
+
+
+def test_steps_without_a_group_stand_alone_and_unknown_kinds_are_grey() -> None:
+    shown = dag_drawing([StepView(f"mine.{i}", kind="module:work") for i in range(2)])
+    assert {"mine.0", "mine.1", "module:work"} == set(texts(shown))
+    assert step_color("module:work") in shown
 
 
 def test_edges_that_follow_from_others_are_dropped() -> None:

@@ -1,17 +1,21 @@
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import rgb_to_hsv, to_rgb
 from matplotlib.figure import Figure
 
-from zoocast.report.figures import family, line_styles
+from zoocast.report.figures import LineStyle, line_styles
 from zoocast.report.figures.style import number, png, scale_axis, styled, svg, text_width
 
 ARMS = ("copy-last", "scratch", "finetune.a", "finetune.b", "l2-sp", "tmu")
+FAMILIES = {"finetune.a": "finetune", "finetune.b": "finetune"}
 ADAPTED = ("copy-last", "stage1", "adam", "adam.found-rate", "paper", "searched.1", "searched.2")
+ADAPTED_FAMILIES = {"adam.found-rate": "adam", "searched.1": "searched", "searched.2": "searched"}
+OURS = ("tmu", "searched")
 
 
 def linear(color: str) -> np.ndarray:
@@ -28,40 +32,54 @@ COLOR_BLIND = {
 }
 
 
-def test_an_arm_looks_the_same_whatever_other_families_are_there() -> None:
-    assert line_styles(["tmu"])["tmu"] == line_styles(ARMS)["tmu"]
-    assert line_styles(["finetune.a", "finetune.b"])["finetune.b"] == line_styles(ARMS)["finetune.b"]
+def styles_of(arms: Sequence[str], families: Mapping[str, str]) -> dict[str, LineStyle]:
+    return line_styles(arms, families=families, ours=[a for a in arms if a.split(".")[0] in OURS], untrained=["copy-last"])
 
 
-@pytest.mark.parametrize(("arms", "ours"), [(ARMS, "tmu"), (ADAPTED, "searched")])
-def test_our_family_is_drawn_thickest(arms: tuple[str, ...], ours: str) -> None:
-    styles = line_styles(arms, ours)
-    assert {arm for arm in arms if styles[arm].width > 2} == {arm for arm in arms if family(arm) == ours}
+def test_styles_come_in_the_order_of_the_arms() -> None:
+    assert tuple(line_styles(ARMS, families={"finetune.b": "tmu"})) == ARMS
 
 
-def test_our_family_has_the_colours_of_tmu_where_there_is_none() -> None:
-    assert line_styles(ADAPTED, "searched")["searched.1"].color == line_styles(ARMS)["tmu"].color
-    both = line_styles(("tmu", "searched.1"), "searched")
-    assert both["tmu"].color != both["searched.1"].color
+@pytest.mark.parametrize(("arms", "families"), [(ARMS, FAMILIES), (ADAPTED, ADAPTED_FAMILIES)])
+def test_our_arms_are_drawn_thickest_and_in_one_colour_whatever_they_are_called(
+    arms: tuple[str, ...], families: dict[str, str]
+) -> None:
+    styles = styles_of(arms, families)
+    thick = [arm for arm in arms if styles[arm].width > 2]
+    assert thick == [arm for arm in arms if arm.split(".")[0] in OURS]
+    assert styles[thick[0]].color == "#d55e00"
+
+
+def test_baselines_without_weights_are_dashed_grey() -> None:
+    style = styles_of(ARMS, FAMILIES)["copy-last"]
+    assert style.dashes
+    assert np.ptp(to_rgb(style.color)) < 0.1
 
 
 @pytest.mark.parametrize("kind", COLOR_BLIND)
-@pytest.mark.parametrize("arms", [ARMS, ADAPTED])
-def test_arms_differ_for_every_kind_of_colour_vision(kind: str, arms: tuple[str, ...]) -> None:
-    seen = [COLOR_BLIND[kind] @ linear(style.color) for style in line_styles(arms, family(arms[-1])).values()]
+@pytest.mark.parametrize(("arms", "families"), [(ARMS, FAMILIES), (ADAPTED, ADAPTED_FAMILIES)])
+def test_arms_differ_for_every_kind_of_colour_vision(kind: str, arms: tuple[str, ...], families: dict[str, str]) -> None:
+    seen = [COLOR_BLIND[kind] @ linear(style.color) for style in styles_of(arms, families).values()]
     gaps = [np.abs(a - b).max() for i, a in enumerate(seen) for b in seen[:i]]
     assert min(gaps) > 0.04  # of the range 0 to 1 of linear light; where colours come close, markers and dashes differ, see below
 
 
+def test_members_of_a_family_have_shades_of_one_hue() -> None:
+    names = [f"finetune.{i}" for i in range(4)]
+    hues = [rgb_to_hsv(to_rgb(style.color))[0] for style in line_styles(names, families=dict.fromkeys(names, "f")).values()]
+    assert max(hues) - min(hues) < 0.01
+
+
 def test_arms_of_one_family_differ_without_colour() -> None:
-    many = line_styles([f"finetune.{i}" for i in range(8)]).values()
+    names = [f"finetune.{i}" for i in range(8)]
+    many = line_styles(names, families=dict.fromkeys(names, "finetune")).values()
     assert len({(style.marker, style.dashes) for style in many}) == 8
 
 
-def test_unknown_arms_get_looks_of_their_own() -> None:
-    other = line_styles([*ARMS, *(f"mine-{i}" for i in range(6))])
-    assert len({(style.color, style.dashes) for style in other.values()}) == len(other)
+def test_every_family_has_a_colour_or_dashes_of_its_own() -> None:
     assert len({style.color for style in line_styles([f"mine-{i}" for i in range(8)]).values()}) == 8
+    many = line_styles([*ARMS, *(f"mine-{i}" for i in range(6))], families=FAMILIES, ours=["tmu"], untrained=["copy-last"])
+    assert len({(style.color, style.dashes) for style in many.values()}) == len(many)
 
 
 def test_number_has_three_digits_and_no_exponent_in_everyday_sizes() -> None:

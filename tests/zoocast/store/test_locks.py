@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from zoocast.dag import lock as module
-from zoocast.dag.lock import Holder, Locks, read_holder
+from zoocast.store import locks as module
+from zoocast.store.locks import Holder, Locks, read_holder
 
 
 def test_a_lock_is_held_by_one_and_free_after_release(tmp_path: Path) -> None:

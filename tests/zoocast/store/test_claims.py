@@ -10,44 +10,48 @@ from pathlib import Path
 
 import pytest
 
-from zoocast.dag import lock as module
-from zoocast.dag.claims import Claims, holders
-from zoocast.dag.lock import Holder
-from zoocast.store.bucket import Mirror, open_mirror
+from zoocast.store import locks as module
+from zoocast.store.bucket import BucketRoot, open_bucket
+from zoocast.store.claims import Claims, holders
+from zoocast.store.locks import Holder
 
 
 @pytest.fixture
-def mirror(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+def root(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BucketRoot:
     monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path))
-    return open_mirror(f"{store}/{tmp_path.name}")
+    return open_bucket(f"{store}/{tmp_path.name}")
 
 
 @pytest.fixture
-def path(mirror: Mirror) -> Path:
-    return mirror.root / "locks" / "train-0123456789ab.lock"
+def path(root: BucketRoot) -> Path:
+    return root.folder / "locks" / "train-0123456789ab.lock"
 
 
-def claim(mirror: Mirror, path: Path, holder: Holder) -> None:
-    mirror.write(f"{mirror.name(path)}/{holder.token}", json.dumps(dataclasses.asdict(holder)))
+def locks(run_id: str, root: BucketRoot) -> Claims:
+    return Claims(run_id, root.objects, root.folder)
 
 
-def test_a_lock_is_held_by_one_and_free_after_release(mirror: Mirror, path: Path) -> None:
-    with Claims("first", mirror) as first, Claims("second", mirror) as second:
+def claim(root: BucketRoot, path: Path, holder: Holder) -> None:
+    root.objects.write(f"{root._name(path)}/{holder.token}", json.dumps(dataclasses.asdict(holder)))
+
+
+def test_a_lock_is_held_by_one_and_free_after_release(root: BucketRoot, path: Path) -> None:
+    with locks("first", root) as first, locks("second", root) as second:
         assert first.acquire(path) is None
         holder = second.acquire(path)
         assert holder is not None
         assert holder.run == "first"
-        assert {lock: holder.run for lock, holder in holders(mirror).items()} == {path.name: "first"}
+        assert {lock: holder.run for lock, holder in holders(root.objects).items()} == {path.name: "first"}
         second.release(path)  # not its own: nothing happens
         assert second.acquire(path) is not None
         first.release(path)
         assert second.acquire(path) is None
-    assert holders(mirror) == {}
+    assert holders(root.objects) == {}
 
 
-def test_of_many_that_come_at_once_never_two_hold_the_lock(mirror: Mirror, path: Path) -> None:
+def test_of_many_that_come_at_once_never_two_hold_the_lock(root: BucketRoot, path: Path) -> None:
     for attempt in range(3):
-        claims = [Claims(f"run{attempt}.{i}", mirror) for i in range(6)]
+        claims = [locks(f"run{attempt}.{i}", root) for i in range(6)]
         won: list[Claims] = []
         gate = threading.Barrier(len(claims))
 
@@ -63,33 +67,33 @@ def test_of_many_that_come_at_once_never_two_hold_the_lock(mirror: Mirror, path:
             thread.join()
         assert len(won) <= 1
         # Those that met each other have taken their claims back, so that the next one to come wins.
-        assert len(holders(mirror)) == len(won)
+        assert len(holders(root.objects)) == len(won)
         for winner in won:
             winner.release(path)
         assert claims[0].acquire(path) is None
         claims[0].release(path)
 
 
-def test_the_claims_of_the_dead_are_removed(mirror: Mirror, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_claims_of_the_dead_are_removed(root: BucketRoot, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     here = dataclasses.replace(Holder.this_process("dead"), pid=process.pid)
     elsewhere = dataclasses.replace(Holder.this_process("frozen"), machine="another")
-    claims = Claims("mine", mirror)
-    claim(mirror, path, here)
+    claims = locks("mine", root)
+    claim(root, path, here)
     assert claims.acquire(path) is None
     claims.release(path)
-    claim(mirror, path, elsewhere)
+    claim(root, path, elsewhere)
     holder = claims.acquire(path)
     assert holder is not None
     assert holder.run == "frozen"
     monkeypatch.setattr(module, "STALE_SECONDS", 0.0)
     assert claims.acquire(path) is None
-    assert list(holders(mirror)) == [path.name]
+    assert list(holders(root.objects)) == [path.name]
 
 
 def test_a_held_claim_is_refreshed_and_one_that_was_taken_away_is_not_put_back(
-    mirror: Mirror, path: Path, monkeypatch: pytest.MonkeyPatch
+    root: BucketRoot, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.01)
     beats = threading.Semaphore(0)
@@ -100,15 +104,15 @@ def test_a_held_claim_is_refreshed_and_one_that_was_taken_away_is_not_put_back(
         beats.release()
 
     monkeypatch.setattr(Claims, "_refresh", beat)
-    with Claims("mine", mirror) as claims:
+    with locks("mine", root) as claims:
         assert claims.acquire(path) is None
-        written = next(iter(mirror.objects("locks").values()))
-        for _ in waits(lambda: next(iter(mirror.objects("locks").values())) > written):
+        written = next(iter(root.objects.below("locks").values()))
+        for _ in waits(lambda: next(iter(root.objects.below("locks").values())) > written):
             assert beats.acquire(timeout=30)
-        mirror.remove(f"{mirror.name(path)}/{claims.me.token}")
+        root.objects.remove(f"{root._name(path)}/{claims.me.token}")
         for _ in range(3):
             assert beats.acquire(timeout=30)
-        assert holders(mirror) == {}
+        assert holders(root.objects) == {}
 
 
 def waits(done: object) -> Iterator[None]:

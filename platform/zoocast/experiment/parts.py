@@ -1,0 +1,352 @@
+"""The parts that pipelines put together: a `Target`, a `Zoo`, `Arm`s, and the report that compares them.
+
+They are values that make `Step`s and hold no state. Steps of equal key are one step, so parts need not know of each other: two
+zoos with a source in common, or two arms that do the same work, share it without a word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from zoocast.bank.config import BankConfig
+from zoocast.dag import Resources, Step, StepContext, group
+from zoocast.data import DataConfig
+from zoocast.errors import ConfigError, within
+from zoocast.evaluation import check_evaluation
+from zoocast.experiment.searching import FoundConfig, SearchTrainingConfig, search_training, searched_step, train_found
+from zoocast.experiment.sources import AdoptConfig, PretrainConfig, RankConfig, adopt, pretrain, rank_sources
+from zoocast.experiment.stages import (
+    BuildBankConfig,
+    BuildClipsConfig,
+    EvaluateConfig,
+    ReportConfig,
+    build_clips,
+    build_memories,
+    evaluate_arm,
+    make_report,
+)
+from zoocast.nn.predictor import read_description
+from zoocast.report.compare import Comparison
+from zoocast.report.sections import Section
+from zoocast.search import SearchConfig, load_space
+from zoocast.training import TrainingConfig, WorkerConfig
+from zoocast.transfer import Method, TargetConfig, TrainTargetConfig, train_target
+from zoocast.zoo import SourceConfig, check_observed
+
+__all__ = [
+    "COPY_LAST",
+    "Arm",
+    "Target",
+    "Zoo",
+    "clips_step",
+    "leave_one_out",
+    "report_step",
+    "search_step",
+    "source_step",
+    "with_found",
+]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arm:
+    """One line of the comparison: finished trainings with seeds 0, 1, ..., or none for a baseline without weights.
+
+    Args:
+        name: what the report calls it; ``evaluate.NAME`` reads the test split.
+        seeds: the trainings, in the order of their seeds.
+        family: arms of one family are drawn alike; left out, the arm is one by itself.
+        sources: whose memories its transfer gates let through, in the gates' order; for the pictures of the gates.
+    """
+
+    name: str
+    seeds: Sequence[Step] = ()
+    family: str = ""
+    sources: tuple[str, ...] = ()
+
+
+COPY_LAST = Arm("copy-last")
+"""The baseline that repeats the last observed frame."""
+
+
+def clips_step(name: str, data: DataConfig) -> Step:
+    """The step ``data.NAME`` that builds `data`."""
+    build = BuildClipsConfig(data=data)
+    # The files that are read belong to what is built: their path says nothing, and the same one may hold others tomorrow.
+    return Step(f"data.{name}", build_clips, build, salt=data.source_digest(), estimated_bytes=data.estimated_bytes())
+
+
+def source_step(config: SourceConfig, *, observed: int) -> Step:
+    """The step ``source.NAME`` that pretrains a source, or adopts a network that is there already."""
+    name = f"source.{config.name}"
+    if config.model:
+        digest = read_description(Path(config.model)).digest
+        return Step(name, adopt, AdoptConfig(name=config.name, digest=digest, model=config.model))
+    train = PretrainConfig(
+        name=config.name,
+        data=config.data,
+        predictor=config.predictor,
+        training=config.training,
+        observed=observed,
+        workers=config.workers,
+    )
+    return Step(
+        name,
+        pretrain,
+        train,
+        {"data": clips_step(config.name, config.data)},
+        resources=Resources(0),
+        launches=(_held_by(config.workers),) * config.workers.num_workers,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Target:
+    """What all arms of an experiment share: the target's clips and network, how it is trained, and how it is judged.
+
+    Args:
+        config: the target.
+        observed: observed frames of every clip; the rest is the horizon.
+        num_strips: test clips whose predictions are kept as pictures.
+        name: of its clips, ``data.NAME``; another one for each target of an experiment with several.
+    """
+
+    config: TargetConfig
+    observed: int
+    num_strips: int = 4
+    name: str = "target"
+
+    def check(self) -> None:
+        """Raise `ConfigError` or `DataError`, under the field ``target`` or ``observed``, for what cannot work."""
+        data = self.config.data
+        with within("target"):
+            self.config.check()
+        check_observed(self.observed, data.length, "target")
+        with within("target.data"):
+            horizon = data.length - self.observed
+            check_evaluation(observed=self.observed, horizon=horizon, length=data.length, frames=data.frame_shape())
+
+    @cached_property
+    def data(self) -> Step:
+        """The target's clips."""
+        return clips_step(self.name, self.config.data)
+
+    def train(
+        self, name: str, fn: Callable[[StepContext], Any], config: object, inputs: Mapping[str, Step] | None = None
+    ) -> Step:
+        """A step that trains on the target's clips, where the target's workers are: in its own process, or in Ray Train's.
+
+        Args:
+            name: of the step.
+            fn: its function, such as `train_target`, or `adapt` for a second stage.
+            config: of the function.
+            inputs: besides ``data``: those that `Zoo.inputs` gives a method, ``start`` for a second stage.
+        """
+        workers = self.config.workers
+        several = workers.num_workers > 1
+        return Step(
+            name,
+            fn,
+            config,
+            {"data": self.data, **(inputs or {})},
+            resources=Resources(0) if several else _held_by(workers),
+            launches=(_held_by(workers),) * workers.num_workers if several else (),
+        )
+
+    def evaluate(self, arm: Arm) -> Step:
+        """The step ``evaluate.ARM``, the only one that reads the test split; it runs where the arm was trained."""
+        config = EvaluateConfig(arm=arm.name, observed=self.observed, num_strips=self.num_strips, sources=arm.sources)
+        seeds = {str(seed): step for seed, step in enumerate(arm.seeds)}
+        held = _held_by(self.config.workers) if seeds else Resources()
+        return Step(f"evaluate.{arm.name}", evaluate_arm, config, {"data": self.data, **group("seeds", seeds)}, resources=held)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Zoo:
+    """Sources and what arms want to know of them: how they rank on the target, and the memories that they have of its clips.
+
+    Args:
+        target: whom the zoo is to help.
+        sources: by name, the steps that leave a network in ``model/``; `source_step` makes them.
+        bank: how the memories of the target's clips are made and kept.
+        bank_workers: where they are computed.
+        scope: a name for this zoo where an experiment has several: their steps are then called ``rank.SCOPE`` and so on.
+    """
+
+    target: Target
+    sources: Mapping[str, Step]
+    bank: BankConfig = BankConfig()
+    bank_workers: WorkerConfig = WorkerConfig(num_workers=2)
+    scope: str = ""
+
+    def only(self, sources: Iterable[str], *, scope: str) -> Zoo:
+        """The zoo of some of these sources, in this order. What is done for one source is done once for both."""
+        return dataclasses.replace(self, sources={name: self.sources[name] for name in sources}, scope=scope)
+
+    @cached_property
+    def rank(self) -> Step:
+        """The step that says which source predicts the target's validation clips best."""
+        config = RankConfig(observed=self.target.observed, target=self.target.config.predictor)
+        inputs = {"data": self.target.data, **group("sources", self.sources)}
+        return Step(self._scoped("rank"), rank_sources, config, inputs, resources=_held_by(self.target.config.workers))
+
+    @cached_property
+    def banks(self) -> dict[str, Step]:
+        """The stored memories of each source, by its name; none when they are computed online."""
+        return {name: self._bank(name) for name in self.sources} if self.bank.mode == "stored" else {}
+
+    def _bank(self, name: str) -> Step:
+        build = BuildBankConfig(
+            source=name,
+            bank=self.bank,
+            observed=self.target.observed,
+            target_depth=len(self.target.config.predictor.hidden_channels),
+            workers=self.bank_workers,
+        )
+        inputs = {"data": self.target.data, "source": self.sources[name]}
+        # It begins as soon as one of its actors has room, and the others join when they have.
+        held = (_held_by(self.bank_workers),)
+        return Step(self._scoped(f"bank.{name}"), build_memories, build, inputs, resources=Resources(0), launches=held)
+
+    def inputs(self, method: Method) -> dict[str, Step]:
+        """What a training with `method` reads, besides the target's clips."""
+        return {
+            **({"rank": self.rank} if "rank" in method.needs else {}),
+            **group("sources", {name: self.sources[name] for name in method.reads(tuple(self.sources))}),
+            **group("banks", self.banks if "banks" in method.needs else {}),
+        }
+
+    def training(self, arm: str, method: Method, training: TrainingConfig) -> TrainTargetConfig:
+        """What one training of an arm is; for `train_target`, or within the config of a stage of another kind."""
+        return TrainTargetConfig(
+            arm=arm,
+            method=method,
+            predictor=self.target.config.predictor,
+            training=training,
+            observed=self.target.observed,
+            bank=self.bank if "banks" in method.needs else None,
+            sources=self.gated(method),
+            workers=self.target.config.workers,
+        )
+
+    def arm(self, name: str, method: Method, seeds: int) -> Arm:
+        """An arm that trains in one stage, with the target's training, as the steps ``target.NAME.seedK``.
+
+        Its family is its method.
+        """
+        made = []
+        for seed in range(seeds):
+            config = self.training(name, method, self.target.config.training.with_seed(seed))
+            made.append(self.target.train(f"target.{name}.seed{seed}", train_target, config, self.inputs(method)))
+        return Arm(name, made, family=method.kind, sources=self.gated(method))
+
+    def gated(self, method: Method) -> tuple[str, ...]:
+        """The sources between which the gates of `method` choose, in the gates' order; none for one without gates."""
+        return tuple(self.sources) if method.has_units else ()
+
+    def _scoped(self, name: str) -> str:
+        return f"{name}.{self.scope}" if self.scope else name
+
+
+def leave_one_out(sources: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Subsets of `sources` by a name for each: every one left out (``without.X``), then every one alone (``only.X``).
+
+    Each subset once: of two sources, the one without the first is the second alone.
+
+    Raises:
+        ConfigError: there are fewer than two.
+    """
+    whole = tuple(sources)
+    if len(whole) < 2:
+        raise ConfigError("sources", f"must be at least two, or none can be left out, but got {', '.join(whole) or 'none'}")
+    without = {f"without.{name}": tuple(n for n in whole if n != name) for name in whole if len(whole) > 2}
+    return without | {f"only.{name}": (name,) for name in whole}
+
+
+def report_step(
+    title: str,
+    pipeline: Any,
+    target: Target,
+    arms: Sequence[Arm],
+    comparison: Comparison | None,
+    *,
+    notes: Iterable[str] = (),
+    sections: Iterable[Section] = (),
+    name: str = "report",
+) -> Step:
+    """The step that compares `arms` on a page, from their evaluations, which are made here as well.
+
+    Args:
+        title: of the page.
+        pipeline: the whole configuration, which the page lists.
+        target: on which the arms were trained, and are judged.
+        arms: in the order in which they are shown.
+        comparison: whose comparison is the headline; none where nothing is to be compared.
+        notes: sentences that a reader must know.
+        sections: what the page shows besides, such as a `SourceMatrix`.
+        name: of the step; another one for each report of an experiment with several.
+
+    Raises:
+        ConfigError: two arms have one name, or the comparison or a section names an arm that is not there.
+    """
+    names = tuple(arm.name for arm in arms)
+    if len(set(names)) < len(names):
+        raise ConfigError("arms", f"every arm needs a name of its own, but got {', '.join(names)}")
+    config = ReportConfig(
+        title=title,
+        pipeline=pipeline,
+        observed=target.observed,
+        arms=names,
+        comparison=comparison,
+        families={arm.name: arm.family for arm in arms if arm.family},
+        notes=tuple(notes),
+        sections=tuple(sections),
+    )
+    return Step(name, make_report, config, group("arms", {arm.name: target.evaluate(arm) for arm in arms}))
+
+
+def search_step(training: Step, budget: SearchConfig, space: str, *, cycle: int, name: str = "search") -> Step:
+    """The step that searches the settings of a training step; `with_found` trains with what was found.
+
+    Args:
+        training: what each trial does, in its own process; only its function, config and inputs are looked at. It should train
+            for `budget.max_iterations`.
+        budget: how much is searched.
+        space: what is varied: a name of `searchspaces`, or a module of the user's own with its dots.
+        cycle: ASHA compares trials after whole cycles of so many iterations, at which the training must validate.
+        name: of the step; another one for each search of an experiment with several.
+
+    Raises:
+        ConfigError: there is no such space, it does not fit the training's config, or the training cannot be searched.
+    """
+    config = SearchTrainingConfig(step=searched_step(training.fn, training.config), search=budget, space=space, cycle=cycle)
+    return Step(
+        name,
+        search_training,
+        config,
+        training.inputs,
+        resources=Resources(0),
+        launches=(budget.resources,),
+        salt=load_space(space, training.config).digest,
+    )
+
+
+def with_found(training: Step, found: Step, *, place: int = 0, take: Mapping[str, str] | None = None) -> Step:
+    """The training step with the settings that the step `found`, a `search_step`, came to in place of its own.
+
+    Args:
+        training: of the same kind as was searched, or of another one with `take`.
+        found: the search.
+        place: which of its trials, 0 for the best.
+        take: by field of the training's config, the field of the search whose value it gets; left out, each found setting goes
+            where it was found.
+    """
+    config = FoundConfig(step=searched_step(training.fn, training.config), place=place, take=take)
+    return dataclasses.replace(training, fn=train_found, config=config, inputs={**training.inputs, "search": found})
+
+
+def _held_by(workers: WorkerConfig) -> Resources:
+    return Resources(workers.cpus_per_worker, workers.gpus_per_worker)

@@ -1,0 +1,156 @@
+"""Who is compared with whom, and by how much they differ: paired by seed and by clip, never chosen on the test split."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from zoocast.config import setting
+from zoocast.errors import ConfigError
+from zoocast.evaluation import Scores, paired_difference, paired_over_clips
+
+__all__ = ["HEADLINE_METRIC", "Comparison", "Difference", "Measured", "compare", "decimals", "difference", "signed"]
+
+HEADLINE_METRIC = "strict/mse"
+Verdict = Literal["won", "lost", "open"]
+Interval = tuple[float, float]
+Measured = Mapping[str, Mapping[int, Scores]]
+"""The scores of every arm by seed; a baseline without weights has one entry."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Whose comparison is the headline: two sides, each an arm or several, and what they are called within a sentence.
+
+    Where a side has several arms, the one with the lowest error on the validation split stands for it: chosen on the test split,
+    its error would be too low by what chance gave it.
+    """
+
+    ours: tuple[str, ...] = setting(help="arms that the report is about")
+    rival: tuple[str, ...] = setting(help="arms that they are to beat")
+    ours_words: str = setting(help="what the first are called within a sentence")
+    rival_words: str = setting(help="what the others are called within a sentence")
+
+    def __post_init__(self) -> None:
+        for name in ("ours", "rival"):
+            if not getattr(self, name):
+                raise ConfigError(name, "must name at least one arm, but got none")
+        if both := sorted({*self.ours} & {*self.rival}):
+            raise ConfigError("rival", f"must be other arms than ours, but both name {', '.join(both)}")
+
+    def check(self, arms: Collection[str]) -> None:
+        """Raise `ConfigError` unless all arms that are named are among `arms`."""
+        for name in ("ours", "rival"):
+            if missing := [arm for arm in getattr(self, name) if arm not in arms]:
+                raise ConfigError(name, f"must be arms of the report ({', '.join(arms)}), but got {', '.join(missing)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+    """`arm` minus `other` in the headline metric (lower is better), paired by seed, with two 95 % intervals.
+
+    Attributes:
+        seeds: the interval over seeds, None for fewer than two; `count` is their number.
+        clips: the interval over test clips with the trained weights as they are, None where it is unknown.
+        chosen: whether `other` is the rival of the comparison.
+    """
+
+    arm: str
+    other: str
+    mean: float
+    relative: float
+    seeds: Interval | None
+    clips: Interval | None
+    count: int
+    chosen: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the interval over seeds lies below zero (won), above it (lost), or neither."""
+        if self.seeds is None or self.seeds[0] <= 0 <= self.seeds[1]:
+            return "open"
+        return "won" if self.seeds[1] < 0 else "lost"
+
+
+def compare(
+    measured: Measured, validation: Mapping[str, float], comparison: Comparison, *, untrained: Collection[str] = ()
+) -> tuple[Difference, ...]:
+    """Our arm minus every other one, in the order of `measured`; arms that have no seed in common with ours are left out.
+
+    Args:
+        validation: the error of every trained arm on the validation split, which chooses where a side has several arms.
+        untrained: baselines without weights.
+
+    Raises:
+        ConfigError: the comparison names arms that are not in `measured`, or several of which none was trained.
+    """
+    comparison.check(measured)
+    ours, rival = (_best(name, getattr(comparison, name), validation) for name in ("ours", "rival"))
+    found = (difference(measured, ours, other, untrained=untrained) for other in measured if other != ours)
+    return tuple(dataclasses.replace(d, chosen=d.other == rival) for d in found if d is not None)
+
+
+def _best(side: str, arms: Sequence[str], validation: Mapping[str, float]) -> str:
+    """The arm that stands for a side of the comparison."""
+    if len(arms) == 1:
+        return arms[0]
+    known = [arm for arm in arms if arm in validation]
+    if not known:
+        raise ConfigError(side, f"must be one arm, or trained ones to choose from by validation, but got {', '.join(arms)}")
+    return min(known, key=validation.__getitem__)
+
+
+def difference(measured: Measured, arm: str, other: str, *, untrained: Collection[str] = ()) -> Difference | None:
+    """`arm` minus `other` over the seeds that both have; None where they have none in common.
+
+    Seeds are paired because both arms saw the same clips in the same order under one seed, which cancels in the difference.
+    """
+    a, b = measured[arm], measured[other]
+    # A baseline without weights knows no seeds: its one entry stands beside every seed of the other arm.
+    pairs = [(s, next(iter(b))) for s in a] if other in untrained else [(s, s) for s in a if s in b]
+    if not pairs:
+        return None
+    values_a = [a[s].overall(HEADLINE_METRIC) for s, _ in pairs]
+    values_b = [b[s].overall(HEADLINE_METRIC) for _, s in pairs]
+    seeds = paired_difference(values_a, values_b)
+    clips = paired_over_clips([a[s] for s, _ in pairs], [b[s] for _, s in pairs])
+    return Difference(
+        arm=arm,
+        other=other,
+        mean=seeds.mean,
+        relative=seeds.mean / float(np.mean(values_b)) if np.mean(values_b) else 0.0,
+        seeds=_interval(seeds.low, seeds.high),
+        clips=_interval(clips.low, clips.high),
+        count=seeds.count,
+    )
+
+
+def _interval(low: float | None, high: float | None) -> Interval | None:
+    return None if low is None or high is None else (low, high)
+
+
+# ---------------------------------------------------------------------------------------------------------------- numbers
+
+
+def signed(value: float, digits: int) -> str:
+    """A number that always carries its sign; zero has none."""
+    text = f"{value:+.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+
+
+def decimals(values: Sequence[float], spreads: Sequence[float]) -> int:
+    """Decimals that show two digits of the typical spread, but at most five of the largest value; four without a spread."""
+    known = [s for s in spreads if s > 0 and math.isfinite(s)]
+    largest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
+    magnitude = _magnitude(largest) if largest > 0 else 0
+    wanted = 1 - _magnitude(float(np.median(known))) if known else 3 - magnitude
+    return max(0, min(wanted, 4 - magnitude, 8))
+
+
+def _magnitude(value: float) -> int:
+    """The power of ten of the first digit; a rounding error below a power counts as the power."""
+    return math.floor(math.log10(value) + 1e-9)

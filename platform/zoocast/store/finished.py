@@ -1,0 +1,156 @@
+"""Finished steps of a root in an object store: records come first, files when somebody on this machine wants them.
+
+STORE/steps/NAME-KEY/data/SHA256~PATH   a file of the result
+STORE/steps/NAME-KEY/done.json          the record with the list of the files; written last, it is what finishes the step
+
+Of a finished step this machine's copy holds `done.json` and those files that were needed here, each checked against its SHA-256
+when it came. What the copies take on the disk is bounded by `zoocast.store.room`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import weakref
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from zoocast.errors import IntegrityError
+from zoocast.store.files import inside, read_json, sha256_file, write_atomically
+from zoocast.store.layout import DONE, ERROR, PARTIAL, PROGRESS, STEP_FOLDER, STEPS
+from zoocast.store.objects import Objects, data_name
+from zoocast.store.room import USES, listed, make_room, size_of
+from zoocast.store.root import Wanted, everything
+from zoocast.store.sealed import seal
+from zoocast.store.unfinished import Sync, Unfinished, discard
+
+__all__ = ["Finished"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """Steps are named by their folders, ``NAME-KEY``.
+
+    Args:
+        folder: this machine's copy of the root.
+    """
+
+    objects: Objects
+    folder: Path
+    unfinished: Unfinished
+
+    def commit(self, step: str, record: Mapping[str, Any]) -> None:
+        """Make the files that `record` lists the result of `step`. A crash leaves it unfinished, or finished but untidy."""
+        done = json.dumps(seal(record), indent=1)
+        self.objects.write(f"steps/{step}/{DONE}", done)
+        with self.unfinished.turn(step) as sync:
+            self._settle(step, done.encode(), sync)
+        self.objects.remove(f"steps/{step}{PARTIAL}/")
+        needed = {data_name(step, file, sha256) for file, (_, sha256) in record["files"].items()}
+        for name in {f"steps/{step}/data/{name}" for name in self.objects.below(f"steps/{step}/data")} - needed:
+            self.objects.remove(name)
+
+    def refresh(self, steps: Collection[str], names: Collection[str]) -> None:
+        """Bring the records of `steps`, of everything else with one of `names`, and of running drivers up to date here."""
+        there = set(self.objects.folders(STEPS))
+        for folder in there | {p.name for p in (self.folder / STEPS).iterdir()}:
+            step = folder.removesuffix(PARTIAL)
+            match = STEP_FOLDER.fullmatch(step)
+            if match is None or match[1] not in names:
+                continue
+            if step in steps or not (self.folder / STEPS / step / DONE).exists():
+                self.know(step)
+            if folder.endswith(PARTIAL):
+                self._know_partial(step) if folder in there else discard(self.folder / STEPS / folder)
+
+    def _know_partial(self, step: str) -> None:
+        self.unfinished.pull(step, lambda file: file == ERROR)
+        note = self.objects.read(f"steps/{step}{PARTIAL}/{PROGRESS}")
+        if note is not None:
+            local = self.folder / STEPS / f"{step}{PARTIAL}"
+            local.mkdir(exist_ok=True)
+            write_atomically(local / PROGRESS, note, durable=False)
+
+    def know(self, step: str) -> bool:
+        """Whether `step` is finished; its record is here then, and the files that this machine has of it already."""
+        with self.unfinished.turn(step) as sync:
+            done = self.objects.read(f"steps/{step}/{DONE}")
+            if done is None:
+                discard(self.folder / STEPS / step)
+                return False
+            self._settle(step, done, sync)
+        return True
+
+    def earlier(self, name: str) -> list[str]:
+        """The finished steps called `name`, of any key; their records are here then."""
+        matches = [STEP_FOLDER.fullmatch(folder) for folder in self.objects.folders(STEPS)]
+        return [match[0] for match in matches if match and match[1] == name and self.know(match[0])]
+
+    def behind(self, inputs: Iterable[str]) -> Iterator[str]:
+        """The steps that the finished steps `inputs` rest on, each once; the caller knows each before it asks for the next."""
+        seen = set(inputs)
+        queue = list(seen)
+        while queue:
+            record = read_json(self.folder / STEPS / queue.pop() / DONE) or {}
+            for name, key in record.get("inputs", {}).values():
+                folder = f"{name}-{key}"
+                if folder not in seen and STEP_FOLDER.fullmatch(folder):
+                    seen.add(folder)
+                    yield folder
+                    queue.append(folder)
+
+    def fetch(self, step: str, wanted: Wanted = everything) -> Path:
+        """The folder of `step`, with at least the files that are `wanted`, each checked when it came.
+
+        Raises:
+            IntegrityError: the step is not finished, or a file is missing, or does not match its checksum.
+            InfrastructureError: there is no room for it.
+        """
+        if not self.know(step):
+            raise IntegrityError(f"{self.objects.url}/steps/{step} has no {DONE}, so it is not finished; run the pipeline again")
+        return self.complete(step, wanted)
+
+    def complete(self, step: str, wanted: Wanted) -> Path:
+        """As `fetch`, for a step of which the record here is known to be the latest."""
+        final = self.folder / STEPS / step
+        with self.unfinished.turn(step):
+            (self.folder / USES / step).touch()
+            missing = {file: info for file, info in listed(final).items() if wanted(file) and size_of(final / file) != info.bytes}
+            if missing:
+                make_room(self.folder, step, sum(info.bytes for info in missing.values()))
+            for file, info in missing.items():
+                try:
+                    self.objects.download(step, file, info, inside(final, file))
+                except FileNotFoundError:
+                    raise IntegrityError(
+                        f"{self.objects.url}/steps/{step} lacks its file {file}; run its step with --force"
+                    ) from None
+        return final
+
+    def hold(self, step: str) -> None:
+        """Keep `step` on this machine for as long as this object, or this process, lives."""
+        descriptor = os.open(self.folder / USES / step, os.O_RDWR | os.O_CREAT, 0o600)
+        weakref.finalize(self, os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    def _settle(self, step: str, done: bytes, sync: Sync) -> None:
+        """Make `done` the record of `step` here; files of the unfinished step that are as it says become those of the result."""
+        final, partial = self.folder / STEPS / step, self.folder / STEPS / f"{step}{PARTIAL}"
+        if (final / DONE).exists() and (final / DONE).read_bytes() == done:
+            return
+        coming = final.with_name(f"{step}.fetching")
+        discard(coming)
+        coming.mkdir()
+        for file, (size, sha256) in json.loads(done)["files"].items():
+            source = inside(partial, file)
+            if size_of(source) == size and sha256 in (sync.known_sha256(file, source), sha256_file(source)):
+                (coming / file).parent.mkdir(parents=True, exist_ok=True)
+                source.rename(coming / file)
+        write_atomically(coming / DONE, done)
+        discard(final)
+        coming.rename(final)
+        discard(partial)
+        sync.work, sync.files, sync.stamps = "", {}, {}

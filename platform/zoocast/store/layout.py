@@ -1,0 +1,38 @@
+"""How a storage root is laid out: the names on which drivers, workers, the store and readers of results must agree.
+
+ROOT/steps/NAME-KEY/            a finished step; its done.json was written last
+ROOT/steps/NAME-KEY.partial/    an unfinished one, kept so that training resumes
+ROOT/locks/NAME-KEY.lock        who is at work on it
+ROOT/runs/RUN/                  what the command notes of a run
+
+Control files in an unfinished step's folder carry what a driver and a step have to say to each other: `attempt.json` names the
+owner of the folder, `stop` asks for an end, `progress.json` says how far the work is, `error.txt` what ended it. Of done.json the
+store itself reads ``files``, each with its size and SHA-256, and ``inputs``, the (name, key) of what it was made from.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "ATTEMPT",
+    "CONTROL_FILES",
+    "DONE",
+    "ERROR",
+    "KEY_DIGITS",
+    "LOCKS",
+    "PARTIAL",
+    "PROGRESS",
+    "STEPS",
+    "STEP_FOLDER",
+    "STOP",
+]
+
+STEPS, LOCKS = "steps", "locks"
+DONE = "done.json"
+ATTEMPT, STOP, PROGRESS, ERROR = "attempt.json", "stop", "progress.json", "error.txt"
+CONTROL_FILES = (ATTEMPT, STOP, PROGRESS, ERROR)
+PARTIAL = ".partial"
+KEY_DIGITS = 12
+STEP_FOLDER = re.compile(rf"([a-z0-9][a-z0-9._-]*)-[0-9a-f]{{{KEY_DIGITS}}}")
+"""The name of a finished step's folder; its group is the step's name."""

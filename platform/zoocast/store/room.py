@@ -1,0 +1,92 @@
+"""Room on this machine for copies of what lies in object stores.
+
+All copies lie below ZOOCAST_CACHE (default: ~/.cache/zoocast), each laid out like any other root. ZOOCAST_CACHE_GB bounds what
+finished steps take there: those that were used longest ago and that no process holds make room, but keep their records.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from zoocast.errors import ConfigError, InfrastructureError
+from zoocast.store.files import FileInfo, human_bytes, require_free_space
+from zoocast.store.layout import DONE, STEPS
+
+__all__ = ["USES", "copies", "listed", "make_room", "size_of"]
+
+USES = "uses"  # for each finished step a file that was touched when it was used last, and is locked while it is held
+DEFAULT_CACHE_GB = 50.0
+
+
+def copies() -> Path:
+    """The folder with this machine's copies of roots, by a digest of their URLs."""
+    return _cache() / "roots"
+
+
+def _cache() -> Path:
+    given = os.environ.get("ZOOCAST_CACHE")
+    return Path(given).absolute() if given else Path.home() / ".cache" / "zoocast"
+
+
+def _limit() -> int:
+    given = os.environ.get("ZOOCAST_CACHE_GB", "")
+    try:
+        return int(float(given or DEFAULT_CACHE_GB) * 1e9)
+    except ValueError:
+        raise ConfigError("ZOOCAST_CACHE_GB", f"must be a number of gigabytes, but got {given!r}") from None
+
+
+def make_room(folder: Path, step: str, needed: int) -> None:
+    """Let finished steps go that nobody uses, the one used longest ago first, until `needed` bytes more of `step` fit.
+
+    Args:
+        folder: the copy of the root in which `step` lies; other roots make room as well.
+
+    Raises:
+        InfrastructureError: they do not fit all the same.
+    """
+    limit = _limit()
+    found = []
+    for final in copies().glob(f"*/{STEPS}/*/"):
+        use = final.parents[1] / USES / final.name
+        if (final / DONE).exists():
+            found.append((use.stat().st_mtime_ns if use.exists() else 0, final, use))
+    sizes = {final: sum(size_of(final / file) or 0 for file in listed(final)) for _, final, _ in found}
+    for _, final, use in sorted(found):
+        if sum(sizes.values()) + needed > limit and final != folder / STEPS / step and _let_go(final, use):
+            del sizes[final]
+    if sum(sizes.values()) + needed > limit:
+        raise InfrastructureError(
+            f"{step} needs {human_bytes(needed)} on this machine, but ZOOCAST_CACHE_GB allows {human_bytes(limit)} at"
+            f" {_cache()}, of which {human_bytes(sum(sizes.values()))} are in use; allow more"
+        )
+    require_free_space(folder, needed, f"a copy of {step}")
+
+
+def _let_go(final: Path, use: Path) -> bool:
+    """Remove the files of a finished step, all but its record, unless a process holds it."""
+    with use.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        for file in listed(final):
+            (final / file).unlink(missing_ok=True)
+    return True
+
+
+def listed(final: Path) -> dict[str, FileInfo]:
+    """The files of the finished step in `final`, here or not."""
+    files = json.loads((final / DONE).read_text())["files"]
+    return {file: FileInfo(int(size), str(sha256)) for file, (size, sha256) in files.items()}
+
+
+def size_of(path: Path) -> int | None:
+    """Of the file `path` in bytes; None when there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -1,0 +1,76 @@
+"""JSON files that carry a digest of themselves, so that whatever reads one knows that it is what was written.
+
+A sealed file is a JSON object with one more member, ``digest``: the SHA-256 of the others in canonical form (sorted keys, no
+spaces), however the file's own lines are broken. It guards against damage and against editing by hand, not against an attacker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from zoocast.errors import ConfigError, IntegrityError
+from zoocast.store.files import own_file, write_atomically
+
+__all__ = ["read_sealed", "seal", "write_sealed"]
+
+DIGEST = "digest"
+
+T = TypeVar("T")
+
+
+def seal(data: Mapping[str, Any]) -> dict[str, Any]:
+    """`data`, which JSON can hold, with its ``digest`` as the last member."""
+    return {**data, DIGEST: _digest(data)}
+
+
+def write_sealed(path: Path, data: Mapping[str, Any]) -> str:
+    """Write `data` with its digest to `path`, in one step that a crash cannot cut in half. Returns the digest.
+
+    Raises:
+        InfrastructureError: it cannot be written; the old file is as it was.
+    """
+    sealed = seal(data)
+    write_atomically(path, json.dumps(sealed, indent=1) + "\n")
+    digest: str = sealed[DIGEST]
+    return digest
+
+
+def read_sealed(path: Path, parse: Callable[[dict[str, Any]], T], *, remedy: str, follow_links: bool = False) -> T:
+    """What `parse` makes of the object in `path`, which it is given with its digest after that was compared.
+
+    Args:
+        parse: raises `ValueError`, or whatever comes of a missing or unknown field, for an object of another version.
+        remedy: what the reader of the error is to do.
+        follow_links: whether `path` may be a symbolic link.
+
+    Raises:
+        IntegrityError: the file is missing, truncated, altered, a link, or not what `parse` expects.
+    """
+    try:
+        data = _object((path if follow_links else own_file(path)).read_bytes())
+        if not isinstance(data, dict) or DIGEST not in data:
+            raise ValueError("it is no JSON object with a digest")
+        if data[DIGEST] != _digest({name: value for name, value in data.items() if name != DIGEST}):
+            raise ValueError("it is not what was written: it does not match its own digest")
+        return parse(data)
+    except OSError as error:
+        why = error.strerror or str(error)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, ConfigError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else str(error)
+    raise IntegrityError(f"{path} cannot be used: {why}; {remedy}")
+
+
+def _object(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON ({error})") from None
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,192 @@
+"""What a journal can hold: one class per kind of entry, and the JSON line that each of them is on disk.
+
+A line is ``{"kind": ..., "time": ..., ...}``. Readers match on the classes; `encode` and `decode` alone know the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+__all__ = [
+    "Artifact",
+    "Child",
+    "Compare",
+    "Dataset",
+    "Entry",
+    "Header",
+    "Image",
+    "Metrics",
+    "Model",
+    "Note",
+    "Params",
+    "Rewind",
+    "Scalar",
+    "Status",
+    "StatusChange",
+    "Tags",
+    "decode",
+    "encode",
+]
+
+Status = Literal["running", "finished", "failed", "killed"]
+Scalar = str | int | float | bool | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Anything that a step reports. By itself it stands for a kind that this version of zoocast does not know.
+
+    `time` in milliseconds since the epoch, as MLflow counts.
+    """
+
+    kind: ClassVar[str] = ""
+    time: int = dataclasses.field(default_factory=lambda: time.time_ns() // 1_000_000, kw_only=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Header(Entry):
+    """The first line of every journal. A step that is done all over again has a journal with another `id`."""
+
+    kind: ClassVar[str] = "journal"
+    id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics(Entry):
+    """Numbers at a training step, non-finite ones included."""
+
+    kind: ClassVar[str] = "metrics"
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Params(Entry):
+    """Settings; of a repeated name the first value counts."""
+
+    kind: ClassVar[str] = "params"
+    values: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tags(Entry):
+    """Labels; of a repeated name the last value counts."""
+
+    kind: ClassVar[str] = "tags"
+    values: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rewind(Entry):
+    """Work goes on from a checkpoint at `step`, and repeats the metrics of later steps."""
+
+    kind: ClassVar[str] = "rewind"
+    step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Image(Entry):
+    """A picture of the series `key`. `file` is relative to the journal's directory when it lies inside."""
+
+    kind: ClassVar[str] = "image"
+    key: str
+    step: int
+    file: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact(Entry):
+    """A file or directory to be kept in `folder` of the run's artifacts."""
+
+    kind: ClassVar[str] = "artifact"
+    file: str
+    folder: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset(Entry):
+    """A data set that the step reads: `context` says what for, `source` where it lies."""
+
+    kind: ClassVar[str] = "dataset"
+    name: str
+    digest: str
+    source: str
+    context: str
+    profile: Mapping[str, Scalar]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model(Entry):
+    """A directory with weights (`file`) that becomes a version of the registered model `name`."""
+
+    kind: ClassVar[str] = "model"
+    file: str
+    name: str
+    alias: str | None
+    step: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Child(Entry):
+    """A part of the step that is a run of its own, with a journal in the directory `file`."""
+
+    kind: ClassVar[str] = "child"
+    name: str
+    file: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare(Entry):
+    """How the children are best compared: by the lowest `metric`, over `params`."""
+
+    kind: ClassVar[str] = "compare"
+    metric: str
+    params: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Note(Entry):
+    """The run's description, in Markdown; the last one counts."""
+
+    kind: ClassVar[str] = "note"
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class StatusChange(Entry):
+    """Where the step stands from now on."""
+
+    kind: ClassVar[str] = "status"
+    status: Status
+
+
+KINDS: Mapping[str, type[Entry]] = {cls.kind: cls for cls in Entry.__subclasses__()}
+KNOWN: tuple[type[Entry], ...] = (Entry, *KINDS.values())
+FIELDS = {cls: tuple(field.name for field in dataclasses.fields(cls)) for cls in KNOWN}
+
+
+def encode(entry: Entry) -> bytes:
+    """The line of `entry`, newline included."""
+    data = {"kind": entry.kind, **vars(entry)}
+    if isinstance(entry, Metrics):  # JSON has no word for NaN and infinities
+        data["values"] = {name: value if math.isfinite(value) else str(value) for name, value in entry.values.items()}
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def decode(line: bytes) -> Entry | None:
+    """What `line` says; None when it was torn by a kill, or is no entry. What a later version added to it is left out."""
+    try:
+        data = json.loads(line)
+        cls = KINDS.get(data["kind"], Entry)
+        fields: dict[str, Any] = {name: data[name] for name in FIELDS[cls]}
+        if cls is Metrics:
+            fields["values"] = {name: float(value) for name, value in fields["values"].items()}
+        return cls(**fields)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

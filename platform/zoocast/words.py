@@ -1,0 +1,29 @@
+"""Spans and moments of time as people read them: the same words in the terminal, on the report's page and in its figures."""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["duration", "moment"]
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: ``85 ms``, ``4.2 s``, ``42 s``, ``12:30`` or ``1:02:03``; empty when unknown.
+
+    From a minute on it is a clock's form, which fits into a line of the terminal and stands like that at the axis of a figure.
+    """
+    if seconds is None:
+        return ""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    # Limits are those at which the shorter form would round up to the next one: 9.96 s is 10 s, 59.6 s is 1:00.
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def moment(seconds: float) -> str:
+    """Seconds since the epoch as local date and time: ``2026-11-30 16:45:00``."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,84 @@
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoocast.errors import IntegrityError
+from zoocast.store.sealed import read_sealed, write_sealed
+
+DATA = {"schema": 1, "name": "größe", "values": [1, 2.5, None], "nested": {"b": True, "a": "x"}}
+
+
+def parse(data: dict[str, Any]) -> dict[str, Any]:
+    if data["schema"] != 1:
+        raise ValueError(f"it has schema {data['schema']}, this zoocast reads 1")
+    return {name: value for name, value in data.items() if name != "digest"}
+
+
+def read(path: Path) -> dict[str, Any]:
+    return read_sealed(path, parse, remedy="make it again")
+
+
+def test_what_was_written_is_read_with_its_digest_and_equal_data_have_equal_digests(tmp_path: Path) -> None:
+    digest = write_sealed(tmp_path / "a.json", DATA)
+    assert read(tmp_path / "a.json") == DATA
+    assert json.loads((tmp_path / "a.json").read_text())["digest"] == digest
+    assert write_sealed(tmp_path / "b.json", dict(reversed(DATA.items()))) == digest
+    assert write_sealed(tmp_path / "b.json", {**DATA, "name": "grosse"}) != digest
+
+
+def test_how_the_lines_are_broken_does_not_matter(tmp_path: Path) -> None:
+    write_sealed(tmp_path / "a.json", DATA)
+    (tmp_path / "a.json").write_text(json.dumps(json.loads((tmp_path / "a.json").read_text())))
+    assert read(tmp_path / "a.json") == DATA
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "No such file or directory"),
+        ("", "not JSON"),
+        ('{"schema": 1', "not JSON"),
+        ("[1]", "no JSON object with a digest"),
+        ("{}", "no JSON object with a digest"),
+        ('{"schema": 1, "digest": "0"}', "it does not match its own digest"),
+        (b"\xff\xfe{", "not JSON"),
+    ],
+)
+def test_what_is_no_sealed_file_is_refused_with_the_remedy(content: str | bytes | None, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(IntegrityError, match=rf"a\.json cannot be used: .*{why}.*; make it again"):
+        read(path)
+
+
+def test_every_truncation_and_every_flipped_bit_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_sealed(path, {**DATA, "name": "plain"})  # an escape such as \\u00f6 says the same in capitals
+    whole = path.read_bytes()
+    for length in range(len(whole) - 1):  # without its last line break it says the same
+        path.write_bytes(whole[:length])
+        with pytest.raises(IntegrityError):
+            read(path)
+    for place, bit in itertools.product(range(len(whole) - 1), range(8)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+        with pytest.raises(IntegrityError):
+            read(path)
+
+
+@pytest.mark.parametrize(("data", "why"), [({"schema": 2}, "it has schema 2"), ({"name": "x"}, "no 'schema'")])
+def test_another_version_is_refused_in_the_words_of_its_reader(data: dict[str, Any], why: str, tmp_path: Path) -> None:
+    write_sealed(tmp_path / "a.json", data)
+    with pytest.raises(IntegrityError, match=rf"{why}.*; make it again"):
+        read(tmp_path / "a.json")
+
+
+def test_a_link_is_refused_where_the_reader_does_not_allow_it(tmp_path: Path) -> None:
+    write_sealed(tmp_path / "a.json", DATA)
+    (tmp_path / "b.json").symlink_to("a.json")
+    with pytest.raises(IntegrityError, match="symbolic link"):
+        read(tmp_path / "b.json")
+    assert read_sealed(tmp_path / "b.json", parse, remedy="", follow_links=True) == DATA

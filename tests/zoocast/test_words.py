@@ -1,0 +1,35 @@
+import time
+
+import pytest
+
+from zoocast.words import duration, moment
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, ""),
+        (0.0, "0 ms"),
+        (0.085, "85 ms"),
+        (0.85, "0.8 s"),
+        (4.24, "4.2 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1:00"),
+        (185.0, "3:05"),
+        (3599.6, "1:00:00"),
+        (7800.0, "2:10:00"),
+    ],
+)
+def test_a_duration_is_told_shortly_and_rounds_up_to_the_next_unit(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_a_moment_is_local_time_to_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert moment(1.7e9) == "2023-11-14 23:13:20"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
