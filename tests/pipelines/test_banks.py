@@ -95,7 +95,7 @@ def test_a_bank_waits_for_its_own_source_and_for_no_other(pipeline):
     ("items", "rebuilt"),
     [
         (["target.training.learning_rate=0.5", "target.training.iterations=7"], set()),
-        (["target.predictor.kernel_size=5", "transfer.warm_start=none"], set()),
+        (["target.predictor.cell.kernel_size=5", "transfer.warm_start=none"], set()),
         (["target.predictor.hidden_channels=4,4", "transfer.warm_start=none"], set()),
         (["transfer.tmu.combine=residual", "transfer.tmu.layers=first"], set()),
         (["bank_workers.num_workers=5", "bank_workers.cpus_per_worker=2"], set()),
