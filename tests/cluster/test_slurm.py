@@ -60,7 +60,7 @@ class Job:
             "HOME": str(folder / "home"),
             "USER": "ada",
             "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "tests" / "pipelines", ROOT / "platform", ROOT))),
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "tests", ROOT / "platform", ROOT))),
             "SLURM_LOG": str(self.log),
             "SLURM_SUBMIT_DIR": str(folder),
             "SLURMD_NODENAME": "localhost",
