@@ -21,4 +21,6 @@ def steps(config: ZooToTarget) -> tuple[Step, ...]:
     config.check()
     zoo = config.zoo_steps()
     arms = [*zoo_to_target.arms(config, zoo), zoo.arm("freezing", Freezing(layers=1), config.seeds)]
-    return ordered([report_step("freezing", config, zoo.target, arms, Comparison())])
+    finetuned = tuple(f"finetune.{name}" for name in config.startable)
+    headline = Comparison(ours=("freezing",), rival=finetuned, ours_words="freezing", rival_words="the best finetune")
+    return ordered([report_step("freezing", config, zoo.target, arms, headline)])
