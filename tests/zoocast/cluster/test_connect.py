@@ -104,10 +104,9 @@ def test_a_local_ray_asks_for_the_token_and_writes_it_nowhere(local_ray: SimpleN
     assert (local_ray.home / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize(
-    "address", [f"127.0.0.1:{free_port()}", "nowhere.invalid:6379", "ray://127.0.0.1", "127.0.0.1:99999", "x"]
-)
+@pytest.mark.parametrize("address", ["127.0.0.1:FREE", "nowhere.invalid:6379", "ray://127.0.0.1", "127.0.0.1:99999", "x"])
 def test_an_address_without_a_ray_is_an_error_at_once_with_the_remedy(address: str) -> None:
+    address = address.replace("FREE", str(free_port()))
     remedy = "start it, correct --address or RAY_ADDRESS, or use --address local"
     with pytest.raises(InfrastructureError, match=rf"no Ray answers at {address} \(.+\); {remedy}"), connect(address):
         pass
