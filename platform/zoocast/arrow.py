@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 import os
 import uuid
@@ -25,8 +24,9 @@ import torch
 from torch import Tensor
 
 from zoocast.config import digest, dump, load
-from zoocast.errors import ConfigError, IntegrityError
-from zoocast.store.files import inside, own_file, write_atomically
+from zoocast.errors import IntegrityError
+from zoocast.store.files import inside, own_file
+from zoocast.store.sealed import read_sealed, write_sealed
 
 __all__ = [
     "MANIFEST",
@@ -145,8 +145,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Make the store in `folder` whole, in one step that a crash cannot cut in half."""
-    record = {"schema_version": SCHEMA_VERSION, "sha256": manifest.digest, "manifest": dump(manifest)}
-    write_atomically(folder / MANIFEST, json.dumps(record, indent=1) + "\n")
+    write_sealed(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, "manifest": dump(manifest)})
 
 
 def read_manifest(folder: Path, wording: Wording) -> Manifest:
@@ -155,22 +154,19 @@ def read_manifest(folder: Path, wording: Wording) -> Manifest:
     Raises:
         IntegrityError: it is missing, altered, names files elsewhere, or is of another version of the format.
     """
-    path, remedy = folder / MANIFEST, wording.remedy
-    try:
-        record = json.loads(own_file(path).read_bytes())
-        version = record.get("schema_version") if isinstance(record, dict) else None
-        if version != SCHEMA_VERSION:
-            raise IntegrityError(f"{path} has schema version {version!r}, but this zoocast reads {SCHEMA_VERSION}; {remedy}")
+    path = folder / MANIFEST
+    if not path.exists():
+        raise IntegrityError(f"{path} is missing, so this is no finished {wording.noun}; {wording.remedy}")
+
+    def parse(record: dict[str, Any]) -> Manifest:
+        if record["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"it has schema version {record['schema_version']!r}, but this zoocast reads {SCHEMA_VERSION}")
         manifest = load(Manifest, record["manifest"])
-        if manifest.digest != record["sha256"]:
-            raise IntegrityError(f"{path} was changed: its contents do not match its own checksum; {remedy}")
         for shard in manifest.shards:
             inside(folder, shard.file)
-    except FileNotFoundError:
-        raise IntegrityError(f"{path} is missing, so this is no finished {wording.noun}; {remedy}") from None
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-        raise IntegrityError(f"{path} cannot be read ({error}); {remedy}") from None
-    return manifest
+        return manifest
+
+    return read_sealed(path, parse, remedy=wording.remedy)
 
 
 # -------------------------------------------------------------------------------------------------------------------- writing

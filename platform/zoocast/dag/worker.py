@@ -17,7 +17,7 @@ from typing import Any
 from zoocast.config import dump
 from zoocast.dag.context import StepContext, owner_of, stop_requested
 from zoocast.dag.unchanged import require_unchanged, stamps
-from zoocast.errors import InfrastructureError, Interrupted, StepFailed, ZoocastError
+from zoocast.errors import ConfigError, InfrastructureError, Interrupted, StepFailed, ZoocastError
 from zoocast.store.files import FileInfo, keep_private, sync_tree, write_atomically
 from zoocast.store.layout import ERROR, PROGRESS
 
@@ -88,7 +88,7 @@ def _checked(name: str, result: Any) -> dict[str, Any]:
         if not isinstance(data, dict):
             raise TypeError(f"got {type(result).__name__}")
         return dict(json.loads(json.dumps(data, allow_nan=False)))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ConfigError) as error:  # `dump` refuses infinite numbers as a `ConfigError`
         raise StepFailed(f"step {name}: its function must return a dict of plain finite JSON values ({error})") from None
 
 
