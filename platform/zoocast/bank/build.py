@@ -74,9 +74,9 @@ class _Builder:
         torch.set_num_threads(threads)
         self.root = sender.here()
         task = task._replace(
-            clips=self.root.bring(task.clips, sender),
-            directory=self.root.bring(task.directory, sender),
-            source=self.root.bring(task.source, sender),
+            clips=self.root.localize(task.clips, sender),
+            directory=self.root.localize(task.directory, sender),
+            source=self.root.localize(task.source, sender),
         )
         self.task, self.recipe, self.layout, self.device = task, task.recipe, task.recipe.layout, torch.device(device)
         self.store = ClipStore.open(task.clips)

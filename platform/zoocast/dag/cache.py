@@ -86,6 +86,7 @@ def survey(root: Path, runs: Runs) -> Cache:
     root = root.absolute()
     try:
         found = [folder for path in _entries(root / STEPS) if (folder := _folder(path)) is not None]
+        # Each node tries to write beside the steps' folders before a run; a node that died then left its try.
         preflights = (path for path in _entries(root) if is_temporary(path))
         temporary = (*preflights, *(path for place in ("runs", "delivery") for path in _temporary(root / place)))
         locks = tuple(path for path in _entries(root / LOCKS) if path.suffix == ".lock")
@@ -94,6 +95,7 @@ def survey(root: Path, runs: Runs) -> Cache:
     records = {folder.step: folder.record for folder in found if folder.record is not None}
     users: dict[str, list[str]] = {}
     for run, steps in runs.items():
+        # A run also stands on what its steps were made from, or its results could not be explained or made again.
         for step in _with_inputs(steps, records):
             users.setdefault(step, []).append(run)
     needed_by: dict[str, list[str]] = {}
@@ -118,6 +120,7 @@ def _entries(directory: Path) -> list[Path]:
 
 def _folder(path: Path) -> Folder | None:
     """None for what no step made."""
+    # What a user keeps here under a name of his own is none of ours, and never removed.
     match = FOLDER.fullmatch(path.name)
     if match is None or path.is_symlink() or not path.is_dir():
         return None
@@ -145,6 +148,7 @@ def _temporary(directory: Path) -> Iterator[Path]:
     """The files and folders below `directory` that killed writers left."""
     for folder, folders, names in os.walk(directory):
         yield from (path for name in (*names, *folders) if is_temporary(path := Path(folder, name)))
+        # A temporary folder goes as a whole, so what is in it is not listed once more.
         folders[:] = [name for name in folders if not is_temporary(Path(name))]
 
 
@@ -198,6 +202,7 @@ def _file_damage(directory: Path, name: str, info: FileInfo) -> str:
         grown = path.name == JOURNAL_FILE and size > info.bytes  # a worker of a driver that was killed had more to say
         if size != info.bytes and not grown:
             return f"has {size} bytes instead of {info.bytes}"
+        # A journal is appended to, so what the record knows of it must still be its beginning.
         found = hashlib.sha256(path.read_bytes()[: info.bytes]).hexdigest() if grown else sha256_file(path)
         if found != info.sha256:
             return "was altered: its SHA-256 is another one"
@@ -243,6 +248,7 @@ def garbage(cache: Cache, *, older_than: float = 0.0) -> list[Garbage]:
             found.append(Garbage(path, "half a file", _size(path)))
     for path in cache.locks:
         holder = read_holder(path)
+        # Without a name in it, a lock is one that a driver is writing, or was when it died.
         if holder.is_gone() if holder else _looks_stale(path):
             found.append(Garbage(path, "a lock whose holder is gone", 0, path.stem))
     return sorted(found, key=lambda item: (-item.bytes, item.path))
@@ -253,7 +259,7 @@ def _size(path: Path) -> int:
     return sum(status.st_size for status in map(_status, files) if status is not None)
 
 
-def remove(root: Path, items: Collection[Garbage], runs: Callable[[], Runs], say: Callable[[str], None]) -> dict[Path, str]:
+def remove(root: Path, items: Collection[Garbage], runs: Callable[[], Runs], report: Callable[[str], None]) -> dict[Path, str]:
     """Remove `items`, each under the lock of its step. Returns what was kept all the same, and why.
 
     A driver writes down what its run stands on before it looks at what is there. Here the folder vanishes first, and then the
@@ -261,17 +267,19 @@ def remove(root: Path, items: Collection[Garbage], runs: Callable[[], Runs], say
 
     Args:
         runs: reads all runs.
-        say: called with what takes long.
+        report: called with a line about what takes long.
     """
     kept: dict[Path, str] = {}
     try:
         (root / LOCKS).mkdir(parents=True, exist_ok=True)
         with Locks("cache gc") as locks:
+            # The first round begins the watch over all locks of other machines, so that one wait will do for all.
             busy = [item for item in items if not _remove(root, item, locks, runs, kept)]
             watched = [item for item in busy if _looks_stale(_lock(root, item))]
+            # A lock that was refreshed a moment ago is held for sure; only the others are worth watching.
             if watched:
                 names = ", ".join(item.path.name for item in watched)
-                say(f"waiting {STALE_SECONDS:.0f} s to see whether anybody still works on {names}")
+                report(f"waiting {STALE_SECONDS:.0f} s to see whether anybody still works on {names}")
                 time.sleep(STALE_SECONDS + 1)
                 for item in watched:
                     _remove(root, item, locks, runs, kept)
@@ -302,7 +310,7 @@ def _remove(root: Path, item: Garbage, locks: Locks, runs: Callable[[], Runs], k
             user = _discard_unused(item, runs)
             if user is not None:
                 kept[item.path] = f"run {user} refers to it by now"
-        elif item.path != lock:
+        elif item.path != lock:  # a dead one's lock goes by being taken over here and released below
             _discard(item.path)
     except FileNotFoundError:
         pass  # somebody else was faster
@@ -315,6 +323,7 @@ def _remove(root: Path, item: Garbage, locks: Locks, runs: Callable[[], Runs], k
 def _discard_unused(item: Garbage, runs: Callable[[], Runs]) -> str | None:
     """Remove a folder unless a run has come to refer to it, which is then returned."""
     trash = item.path.with_name(f".{item.path.name}.{uuid.uuid4().hex}")
+    # A rename is atomic, where removing a tree takes time and a kill would leave half a result.
     item.path.rename(trash)
     try:
         user = next((run for run, steps in runs().items() if item.step in steps), None)

@@ -100,7 +100,7 @@ class StepContext:
     def localize(self, wanted: Wanted = everything) -> StepContext:
         """The context on the machine that asks: with all that was handed over of the step, and its inputs, on its own disk.
 
-        Of the steps that the inputs rest on it brings what reports read: records, journals and studies.
+        Of the steps that the inputs rest on it fetches what reports read: records, journals and studies.
 
         Args:
             wanted: which of the step's own files are needed, by their paths in its folder.
@@ -110,9 +110,9 @@ class StepContext:
             IntegrityError: a file does not match its checksum.
         """
         root = self.root.here()
-        inputs = {name: root.bring(path, self.root) for name, path in self.inputs.items()}
-        root.bring_notes_behind(inputs.values())
-        directory = root.bring(self.directory, self.root)
+        inputs = {name: root.localize(path, self.root) for name, path in self.inputs.items()}
+        root.fetch_notes_behind(inputs.values())
+        directory = root.localize(self.directory, self.root)
         root.pull(directory, wanted)
         return dataclasses.replace(self, directory=directory, inputs=inputs, root=root)
 
@@ -142,6 +142,7 @@ class StepContext:
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Say how far the work is, 0 to 1. Cheap: at most five times a second something is written."""
+        # The end is always written, or the last thing to be seen of a fast step would be some fraction.
         if fraction < 1 and not self._due("progress", self.root.pace.progress):
             return
         note = {"token": self.token, "fraction": min(max(float(fraction), 0.0), 1.0), "message": message}
@@ -151,6 +152,7 @@ class StepContext:
     def should_stop(self) -> bool:
         """Whether the user asked to stop: save a checkpoint and raise `Interrupted`. Cheap enough for every iteration."""
         if not self._stop and self._due("stop", self.root.pace.stop):
+            # Who cannot ask goes on training: the wish is still there at the next look.
             with contextlib.suppress(InfrastructureError):
                 self._stop = stop_requested(self.directory, self.token)
         return self._stop
@@ -162,6 +164,7 @@ class StepContext:
             Fenced: the folder belongs to another attempt by now.
         """
         owner = owner_of(self.directory)
+        # None: the driver removes attempt.json when it publishes, so a worker that wakes up after that finds no owner.
         if owner is None or owner.get("token") != self.token:
             by = f"taken over by run {owner.get('run')} on {owner.get('host')}" if owner else "published or removed"
             raise Fenced(f"step {self.name}: its folder was {by}; this attempt ends here: {self.directory}")
@@ -182,7 +185,9 @@ def begin_attempt(directory: Path, run_id: str, host: str = "") -> str:
     # Attempts that go on from each other's files are the same work, under the token of the first.
     work = (owner_of(directory) or {}).get("work") or token
     note = {"token": token, "run": run_id, "host": host, "started": time.time(), "work": work}
+    # The owner first: from here on a worker of the earlier attempt is fenced, and cannot write again what is removed below.
     root_of(directory).write_note(directory / ATTEMPT, json.dumps(note), durable=True)
+    # In an object store the notes themselves stay, but they name the earlier token, which nobody heeds any more.
     for name in CONTROL_FILES:
         if name != ATTEMPT:
             (directory / name).unlink(missing_ok=True)

@@ -31,9 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+# How long Ray is waited for before the loop looks at the user's wish to stop, the steps' progress and free room again.
 POLL_SECONDS = 0.2
+# How soon a step is tried again that another driver holds.
 LOCK_POLL_SECONDS = 0.5
+# How long the head's list of nodes is believed, so that not every turn of the loop asks for it.
 NODES_SECONDS = 5.0
+# Ray takes half a minute to see that a node is lost (docs/reliability.md), and another one takes time to start.
 NO_ROOM_SECONDS = 60.0
 
 
@@ -47,7 +51,7 @@ def run(
     on_event: Callable[[Event], None] = lambda _event: None,
     stop: StopSignal | None = None,
 ) -> RunResult:
-    """Bring all (or the selected) steps to a result. Ray must be connected when anything is to be done.
+    """Run all (or the selected) steps that have no result yet. Ray must be connected when anything is to be done.
 
     Args:
         run_id: names this run to other drivers on the same storage.
@@ -125,6 +129,7 @@ class _Driver:
         try:
             while True:
                 self._settle_what_needs_no_work()
+                # Without a head nothing new is placed, but steps that run may still finish and are collected.
                 if self._head_answers() and self.stop.level == 0:
                     self._start_what_fits()
                 if not self.running and (self.stop.level or len(self.outcomes) == len(self.plan.steps)):
@@ -133,6 +138,7 @@ class _Driver:
                 self._collect(self.tasks.collect(POLL_SECONDS) if self.tasks else [])
                 self._report_progress()
         finally:
+            # After an error, say in `on_event`: no task may outlive the locks, which are released when this method ends.
             if self.running and self.tasks:
                 self._collect(self.tasks.kill())
         for planned in self.plan.steps:
@@ -147,6 +153,7 @@ class _Driver:
             step = planned.step
             if step.name in self.outcomes or step.name in self.running:
                 continue
+            # Inputs come first in a plan, so one pass carries a failure down to all that depend on it.
             lost = [p.name for p in step.inputs.values() if p.name in self.outcomes and not self.outcomes[p.name].ok]
             if planned.state == "done" and planned.record is not None:
                 self._settle_cached(step, planned.record)
@@ -181,6 +188,7 @@ class _Driver:
                 self._fail(step, InfrastructureError(f"step {step.name}: cannot write under {self.root} ({error})"))
 
     def _inputs_are_there(self, step: Step) -> bool:
+        # Inputs outside of the plan are finished, else it were blocked; after one that failed this step was skipped already.
         return all(p.name not in self.by_name or p.name in self.outcomes for p in step.inputs.values())
 
     def _has_room(self, step: Step) -> bool:
@@ -212,8 +220,10 @@ class _Driver:
         self.storage.know(step.folder)  # it may have been finished since the plan was made
         if planned.forced:
             self.storage.forget(step.folder)
+        # A driver died between writing the record and the rename; the work itself is whole.
         elif (partial / DONE).exists() and read_record(partial).key == step.key:
             publish_step(self.root, step, None)
+        # Looked for under the lock: whoever held it before has published by now, or never will.
         if final.exists() and not planned.forced:
             self._settle_cached(step, read_record(final))
         else:
@@ -221,6 +231,7 @@ class _Driver:
 
     def _start(self, step: Step) -> None:
         assert self.tasks is not None
+        # Somebody may clean up by hand while a run lasts for days; the worker's own error would not say what to do.
         for parent in step.inputs.values():
             if not final_path(self.root, parent).exists():
                 raise InfrastructureError(
@@ -229,6 +240,7 @@ class _Driver:
                 )
         partial = partial_path(self.root, step)
         partial.mkdir(exist_ok=True)
+        # Under the lock, so that two drivers never take the folder over in turns.
         token = begin_attempt(partial, self.locks.me.run, self.locks.me.host)
         inputs = {name: final_path(self.root, parent) for name, parent in step.inputs.items()}
         results = {name: self._result_of(parent) for name, parent in step.inputs.items()}
@@ -265,6 +277,7 @@ class _Driver:
     def _report_progress(self) -> None:
         for name, running in self.running.items():
             note = self._news(running)
+            # A worker that an earlier driver left behind writes into the same file until it meets the fence.
             if note is None or note.get("token") != running.context.token:
                 continue
             self._note_start(name, running, note.get("started", time.time()))
@@ -312,6 +325,7 @@ class _Driver:
     def _publish(self, step: Step, context: StepContext, report: Report) -> ZoocastError | None:
         """Make the result appear. Returns what kept it from appearing."""
         try:
+            # This driver may have been frozen for longer than its lock lives, and the step be another one's by now.
             context.check_fence()
             record = Record.of(
                 step,
@@ -350,6 +364,7 @@ class _Driver:
         exit_code: int = 0,
         times: tuple[float, float] = (0.0, 0.0),
     ) -> None:
+        # After publishing, so that whoever waits for the lock finds the result.
         self.locks.release(lock_path(self.root, step))
         started, finished = (record.started, record.finished) if record else times
         directory = final_path(self.root, step) if record else partial_path(self.root, step)
@@ -363,6 +378,7 @@ class _Driver:
 def _longest_chain_first(steps: Sequence[PlannedStep]) -> list[PlannedStep]:
     """`steps` so that those on which the longest chains of further steps wait come first, else in their order."""
     height: dict[str, int] = {}
+    # From the end: every step's height is final before it is passed on to its inputs.
     for planned in reversed(steps):
         own = height.setdefault(planned.step.name, 0)
         for parent in planned.step.inputs.values():

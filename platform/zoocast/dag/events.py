@@ -110,8 +110,10 @@ class RunResult:
     @property
     def exit_code(self) -> int:
         """0 fine, 130 stopped by the user before the end, 5 integrity, 4 infrastructure, 2 only the user's data, 1 any other."""
+        # Before `stopped`: a wish to stop that came after the last step changed nothing.
         if all(o.ok for o in self.outcomes.values()):
             return 0
+        # Scripts that stop a run on purpose look for 130, whatever else had failed before.
         if self.stopped:
             return 130
         codes = {o.exit_code for o in self.outcomes.values() if o.state in ("failed", "interrupted")}
@@ -140,6 +142,7 @@ class StopSignal:
         def handle(_number: int, _frame: FrameType | None) -> None:
             self.request()
 
+        # SIGTERM as well: batch systems and containers send it before they kill.
         before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self

@@ -14,7 +14,7 @@ from zoocast.errors import InfrastructureError
 
 __all__ = ["fits", "nodes_of", "require_room"]
 
-EPSILON = 1e-6
+EPSILON = 1e-6  # 0.1 ten times subtracted from 1 is not 0 in floats; Ray itself counts in ten-thousandths
 
 
 def nodes_of(ray_nodes: Iterable[dict[str, Any]]) -> list[Resources]:
@@ -26,6 +26,7 @@ def nodes_of(ray_nodes: Iterable[dict[str, Any]]) -> list[Resources]:
 def fits(nodes: Sequence[Resources], demands: Iterable[Resources]) -> bool:
     """Whether all `demands` fit at once, the largest placed first, each on the first node with room."""
     free = list(nodes)
+    # The largest first, since small ones find room between large ones more easily than the other way round.
     for demand in sorted(demands, key=lambda d: (-d.num_gpus, -d.num_cpus)):
         for i, node in enumerate(free):
             cpus, gpus = node.num_cpus - demand.num_cpus, node.num_gpus - demand.num_gpus
@@ -44,6 +45,7 @@ def require_room(nodes: Sequence[Resources], steps: Iterable[Step]) -> None:
         InfrastructureError: what the first impossible step asks for, and what there is.
     """
     for step in steps:
+        # All at once, as Ray Train places its workers as one group.
         if not fits(nodes, step.demands):
             asked = f"{step.resources}"
             if step.launches:

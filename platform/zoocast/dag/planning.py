@@ -109,6 +109,7 @@ def _match(patterns: Iterable[str], steps: Sequence[Step], option: str) -> set[s
 
 def _downstream(names: Collection[str], steps: Sequence[Step]) -> set[str]:
     out = set(names)
+    # Inputs come first in `steps`, so one pass reaches all.
     for step in steps:
         if any(parent.name in out for parent in step.inputs.values()):
             out.add(step.name)
@@ -129,8 +130,10 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
     """
     all_steps = ordered(steps)
     storage = open_root(root)
+    # In an object store these two calls are all that a plan asks for; what follows reads this machine's copy.
     storage.refresh({s.folder for s in all_steps}, {s.name for s in all_steps})
     holders = storage.holders([s.folder for s in all_steps])
+    # What was made from a result that is made anew is not known to be the same any more, though its key is.
     forced = _downstream(_match(force, all_steps, "--force"), all_steps) if force else set()
     chosen = {s.name for s in all_steps} if selected is None else set(selected)
     reasons = _Reasons(root)
@@ -138,6 +141,7 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
     try:
         for step in all_steps:
             if step.name in chosen:
+                # Inputs were planned before, so what is blocked upstream blocks this step too.
                 available = {n for n, p in planned.items() if p.state != "blocked"}
                 now = _planned(step, root, holders.get(step.folder), step.name in forced, available, reasons)
                 planned[step.name] = dataclasses.replace(now, earlier_seconds=reasons.earlier_seconds(now))
@@ -148,6 +152,7 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
 
 def _planned(step: Step, root: Path, holder: Holder | None, forced: bool, available: set[str], reasons: _Reasons) -> PlannedStep:
     record = read_record(final_path(root, step)) if final_path(root, step).exists() else None
+    # First: a step that is made anew under --force elsewhere has a result that is about to be replaced.
     if holder is not None and not holder.is_gone():
         return PlannedStep(step, "running", (f"by {holder}",), record, forced)
     if record is not None and not forced:
@@ -159,6 +164,7 @@ def _planned(step: Step, root: Path, holder: Holder | None, forced: bool, availa
     if forced:
         return PlannedStep(step, "run", ("forced",), record, forced)
     partial = partial_path(root, step)
+    # After `forced`, which drops unfinished work and begins from nothing.
     if partial.exists():
         return PlannedStep(step, "resume", _resumption(partial), record, forced)
     return PlannedStep(step, "run", reasons.of(step), record, forced)
@@ -184,6 +190,7 @@ class _Reasons:
 
     def of(self, step: Step) -> tuple[str, ...]:
         """What changed since the result of `step` that differs least from it."""
+        # Latest first, and `min` takes the first of equals: of two that differ as much the later one is named.
         candidates = [self.changes(step, record) for record in self._records(step.name)]
         return min(candidates, key=len) if candidates else ("not run before",)
 
@@ -210,6 +217,7 @@ class _Reasons:
             return [f"input {name}: removed"]
         if before is None:
             return [f"input {name}: added"]
+        # Keys hash all that is upstream, so equal keys end the search here.
         if before[1] == parent.key:
             return []
         if before[0] != parent.name:
@@ -217,6 +225,7 @@ class _Reasons:
         earlier = next((r for r in self._records(parent.name) if r.key == before[1]), None)
         if earlier is None:
             return [f"input {parent.name}: its key changed, {before[1]} -> {parent.key}; the earlier result is gone"]
+        # Down to the setting that caused it, however many steps upstream.
         return [f"input {parent.name}: {change}" for change in self.changes(parent, earlier)]
 
     def _records(self, name: str) -> list[Record]:

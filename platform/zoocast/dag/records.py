@@ -71,6 +71,7 @@ class Record:
             result=result,
             host=host,
             run=run,
+            # Not part of the key, but what timings are compared with.
             resources={
                 **dataclasses.asdict(step.resources),
                 "launches": [dataclasses.asdict(r) for r in step.launches],
@@ -92,6 +93,7 @@ class Record:
 @functools.cache
 def _versions() -> tuple[tuple[str, str], ...]:
     found = {"python": platform.python_version()}
+    # From the installed metadata: importing torch and ray takes seconds, and the driver needs neither for this.
     for package in ("ray", "torch", "zoocast"):
         try:
             found[package] = importlib.metadata.version(package)
@@ -149,6 +151,7 @@ def records_of(folders: Iterable[Path]) -> list[Record]:
             records.append(read_record(folder))
         except IntegrityError:  # damage in a result that nobody asked for is no reason to stop
             continue
+    # The key as well, so that two which finished at the same time are in the same order in every plan.
     return sorted(records, key=lambda r: (-r.finished, r.key))
 
 

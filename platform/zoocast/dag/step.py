@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GROUP", "Kind", "Resources", "Step", "group", "ordered", "step_kind"]
 
-GROUP = "/"
+GROUP = "/"  # between the name of a group and that of a member; the name of a step cannot hold it
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +43,7 @@ def step_kind(name: str, *, version: int = 1) -> Callable[[F], F]:
     """
 
     def mark(fn: F) -> F:
+        # On the function itself, which travels to workers by its module and name: no registry that each process must fill.
         fn.step_kind = Kind(name, version)  # type: ignore[attr-defined]
         return fn
 
@@ -80,6 +81,7 @@ class Resources:
         return max(1, int(self.num_cpus))
 
 
+# Compared and hashed by identity: comparing fields would walk the graph above, along all of its paths.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
     """One cached piece of work.
@@ -107,6 +109,7 @@ class Step:
 
     def __post_init__(self) -> None:
         check_name("a step", self.name)
+        # `<lambda>` or `<locals>`: all lambdas of a module share one name, so two that differ would have equal keys.
         if "<" in self.fn.__qualname__:
             function = f"{self.fn.__module__}:{self.fn.__qualname__}"
             raise ConfigError(self.name, f"a step's function must be at module level, but got {function}")
@@ -130,6 +133,7 @@ class Step:
             "version": self.kind.version,
             "config": self.canonical_config,
             "salt": self.salt,
+            # Keys of keys: a change far upstream reaches this one, and equal work has equal keys under any name.
             "inputs": {name: step.key for name, step in self.inputs.items()},
         }
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -162,7 +166,9 @@ def ordered(steps: Iterable[Step]) -> tuple[Step, ...]:
             return by_key[step.key]
         inputs = {name: visit(parent) for name, parent in step.inputs.items()}
         if any(inputs[name] is not parent for name, parent in step.inputs.items()):
+            # An equal input was met before under another name, and that is where its folder and its outcome are.
             step = dataclasses.replace(step, inputs=inputs)
+        # Of equal keys but another name it would have been found above, so this is other work.
         if step.name in by_name:
             raise ConfigError(step.name, "two different steps of a pipeline have this name; rename one")
         by_key[step.key] = by_name[step.name] = step

@@ -19,9 +19,9 @@ __all__ = ["Tasks"]
 
 # Ray starts a task again when its process or node dies; the step then goes on from its last checkpoint.
 MAX_RETRIES = 2
-KILL_SECONDS = 15.0
-HEAD_SECONDS = 20.0
-ANSWER_SECONDS = 2.0
+KILL_SECONDS = 15.0  # for killed processes to end; then the driver ends without knowing what became of them
+HEAD_SECONDS = 20.0  # well before Ray ends the driver itself, with exit code 1 and its locks held
+ANSWER_SECONDS = 2.0  # the kernel takes connections even for a head that is busy
 
 
 class Tasks:
@@ -69,6 +69,7 @@ class Tasks:
             time.sleep(timeout)
             return []
         refs = list(self._running)
+        # Two waits: with all of them asked for, the first one would sleep the whole time though some are ready.
         first, _ = ray.wait(refs, num_returns=1, timeout=timeout)
         ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0) if first else ([], [])
         return [(step, _result(ref, step)) for ref, step in [(ref, self._running.pop(ref)) for ref in ready]]
@@ -76,6 +77,7 @@ class Tasks:
     def kill(self) -> list[tuple[Step, Report | ZoocastError]]:
         """End all tasks now, and say what became of them."""
         for ref in self._running:
+            # By force, which also ends a step that hangs in a library or heeds no wish to stop.
             ray.cancel(ref, force=True)
         refs = list(self._running.items())
         self._running.clear()
@@ -85,6 +87,7 @@ class Tasks:
 
 
 def _result(ref: Any, step: Step) -> Report | ZoocastError:
+    # No waiting: `ray.wait` has brought it here. The limit is for a task that did not end when it was killed.
     try:
         return ray.get(ref, timeout=0.5)
     except TaskCancelledError:

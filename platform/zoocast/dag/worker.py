@@ -1,4 +1,4 @@
-"""The worker's side of a step: call its function in a Ray task and bring back a result or an error that people can read."""
+"""The worker's side of a step: call its function in a Ray task and return a result or an error that people can read."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from zoocast.store.layout import ERROR, PROGRESS
 __all__ = ["Report", "execute"]
 
 TRACEBACK_LINES = 40
+# Full, over quota, over the file size limit, broken, read-only, gone from its server: the user's to mend, not the step's.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 
 
@@ -50,6 +51,7 @@ def execute(fn: Callable[[StepContext], Any], context: StepContext) -> Report:
     error: ZoocastError | None = None
     try:
         keep_private()
+        # The task may have waited in Ray's queue when the user stopped the run.
         if stop_requested(context.directory, context.token):
             raise Interrupted("stopped before it began")
         limit_threads(context.resources.threads)
@@ -57,15 +59,18 @@ def execute(fn: Callable[[StepContext], Any], context: StepContext) -> Report:
         # Copies of inputs may grow while a step runs, when others want more of their files; each was checked when it came.
         watched = {} if context.root.partial_copies else context.inputs
         inputs = stamps(watched)
+        # Left by an earlier call of this attempt, when Ray has started it once more.
         (context.directory / ERROR).unlink(missing_ok=True)
         note = {"token": context.token, "fraction": 0.0, "message": "", "started": started}
         context.root.write_note(context.directory / PROGRESS, json.dumps(note))
         result = _checked(context.name, fn(context))
+        # All data reach the disk before the driver writes the record that vouches for them.
         sync_tree(context.directory)
         files = context.root.checksums(context.directory)
         require_unchanged(context.name, watched, inputs)
         context.push()
     except (Exception, SystemExit) as raised:
+        # `sys.exit` in a step would else end Ray's process, and the step would be called again for nothing.
         error = readable(context, raised)
         _note_error(context, error, raised)
         with contextlib.suppress(ZoocastError, OSError):  # what is wrong is known already
@@ -87,6 +92,7 @@ def _checked(name: str, result: Any) -> dict[str, Any]:
         data = dump(result) if dataclasses.is_dataclass(result) else result
         if not isinstance(data, dict):
             raise TypeError(f"got {type(result).__name__}")
+        # There and back: the next step reads the same whether it comes from this run or from done.json (tuples are lists).
         return dict(json.loads(json.dumps(data, allow_nan=False)))
     except (TypeError, ValueError, ConfigError) as error:  # `dump` refuses infinite numbers as a `ConfigError`
         raise StepFailed(f"step {name}: its function must return a dict of plain finite JSON values ({error})") from None
@@ -94,6 +100,7 @@ def _checked(name: str, result: Any) -> dict[str, Any]:
 
 def readable(context: StepContext, raised: BaseException) -> ZoocastError:
     """`raised` as an error of ours: itself, one that it carries through Ray, or its one-line summary."""
+    # Ray raises a class made of the error's own and of RayTaskError, whose text is a traceback; the error itself is its `cause`.
     for cause in _chain(raised):
         if isinstance(cause, ZoocastError) and not hasattr(cause, "cause"):
             return cause
@@ -120,10 +127,12 @@ def _chain(error: BaseException | None, implicit: bool = False) -> Iterator[Base
         yield current
         failures = getattr(current, "worker_failures", None)
         queue += list(failures.values()) if isinstance(failures, dict) else []
+        # `__context__` only when asked for: an error that was being handled when another arose need not be its reason.
         queue += [getattr(current, "cause", None), current.__cause__, current.__context__ if implicit else None]
 
 
 def _note_error(context: StepContext, error: ZoocastError, raised: BaseException) -> None:
+    # A late worker of an earlier attempt must not leave its error in the folder of its successor.
     if isinstance(error, Interrupted) or not _is_ours(context):
         return
     lines = "".join(traceback.format_exception(raised)).splitlines()[-TRACEBACK_LINES:]

@@ -110,7 +110,7 @@ def _take_over(context: StepContext, identity: str, num_trials: int) -> None:
     """Copy the ended trials of studies that differ from this one in their number of trials alone."""
     trials = context.directory / TRIALS
     trials.mkdir(exist_ok=True)
-    context.root.bring_earlier(context.name, lambda file: file.startswith(f"{TRIALS}/"))
+    context.root.fetch_earlier(context.name, lambda file: file.startswith(f"{TRIALS}/"))
     for former in sorted(context.directory.parent.glob(f"{context.name}-*/{TRIALS}/trial-*")):
         mine = trials / former.name
         wanted = former.name < trial_id(num_trials) and not mine.exists() and (former / OUTCOME).exists()

@@ -21,6 +21,7 @@ def open_root(text: str | Path) -> Root:
     """
     if own_folder(text) is None:
         return open_bucket(str(text))
+    # The folder may be this machine's copy of a bucket, which is what `plan` and `run` are given as their root.
     return find_bucket(Path(text)) or FolderRoot(Path(text))
 
 
@@ -29,6 +30,7 @@ def own_folder(text: str | Path) -> Path | None:
     return None if "://" in str(text) else Path(text)
 
 
+# Asked at each look at the fence or for a wish to stop, and climbing the folders reads the disk.
 @functools.lru_cache(maxsize=4096)
 def root_of(path: Path) -> Root:
     """The root in which `path`, a step's folder or something in it, lies.

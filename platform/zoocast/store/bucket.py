@@ -129,19 +129,21 @@ class BucketRoot(Root):
             self.unfinished.pull(step, named(contents), files)
             self.unfinished.pull(step, wanted, files)
         else:
+            # A finished step changes no more, so its parts may come one after the other.
             final = self.finished.fetch(step, wanted)
             paths = {path.relative_to(final).as_posix(): path for path in final.rglob("*") if path.is_file()}
             self.finished.complete(step, named({file: path.read_bytes() for file, path in paths.items() if wanted(file)}))
 
-    def bring(self, path: Path, sender: Root) -> Path:
+    def localize(self, path: Path, sender: Root) -> Path:
         relative = path.relative_to(sender.folder)
         step = relative.parts[1]
+        # Held before it comes, so that another process which needs room cannot take it away in between.
         if not step.endswith(PARTIAL):
             self.finished.hold(step)
             self.finished.fetch(step)
         return self.folder / relative
 
-    def bring_notes_behind(self, inputs: Iterable[Path]) -> None:
+    def fetch_notes_behind(self, inputs: Iterable[Path]) -> None:
         for step in self.finished.behind(path.name for path in inputs):
             if self.finished.know(step):  # results that nothing needs any more may have been removed
                 self.finished.complete(step, _is_note)
@@ -166,7 +168,7 @@ class BucketRoot(Root):
     def know(self, step: str) -> bool:
         return self.finished.know(step)
 
-    def bring_earlier(self, name: str, wanted: Wanted) -> None:
+    def fetch_earlier(self, name: str, wanted: Wanted) -> None:
         for step in self.finished.earlier(name):
             self.finished.complete(step, wanted)
 
@@ -187,6 +189,7 @@ def open_bucket(url: str) -> BucketRoot:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in (STEPS, LOCKS, "sync", USES):
             (folder / name).mkdir(exist_ok=True)
+        # Last, for its presence says that the copy is ready. The id names this copy in the store, where host names may be equal.
         write_atomically(folder / ABOUT, json.dumps({"url": url, "id": uuid.uuid4().hex}))
     return BucketRoot(url, folder)
 

@@ -32,7 +32,7 @@ class Claims(Locks):
     """
 
     def __init__(self, run_id: str, objects: Objects, folder: Path) -> None:
-        super().__init__(run_id, slowness=3)
+        super().__init__(run_id, slowness=3)  # a refresh is two requests for every lock held: every 9 s, and judged after 90 s
         self.objects, self.folder = objects, folder
         self._turn = threading.Lock()  # a claim that is refreshed while it is given up would stay
 
@@ -41,6 +41,7 @@ class Claims(Locks):
         holder = self._living_holder(path)
         if holder is not None:
             return holder
+        # Written first, listed second: in the other order two drivers could both list before either has written.
         self.objects.write(self._claim(path), json.dumps(dataclasses.asdict(dataclasses.replace(self.me, since=time.time()))))
         holder = self._living_holder(path)
         if holder is not None:
@@ -52,6 +53,7 @@ class Claims(Locks):
     def release(self, path: Path) -> None:
         """Give the lock up, if it is ours."""
         with self._turn:
+            # A driver releases each step that it settles, also those which it never got to lock: these would cost a request each.
             if path in self._held:
                 self._held.discard(path)
                 self.objects.remove(self._claim(path))
@@ -60,6 +62,7 @@ class Claims(Locks):
         """Who else claims `path` and lives; claims of the dead are removed."""
         folder = self._name(path)
         for token, modified in sorted(self.objects.below(folder).items()):
+            # All claims of one driver carry its token, so this is its own.
             if token == self.me.token:
                 continue
             holder = _holder(self.objects.read(f"{folder}/{token}"))
@@ -86,6 +89,7 @@ class Claims(Locks):
 def holders(objects: Objects) -> dict[str, Holder]:
     """Who claims what, by the names of the locks."""
     found = {}
+    # Named LOCK/TOKEN. Two are there while drivers race, or until a dead one's is removed; a plan can do with either.
     for name in objects.below(LOCKS):
         lock, _, token = name.partition("/")
         holder = _holder(objects.read(f"{LOCKS}/{name}")) if token else None

@@ -40,8 +40,9 @@ __all__ = [
     "writing",
 ]
 
+# Lower case alone, for on some file systems `A` and `a` are one file; no leading dot, for that marks temporary files.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # must match what `_write_atomically` makes, or `cache gc` leaves litter
 UMASK = "ZOOCAST_UMASK"
 JOURNAL_FILE = "journal.jsonl"  # what a step reports of itself, in its folder: tracking writes it, dag and reports know of it
 
@@ -54,6 +55,7 @@ def keep_private() -> None:
     text = os.environ.get(UMASK, "077")
     if not re.fullmatch("0*[0-7]{1,3}", text):
         raise ConfigError(UMASK, f"must be an octal number such as 077 or 007, but got {text!r}")
+    # Set for the process, since ray, torch and pyarrow make files too and take no mode.
     os.umask(int(text, 8))
 
 
@@ -74,6 +76,7 @@ def inside(folder: Path, name: str) -> Path:
         IntegrityError: it leads out of `folder`: absolute, by ``..``, or over a link.
     """
     try:
+        # `resolve` follows links, so a link inside of the folder that points out of it is refused as well.
         if (folder / name).resolve().is_relative_to(folder.resolve()):
             return folder / name
     except (OSError, ValueError, RuntimeError):  # too long, a zero byte, links that go round in circles
@@ -108,17 +111,20 @@ def write_atomically(path: Path, data: bytes | str, *, durable: bool = True) -> 
 
 def _write_atomically(path: Path, data: bytes | str, durable: bool) -> None:
     payload = data.encode() if isinstance(data, str) else data
+    # In the same folder, since a rename is atomic within one file system only; its own name, for others may write as well.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
             file.write(payload)
             if durable:
                 file.flush()
+                # Before the rename: after a power cut the new name could otherwise stand for an empty file.
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    # The rename itself is an entry of the folder, which has to reach the disk as well.
     if durable:
         _sync(path.parent)
 
@@ -176,6 +182,7 @@ def publish(partial: Path, final: Path) -> None:
     """
     sync_tree(partial)
     with writing(final):
+        # POSIX refuses to rename a folder over one that holds anything, so no result is ever replaced by mistake.
         os.rename(partial, final)
         _sync(final.parent)
 

@@ -45,25 +45,29 @@ class Finished:
     def commit(self, step: str, record: Mapping[str, Any]) -> None:
         """Make the files that `record` lists the result of `step`. A crash leaves it unfinished, or finished but untidy."""
         done = json.dumps(seal(record), indent=1)
+        # The commit itself: all files are in the store already, and all that follows only tidies up.
         self.objects.write(f"steps/{step}/{DONE}", done)
         with self.unfinished.turn(step) as sync:
             self._settle(step, done.encode(), sync)
         self.objects.remove(f"steps/{step}{PARTIAL}/")
+        # Other objects are files that the work removed again, or those of an older result of the same step.
         needed = {data_name(step, file, sha256) for file, (_, sha256) in record["files"].items()}
         for name in {f"steps/{step}/data/{name}" for name in self.objects.below(f"steps/{step}/data")} - needed:
             self.objects.remove(name)
 
     def refresh(self, steps: Collection[str], names: Collection[str]) -> None:
-        """Bring the records of `steps`, of everything else with one of `names`, and of running drivers up to date here."""
+        """Update here the records of `steps`, those of everything else with one of `names`, and the notes of running steps."""
         there = set(self.objects.folders(STEPS))
         for folder in there | {p.name for p in (self.folder / STEPS).iterdir()}:
             step = folder.removesuffix(PARTIAL)
             match = STEP_FOLDER.fullmatch(step)
             if match is None or match[1] not in names:
                 continue
+            # Records of other keys only serve to say what was changed since, which their keys fix: not asked for twice.
             if step in steps or not (self.folder / STEPS / step / DONE).exists():
                 self.know(step)
             if folder.endswith(PARTIAL):
+                # Finished or forgotten elsewhere: the copy here must not look like work to resume.
                 self._know_partial(step) if folder in there else discard(self.folder / STEPS / folder)
 
     def _know_partial(self, step: str) -> None:
@@ -79,6 +83,7 @@ class Finished:
         with self.unfinished.turn(step) as sync:
             done = self.objects.read(f"steps/{step}/{DONE}")
             if done is None:
+                # Removed from the store, say by hand: a copy that stayed would count as a result on this machine alone.
                 discard(self.folder / STEPS / step)
                 return False
             self._settle(step, done, sync)
@@ -117,7 +122,9 @@ class Finished:
         """As `fetch`, for a step of which the record here is known to be the latest."""
         final = self.folder / STEPS / step
         with self.unfinished.turn(step):
+            # This time decides what makes room first.
             (self.folder / USES / step).touch()
+            # Size is enough here: files arrive under their names only after their SHA-256 was compared.
             missing = {file: info for file, info in listed(final).items() if wanted(file) and size_of(final / file) != info.bytes}
             if missing:
                 make_room(self.folder, step, sum(info.bytes for info in missing.values()))
@@ -132,7 +139,9 @@ class Finished:
 
     def hold(self, step: str) -> None:
         """Keep `step` on this machine for as long as this object, or this process, lives."""
+        # A shared lock, so that any number of processes may hold a step; `room` removes only what it can lock for itself.
         descriptor = os.open(self.folder / USES / step, os.O_RDWR | os.O_CREAT, 0o600)
+        # Closing gives the lock up; the kernel does it for a process that is killed.
         weakref.finalize(self, os.close, descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
 
@@ -150,7 +159,9 @@ class Finished:
                 (coming / file).parent.mkdir(parents=True, exist_ok=True)
                 source.rename(coming / file)
         write_atomically(coming / DONE, done)
+        # A kill between these two lines loses copies, no results: the files come from the store again.
         discard(final)
         coming.rename(final)
         discard(partial)
+        # What was agreed on concerned the unfinished folder, which is no more.
         sync.work, sync.files, sync.stamps = "", {}, {}

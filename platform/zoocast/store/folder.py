@@ -24,7 +24,7 @@ class FolderRoot(Root):
 
     folder: Path
 
-    pace: ClassVar[Pace] = Pace(progress=0.2, stop=0.5, watch=0.0)
+    pace: ClassVar[Pace] = Pace(progress=0.2, stop=0.5, watch=0.0)  # reading a small file costs next to nothing
     partial_copies: ClassVar[bool] = False
 
     def address(self, path: Path) -> str:
@@ -70,13 +70,14 @@ class FolderRoot(Root):
     def pull_with_named(self, directory: Path, wanted: Wanted, named: Named) -> None:
         """All of it is here."""
 
-    def bring(self, path: Path, sender: Root) -> Path:  # noqa: ARG002 every sender's path is this machine's as well
+    def localize(self, path: Path, sender: Root) -> Path:  # noqa: ARG002 every sender's path is this machine's as well
         return path
 
-    def bring_notes_behind(self, inputs: Iterable[Path]) -> None:
+    def fetch_notes_behind(self, inputs: Iterable[Path]) -> None:
         """All of them are here."""
 
     def checksums(self, directory: Path) -> dict[str, FileInfo]:
+        # Called by the worker, so that many files are read on many nodes and not by the driver alone.
         return list_files(directory, skip=CONTROL_FILES)
 
     def forget(self, step: str) -> None:
@@ -85,7 +86,9 @@ class FolderRoot(Root):
     def publish(self, step: str, record: Mapping[str, Any] | None) -> None:
         partial, final = self._partial(step), self.folder / STEPS / step
         if record is not None:
+            # From here on a crash leaves finished work, which the next run publishes without doing it again.
             write_sealed(partial / DONE, record)
+        # No part of the result; and without attempt.json a worker of an earlier attempt finds no owner and is fenced off.
         for name in CONTROL_FILES:
             (partial / name).unlink(missing_ok=True)
         # A folder that is not empty cannot be renamed over, so an older result steps aside first.
@@ -102,7 +105,7 @@ class FolderRoot(Root):
     def know(self, step: str) -> bool:
         return (self.folder / STEPS / step / DONE).exists()
 
-    def bring_earlier(self, name: str, wanted: Wanted) -> None:
+    def fetch_earlier(self, name: str, wanted: Wanted) -> None:
         """All of them are here."""
 
     def fetch(self, step: str, wanted: Wanted = everything) -> Path:  # noqa: ARG002 all files are here

@@ -31,8 +31,9 @@ __all__ = [
 STEPS, LOCKS = "steps", "locks"
 DONE = "done.json"
 ATTEMPT, STOP, PROGRESS, ERROR = "attempt.json", "stop", "progress.json", "error.txt"
+# None of them is part of a result: left out of the checksums, and removed when the step is published.
 CONTROL_FILES = (ATTEMPT, STOP, PROGRESS, ERROR)
 PARTIAL = ".partial"
-KEY_DIGITS = 12
+KEY_DIGITS = 12  # 48 bits: among a million steps two keys are equal with a chance of 1 in 560
 STEP_FOLDER = re.compile(rf"([a-z0-9][a-z0-9._-]*)-[0-9a-f]{{{KEY_DIGITS}}}")
 """The name of a finished step's folder; its group is the step's name."""

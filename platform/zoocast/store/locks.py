@@ -35,9 +35,10 @@ from zoocast.store.files import read_json
 
 __all__ = ["STALE_SECONDS", "Holder", "Locks", "read_holder"]
 
+# Ten beats may be missed before a lock counts as stale: a file system that stalls for some seconds costs nobody his lock.
 HEARTBEAT_SECONDS = 3.0
 STALE_SECONDS = 30.0
-TAKEOVER = "takeover"
+TAKEOVER = "takeover"  # a file in the folder of the locks, which whoever removes a dead one's lock holds meanwhile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Holder:
 def _machine() -> str:
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
+        # After a reboot process ids begin anew, so a holder from before it is judged by its heartbeat.
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(os.readlink("/proc/self/ns/pid"))  # process ids of another container mean nothing here
     return " ".join(parts)
@@ -98,7 +100,7 @@ class Locks:
         self._held: set[Path] = set()
         self._seen: dict[Path, tuple[int, float]] = {}
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="zoocast-locks", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="zoocast-locks", daemon=True)  # dies with a crashing driver
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -114,6 +116,7 @@ class Locks:
         """Take the lock `path`. Returns None when it is ours now, else who holds it. Does not wait."""
         while True:
             try:
+                # O_EXCL is the one thing that all file systems do atomically, NFS since version 3; the umask narrows the mode.
                 descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except FileExistsError:
                 holder = self._living_holder(path)
@@ -133,6 +136,7 @@ class Locks:
         """Give the lock up; leaves it alone when another driver has taken it over."""
         self._held.discard(path)
         holder = read_holder(path)
+        # After a freeze longer than `STALE_SECONDS` this file may be another driver's.
         if holder is not None and holder.token == self.me.token:
             path.unlink(missing_ok=True)
 
@@ -145,6 +149,7 @@ class Locks:
         if not self._is_stale(path, modified) and not (holder and holder.is_gone()):
             # Between its creation and its first write a lock is empty: held, but by whom is not yet known.
             return holder or dataclasses.replace(self.me, host="?", pid=0, run="?", user="?", since=modified / 1e9)
+        # Without the guard a slow second one would remove the new lock of a fast first one, and both would hold it.
         with _guard(path.parent / TAKEOVER):
             # Whoever comes second under the guard finds another lock here, or none.
             if read_holder(path) == holder and _modified(path) == modified:
@@ -155,6 +160,7 @@ class Locks:
         """Whether `path` has been seen with this modification time for so long that its holder must be dead."""
         seen, since = self._seen.get(path, (0, 0.0))
         if seen != modified:
+            # Only a change of this time is evidence: the clock that set it may be another machine's.
             since = time.monotonic()
             self._seen[path] = (modified, since)
         return time.monotonic() - since >= STALE_SECONDS * self._slowness
@@ -165,6 +171,7 @@ class Locks:
                 self._refresh(path)
 
     def _refresh(self, path: Path) -> None:
+        # The lock may have been released this moment; and a disk that fails once may take the next beat.
         with contextlib.suppress(OSError):
             os.utime(path)
 

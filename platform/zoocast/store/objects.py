@@ -1,7 +1,7 @@
 """The objects below a URL: read and written whole, listed, removed, and files sent and received with their checksums.
 
-pyarrow speaks with the store, and fsspec where pyarrow knows no such kind of URL. Credentials are those of the environment or of
-the machine.
+Requests go through pyarrow, or through fsspec where pyarrow knows no such kind of URL. Credentials are those of the environment
+or of the machine.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from zoocast.store.files import FileInfo, sha256_file
 
 __all__ = ["Objects", "check_url", "data_name"]
 
+# The URL is written into run records and addresses, where no secret belongs.
 SECRETS = ("key", "secret", "token", "password", "sig")
 CHUNK_BYTES = 8 * 2**20
 SENDS = 5  # tries to send a file that is written to meanwhile
@@ -40,9 +41,11 @@ def check_url(url: str) -> None:
     _connect(url)
 
 
+# A client opens connections and may ask for credentials, so each process makes one per URL, not one per request.
 @functools.lru_cache
 def _connect(url: str) -> tuple[Any, str]:
     """The file system of `url` and the path in it."""
+    # Here, since a root in a folder needs no pyarrow and every command would wait for its import.
     import pyarrow as pa
     from pyarrow import fs
 
@@ -89,8 +92,10 @@ class Objects:
                 except OSError as error:
                     problem = error
                 size = system.get_file_info(f"{prefix}/{name}").size
+                # A size of None means that it was removed meanwhile; what was read is then what there was.
                 if problem is None and size in (None, len(data)):
                     return bytes(data)
+                # Nobody replaced it, so the error is not ours to explain away.
                 if problem is not None and size == expected:
                     raise problem
         raise InfrastructureError(f"{self.url}/{name} changes all the time")
@@ -117,6 +122,7 @@ class Objects:
         from pyarrow import fs
 
         with self._asking() as (system, prefix):
+            # A store has no folders: one without objects is not there, which means that it is empty.
             selector = fs.FileSelector(f"{prefix}/{folder}", recursive=recursive, allow_not_found=True)
             return [(info.path.removeprefix(f"{prefix}/{folder}/"), info) for info in system.get_file_info(selector)]
 
@@ -140,10 +146,12 @@ class Objects:
         for _ in range(SENDS):
             here = FileInfo(path.stat().st_size, sha256_file(path))
             name = data_name(step, file, here.sha256)
+            # The name holds the SHA-256; the size tells a whole object from what a send that broke off left.
             if self._size(name) == here.bytes:
                 return here
             with path.open("rb") as source:
                 sent = self._send(source, name)
+            # What was hashed first and what was sent are two readings of a file that training may be writing to.
             if sent == here:
                 return here
             self.remove(name)  # it was written to meanwhile, and this is half of each
@@ -183,6 +191,7 @@ class Objects:
                 shutil.copyfileobj(source, sink, CHUNK_BYTES)
             if FileInfo(partial.stat().st_size, sha256_file(partial)) != info:
                 raise IntegrityError(f"{self.url}/{name} does not match its checksum; run its step with --force")
+            # A process that has the journal open would go on writing into the replaced file, which nobody sees any more.
             if not (file.endswith(".jsonl") and target.exists() and _append_rest(target, partial.read_bytes())):
                 partial.replace(target)
         finally:
@@ -192,6 +201,7 @@ class Objects:
 def _append_rest(journal: Path, whole: bytes) -> bool:
     """Append to `journal` what `whole` has beyond it; False when the one does not begin with the other."""
     with journal.open("r+b") as file:
+        # Whoever writes the journal locks it for each entry, so what is read here ends with a whole one.
         fcntl.flock(file, fcntl.LOCK_EX)
         known = file.read()
         if not whole.startswith(known):

@@ -18,7 +18,7 @@ from zoocast.store.layout import DONE, STEPS
 __all__ = ["USES", "copies", "listed", "make_room", "size_of"]
 
 USES = "uses"  # for each finished step a file that was touched when it was used last, and is locked while it is held
-DEFAULT_CACHE_GB = 50.0
+DEFAULT_CACHE_GB = 50.0  # enough for small studies; docs/scaling.md works out a paper's bank, which needs 800
 
 
 def copies() -> Path:
@@ -53,9 +53,11 @@ def make_room(folder: Path, step: str, needed: int) -> None:
     for final in copies().glob(f"*/{STEPS}/*/"):
         use = final.parents[1] / USES / final.name
         if (final / DONE).exists():
+            # A copy without a note of its use goes first.
             found.append((use.stat().st_mtime_ns if use.exists() else 0, final, use))
     sizes = {final: sum(size_of(final / file) or 0 for file in listed(final)) for _, final, _ in found}
     for _, final, use in sorted(found):
+        # The step's own files that are here already stay: the rest is to join them.
         if sum(sizes.values()) + needed > limit and final != folder / STEPS / step and _let_go(final, use):
             del sizes[final]
     if sum(sizes.values()) + needed > limit:
@@ -70,9 +72,11 @@ def _let_go(final: Path, use: Path) -> bool:
     """Remove the files of a finished step, all but its record, unless a process holds it."""
     with use.open("a") as lock:
         try:
+            # Not waited for: whoever holds it may train for hours. See `Finished.hold` for the other side.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        # The record stays, so that a plan still knows the step as finished without asking for its files.
         for file in listed(final):
             (final / file).unlink(missing_ok=True)
     return True

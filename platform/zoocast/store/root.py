@@ -32,9 +32,9 @@ def everything(_file: str) -> bool:
 class Pace(NamedTuple):
     """Seconds between two looks at, or updates of, a control file."""
 
-    progress: float
-    stop: float
-    watch: float
+    progress: float  # between two notes of a step's progress
+    stop: float  # between two looks of a step for a wish to stop
+    watch: float  # between two looks of the driver at a step's progress
 
 
 class Root(abc.ABC):
@@ -87,11 +87,11 @@ class Root(abc.ABC):
 
     @abc.abstractmethod
     def write_shared(self, path: Path, text: str) -> None:
-        """Write a file that stays here and that `gather` brings to other machines."""
+        """Write a file that stays here and that `gather` copies to other machines."""
 
     @abc.abstractmethod
     def gather(self, folder: Path) -> None:
-        """Bring all files below `folder` that any machine wrote by `write_shared`."""
+        """Copy here all files below `folder` that any machine wrote by `write_shared`."""
 
     # --------------------------------------------------------------------------------------------------------- who is at work
 
@@ -115,18 +115,18 @@ class Root(abc.ABC):
 
     @abc.abstractmethod
     def pull_with_named(self, directory: Path, wanted: Wanted, named: Named) -> None:
-        """Bring the `wanted` files of a step, finished or not, and before them those which they name.
+        """Fetch the `wanted` files of a step, finished or not, and before them those which they name.
 
         Whoever reads one of the files finds here what it refers to.
         """
 
     @abc.abstractmethod
-    def bring(self, path: Path, sender: Root) -> Path:
+    def localize(self, path: Path, sender: Root) -> Path:
         """Where `path`, the sender's, is on this machine. A finished step comes whole, and stays while this object lives."""
 
     @abc.abstractmethod
-    def bring_notes_behind(self, inputs: Iterable[Path]) -> None:
-        """Of all steps that the finished steps `inputs` rest on, bring what reports read: records, journals and studies."""
+    def fetch_notes_behind(self, inputs: Iterable[Path]) -> None:
+        """Of all steps that the finished steps `inputs` rest on, fetch what reports read: records, journals and studies."""
 
     @abc.abstractmethod
     def checksums(self, directory: Path) -> dict[str, FileInfo]:
@@ -147,15 +147,15 @@ class Root(abc.ABC):
 
     @abc.abstractmethod
     def refresh(self, steps: Collection[str], names: Collection[str]) -> None:
-        """Before planning: bring up to date here what is known of `steps`, and of all others that carry one of `names`."""
+        """Before planning: update here what is known of `steps`, and of all others that carry one of `names`."""
 
     @abc.abstractmethod
     def know(self, step: str) -> bool:
         """Whether `step` is finished; its record is here then."""
 
     @abc.abstractmethod
-    def bring_earlier(self, name: str, wanted: Wanted) -> None:
-        """Of all finished steps called `name`, of any key, bring the `wanted` files."""
+    def fetch_earlier(self, name: str, wanted: Wanted) -> None:
+        """Of all finished steps called `name`, of any key, fetch the `wanted` files."""
 
     @abc.abstractmethod
     def fetch(self, step: str, wanted: Wanted = everything) -> Path:

@@ -60,6 +60,7 @@ def read_sealed(path: Path, parse: Callable[[dict[str, Any]], T], *, remedy: str
     except OSError as error:
         why = error.strerror or str(error)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, ConfigError) as error:
+        # What `parse` stumbles over in an object of another shape; all of it means one thing to the user.
         why = f"no {error}" if isinstance(error, KeyError) else str(error)
     raise IntegrityError(f"{path} cannot be used: {why}; {remedy}")
 
@@ -72,5 +73,6 @@ def _object(content: bytes) -> Any:
 
 
 def _digest(data: Mapping[str, Any]) -> str:
+    # Floats are written so that they read back equal, so what was read gives the digest of what was written.
     text = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -30,7 +30,7 @@ __all__ = ["ABOUT", "Entry", "Sync", "Unfinished", "discard"]
 
 ABOUT = "remote.json"  # of a copy: the URL, and the name by which this machine is known there
 NOT_SHARED = (PROGRESS, "ray")  # what the driver noted for its plan, and what Ray keeps for itself
-TRIES = 5
+TRIES = 5  # to take files that another machine replaces meanwhile, each time from a newer listing
 
 
 class Entry(NamedTuple):
@@ -62,7 +62,7 @@ class Sync:
             data = json.loads(path.read_text())
             return cls(data["work"], {k: Entry(*v) for k, v in data["files"].items()}, data["stamps"])
         except (OSError, ValueError, KeyError, TypeError):
-            return cls()
+            return cls()  # lost in a power cut, say: this machine then begins from what the store has
 
     def known_sha256(self, file: str, path: Path) -> str:
         """The SHA-256 of a file that has not been touched since it was handed over; else empty."""
@@ -88,9 +88,11 @@ class Unfinished:
         """Hand over what was changed here in `step` since it was last handed over or taken."""
         partial = self._partial(step)
         with self.turn(step) as sync:
+            # Taken before reading: a file that is written to during its upload has another stamp next time, and is sent again.
             stamps = {file: stamp for file, stamp in _files(partial) if file.partition("/")[0] not in NOT_SHARED}
             changed = [file for file, stamp in stamps.items() if sync.stamps.get(file) != stamp]
             gone = [file for file in sync.stamps if file not in stamps]
+            # Above all that this machine has seen, so that what it makes of a file counts for more than what it began with.
             version = 1 + max((e.version for e in sync.files.values()), default=0)
             before = dict(sync.files)
             for file in changed:
@@ -101,6 +103,7 @@ class Unfinished:
                 sync.files[file] = Entry(-1, "", version)
                 del sync.stamps[file]
             if changed or gone:
+                # One object per machine: two that wrote the same one would undo each other's entries.
                 index = {"work": sync.work, "files": sync.files}
                 self.objects.write(f"steps/{step}{PARTIAL}/files/{self._machine}.json", json.dumps(index))
             # What the index does not name any more has no readers; before it was written it still had.
@@ -123,6 +126,7 @@ class Unfinished:
             if not work:
                 return
             with self.turn(step) as sync:
+                # The step was begun anew since: files of the former work would mix with those of this one.
                 if sync.work != work:
                     discard(partial)
                     sync.work, sync.files, sync.stamps = work, {}, {}
@@ -157,6 +161,7 @@ class Unfinished:
         work, files = self.work(step), dict[str, Entry]()
         for name in sorted(self.objects.below(f"{folder}/files")):
             data = json.loads(self.objects.read(f"{folder}/files/{name}") or b"{}")
+            # What a machine left of former work lies here until the step is published; it counts for nothing.
             for file, entry in data.get("files", {}).items() if data.get("work") == work else ():
                 if file not in files or files[file].version < entry[2]:
                     files[file] = Entry(*entry)
@@ -187,9 +192,11 @@ class Unfinished:
         """One process of this machine at a time; what it changes in the state is written down, unless it fails."""
         path = self.folder / "sync" / f"{step}.json"
         with path.with_suffix(".lock").open("w") as lock:
+            # Several workers of a machine share one copy: each file comes once, and the notes are nobody's half.
             fcntl.flock(lock, fcntl.LOCK_EX)
             sync = Sync.read(path)
             yield sync
+            # Not in a `finally`: after a failure the notes stay as they were, and the next turn sends or takes once more.
             write_atomically(path, json.dumps(dataclasses.asdict(sync)), durable=False)
 
 

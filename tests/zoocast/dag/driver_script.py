@@ -43,12 +43,12 @@ def pipeline(seconds: float, listens: bool) -> Step:
 def main() -> int:
     root, run_id, seconds, listens = sys.argv[1:]
 
-    def tell(event: Event) -> None:
+    def report(event: Event) -> None:
         print(json.dumps(event.to_json()), flush=True)
 
     stop = StopSignal()
     with connect(num_cpus=1), stop.on_signals():
-        result = run([pipeline(float(seconds), listens == "listens")], Path(root), run_id=run_id, on_event=tell, stop=stop)
+        result = run([pipeline(float(seconds), listens == "listens")], Path(root), run_id=run_id, on_event=report, stop=stop)
     print(json.dumps({"event": "end", "results": {n: dict(o.result) for n, o in result.outcomes.items()}}), flush=True)
     return result.exit_code
 

@@ -48,7 +48,7 @@ def paths(items: list[Garbage]) -> list[Path]:
 
 def gone(root: Path, runs: dict[str, set[str]]) -> dict[Path, str]:
     """Remove all that may go; returns what was kept."""
-    return remove(root, garbage(survey(root, runs)), lambda: runs, say=lambda _text: None)
+    return remove(root, garbage(survey(root, runs)), lambda: runs, report=lambda _text: None)
 
 
 def aged(path: Path) -> Path:
@@ -62,7 +62,7 @@ def aged(path: Path) -> Path:
 # -------------------------------------------------------------------------------------------------------------------- who uses
 
 
-def test_a_run_uses_what_it_names_and_what_that_was_made_from(tmp_path: Path) -> None:
+def test_a_run_uses_the_steps_that_it_names_and_those_they_were_made_from(tmp_path: Path) -> None:
     finish(tmp_path, DATA, BANK, REPORT, OTHER)
     found = {folder.name: folder for folder in survey(tmp_path, {"run": {BANK.folder}}).folders}
     assert {name: folder.runs for name, folder in found.items()} == {
@@ -76,7 +76,7 @@ def test_a_run_uses_what_it_names_and_what_that_was_made_from(tmp_path: Path) ->
     assert found["data"].bytes == on_disk > 1000
 
 
-def test_an_empty_root_has_nothing_to_care_for(tmp_path: Path) -> None:
+def test_a_survey_of_an_empty_root_finds_nothing(tmp_path: Path) -> None:
     found = survey(tmp_path / "not-there", {})
     assert (found.folders, found.bytes, garbage(found)) == ((), 0, [])
     assert not (tmp_path / "not-there").exists()
@@ -122,7 +122,9 @@ def _link(folder: Path) -> None:
     ],
     ids=["missing", "truncated", "linked", "cut journal", "no record", "exchanged"],
 )
-def test_what_is_wrong_with_a_result_is_told(tmp_path: Path, harm: Callable[[Path], Any], problem: str) -> None:
+def test_verification_names_the_damaged_file_and_what_is_wrong_with_it(
+    tmp_path: Path, harm: Callable[[Path], Any], problem: str
+) -> None:
     finish(tmp_path, BANK)
     harm(final_path(tmp_path, BANK))
     (folder,) = survey(tmp_path, {}).folders
@@ -130,14 +132,14 @@ def test_what_is_wrong_with_a_result_is_told(tmp_path: Path, harm: Callable[[Pat
     assert problem in found
 
 
-def test_a_journal_may_have_grown(tmp_path: Path) -> None:
+def test_a_journal_that_grew_after_its_step_finished_is_no_damage(tmp_path: Path) -> None:
     finish(tmp_path, BANK)
     with (final_path(tmp_path, BANK) / "journal.jsonl").open("a") as file:
         file.write("late words of a worker whose driver was killed\n")
     assert damage(final_path(tmp_path, BANK)) == []
 
 
-def test_a_record_that_was_changed_is_no_record(tmp_path: Path) -> None:
+def test_a_record_that_was_edited_is_refused(tmp_path: Path) -> None:
     finish(tmp_path, BANK)
     path = final_path(tmp_path, BANK) / "done.json"
     path.write_text(path.read_text().replace('"host": "h"', '"host": "i"'))
@@ -148,7 +150,7 @@ def test_a_record_that_was_changed_is_no_record(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------------ what may go
 
 
-def test_only_what_no_run_refers_to_goes(tmp_path: Path) -> None:
+def test_gc_removes_only_what_no_run_refers_to(tmp_path: Path) -> None:
     finish(tmp_path, DATA, BANK, REPORT, OTHER)
     used = {name: read_record(final_path(tmp_path, step)) for name, step in (("data", DATA), ("bank", BANK))}
     runs = {"run": {BANK.folder}}
@@ -162,7 +164,7 @@ def test_only_what_no_run_refers_to_goes(tmp_path: Path) -> None:
     assert list((tmp_path / "locks").glob("*.lock")) == []
 
 
-def test_what_kills_left_goes_and_nothing_else(tmp_path: Path) -> None:
+def test_gc_removes_what_killed_processes_left_and_nothing_else(tmp_path: Path) -> None:
     finish(tmp_path, DATA, BANK)
     kept = partial_path(tmp_path, REPORT)
     kept.mkdir()
@@ -202,7 +204,7 @@ def test_what_kills_left_goes_and_nothing_else(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- beside living drivers
 
 
-def test_what_a_driver_works_on_stays(tmp_path: Path) -> None:
+def test_gc_keeps_what_a_driver_works_on(tmp_path: Path) -> None:
     partial_path(tmp_path, DATA).mkdir(parents=True)
     (tmp_path / "locks").mkdir()
     with Locks("at-work") as locks:
@@ -215,7 +217,7 @@ def test_what_a_driver_works_on_stays(tmp_path: Path) -> None:
     assert not partial_path(tmp_path, DATA).exists()
 
 
-def test_a_driver_of_another_machine_is_watched_before_it_is_taken_for_dead(
+def test_gc_watches_a_lock_of_another_machine_before_it_takes_its_holder_for_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("dag.cache", "store.locks"):
@@ -227,20 +229,20 @@ def test_a_driver_of_another_machine_is_watched_before_it_is_taken_for_dead(
     lock = lock_path(tmp_path, DATA)
     elsewhere.acquire(lock)
     os.utime(lock, (time.time() - 3600,) * 2)  # a clock that is wrong by an hour, or a machine that is gone
-    said: list[str] = []
+    reported: list[str] = []
 
-    def say(text: str) -> None:
-        said.append(text)
+    def report(text: str) -> None:
+        reported.append(text)
         os.utime(lock, (time.time() - 3599,) * 2)  # it lives
 
     items = garbage(survey(tmp_path, {}))
-    assert list(remove(tmp_path, items, dict, say)) == [final_path(tmp_path, DATA)]
-    assert said == [f"waiting 0 s to see whether anybody still works on {DATA.folder}"]
-    assert remove(tmp_path, items, dict, said.append) == {}
+    assert list(remove(tmp_path, items, dict, report)) == [final_path(tmp_path, DATA)]
+    assert reported == [f"waiting 0 s to see whether anybody still works on {DATA.folder}"]
+    assert remove(tmp_path, items, dict, reported.append) == {}
     assert not final_path(tmp_path, DATA).exists()
 
 
-def test_a_run_that_begins_while_its_step_is_removed_has_it_back(tmp_path: Path) -> None:
+def test_gc_puts_a_step_back_when_a_run_that_needs_it_begins_meanwhile(tmp_path: Path) -> None:
     finish(tmp_path, DATA)
     before = read_record(final_path(tmp_path, DATA))
     items = garbage(survey(tmp_path, {}))
@@ -254,7 +256,7 @@ def test_a_run_that_begins_while_its_step_is_removed_has_it_back(tmp_path: Path)
         seen.append(holder.run if holder else None)
         return {"begun": {DATA.folder}}
 
-    kept = remove(tmp_path, items, begin_a_run, say=lambda _text: None)
+    kept = remove(tmp_path, items, begin_a_run, report=lambda _text: None)
     # It finds the step gone, but in the hands of gc: it waits, and then finds it done.
     assert seen == ["running", "cache gc"]
     assert kept == {final_path(tmp_path, DATA): "run begun refers to it by now"}
@@ -262,13 +264,13 @@ def test_a_run_that_begins_while_its_step_is_removed_has_it_back(tmp_path: Path)
     assert read_record(final_path(tmp_path, DATA)) == before
 
 
-def test_a_run_that_cannot_be_read_might_refer_to_it(tmp_path: Path) -> None:
+def test_gc_keeps_a_step_when_a_run_that_may_refer_to_it_cannot_be_read(tmp_path: Path) -> None:
     finish(tmp_path, DATA)
 
     def damaged_run() -> dict[str, set[str]]:
         raise IntegrityError("run.json is not a record of a run")
 
     with pytest.raises(IntegrityError, match=r"run\.json"):
-        remove(tmp_path, garbage(survey(tmp_path, {})), damaged_run, say=lambda _text: None)
+        remove(tmp_path, garbage(survey(tmp_path, {})), damaged_run, report=lambda _text: None)
     assert damage(final_path(tmp_path, DATA)) == []
     assert list((tmp_path / "locks").glob("*.lock")) == []

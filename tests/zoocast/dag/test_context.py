@@ -13,7 +13,7 @@ from zoocast.store.folder import FolderRoot
 from zoocast.store.root import Pace
 
 
-def test_standalone_makes_its_directory_and_travels(tmp_path: Path) -> None:
+def test_a_standalone_context_makes_its_directory_and_can_be_sent_to_other_processes(tmp_path: Path) -> None:
     context = StepContext.standalone(
         tmp_path / "a" / "b", {"x": 1}, inputs={"data": tmp_path}, results={"data": {"n": 2}}, resources=Resources(num_cpus=2)
     )
@@ -40,7 +40,7 @@ def test_a_new_attempt_fences_off_the_earlier_one(tmp_path: Path) -> None:
         second.check_fence()
 
 
-def test_only_the_attempt_that_was_asked_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_attempt_that_was_asked_to_stop_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FolderRoot, "pace", Pace(progress=0.0, stop=0.0, watch=0.0))
     first = StepContext.standalone(tmp_path)
     assert not first.should_stop()
@@ -61,7 +61,7 @@ def test_should_stop_is_cheap_enough_for_every_iteration(tmp_path: Path) -> None
     assert time.perf_counter() - start < 0.4
 
 
-def test_progress_is_throttled_but_the_end_is_always_told(tmp_path: Path) -> None:
+def test_progress_is_throttled_but_its_end_is_always_written(tmp_path: Path) -> None:
     context = StepContext.standalone(tmp_path)
     context.progress(0.25, "first")
     context.progress(0.5, "too soon")
@@ -71,7 +71,7 @@ def test_progress_is_throttled_but_the_end_is_always_told(tmp_path: Path) -> Non
     assert (note["fraction"], note["message"], note["token"]) == (1.0, "end", context.token)
 
 
-def test_a_new_attempt_removes_what_the_earlier_one_told(tmp_path: Path) -> None:
+def test_a_new_attempt_removes_the_control_files_of_the_earlier_one(tmp_path: Path) -> None:
     StepContext.standalone(tmp_path).progress(0.5)
     (tmp_path / "checkpoint").write_text("kept")
     (tmp_path / "error.txt").write_text("gone")

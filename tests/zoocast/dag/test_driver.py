@@ -78,7 +78,7 @@ def test_a_pipeline_runs_once_and_is_cached_then(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "steps").iterdir()) == sorted([data.folder, report.folder])
 
 
-def test_an_input_that_vanishes_under_a_run_is_told_and_made_anew(tmp_path: Path) -> None:
+def test_an_input_that_vanishes_under_a_run_is_named_and_made_anew_by_the_next_run(tmp_path: Path) -> None:
     data = Step("data", work, {"n": 1})
     report = Step("report", work, {"n": 2}, inputs={"data": data})
     go(tmp_path, data)
@@ -96,7 +96,7 @@ def test_an_input_that_vanishes_under_a_run_is_told_and_made_anew(tmp_path: Path
     assert states(go(tmp_path, report)) == {"data": "done", "report": "done"}
 
 
-def test_removal_beside_a_run_takes_nothing_from_it(tmp_path: Path) -> None:
+def test_gc_beside_a_run_takes_nothing_from_it(tmp_path: Path) -> None:
     data, other = Step("data", work, {"n": 1}), Step("other", work, {"n": 3})
     report = Step("report", work, {"n": 2, "seconds": 0.5}, inputs={"data": data})
     go(tmp_path, other)
@@ -105,7 +105,7 @@ def test_removal_beside_a_run_takes_nothing_from_it(tmp_path: Path) -> None:
 
     def remove_all_the_time() -> None:
         while not ended.is_set():
-            remove(tmp_path, garbage(survey(tmp_path, runs)), lambda: runs, say=lambda _text: None)
+            remove(tmp_path, garbage(survey(tmp_path, runs)), lambda: runs, report=lambda _text: None)
 
     thread = threading.Thread(target=remove_all_the_time)
     thread.start()
@@ -185,15 +185,15 @@ def far(context: StepContext) -> dict[str, Any]:
     return {}
 
 
-def test_progress_is_told_with_the_remaining_time(tmp_path: Path) -> None:
+def test_progress_comes_with_the_remaining_time(tmp_path: Path) -> None:
     events: list[Event] = []
     go(tmp_path, Step("far", far), events=events)
-    told = [e for e in events if isinstance(e, Progress)]
-    assert len(told) >= 3
-    assert [e.fraction for e in told] == sorted({e.fraction for e in told})
-    assert told[0].eta is None
+    reported = [e for e in events if isinstance(e, Progress)]
+    assert len(reported) >= 3
+    assert [e.fraction for e in reported] == sorted({e.fraction for e in reported})
+    assert reported[0].eta is None
     # After 3 of 5 the other 2 take 2 * 0.25 s; polling adds at most 0.2 s of uncertainty per step seen.
-    assert [e.eta for e in told if e.message == "4 of 5" and e.eta is not None] == [pytest.approx(0.25, abs=0.2)]
+    assert [e.eta for e in reported if e.message == "4 of 5" and e.eta is not None] == [pytest.approx(0.25, abs=0.2)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- failures
@@ -288,7 +288,7 @@ def test_a_worker_that_dies_every_time_is_an_infrastructure_error(tmp_path: Path
     assert "step x: its process died 3 times" in result.outcomes["x"].error
 
 
-def test_what_can_never_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
+def test_a_step_that_can_never_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
     small, large = Step("small", work, {}), Step("large", work, {"seconds": 1}, resources=Resources(num_cpus=3))
     with pytest.raises(InfrastructureError, match=r"step large asks for 3 CPUs, but the cluster's largest nodes have: 2 CPUs;"):
         go(tmp_path / "root", small, large)

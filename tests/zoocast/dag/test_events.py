@@ -31,11 +31,11 @@ def result(*states: tuple[OutcomeState, int], stopped: bool = False) -> RunResul
         (result(("failed", 1), ("interrupted", 130), stopped=True), 130),
     ],
 )
-def test_exit_codes(found: RunResult, expected: int) -> None:
+def test_the_exit_code_of_a_run_is_that_of_its_gravest_outcome(found: RunResult, expected: int) -> None:
     assert found.exit_code == expected
 
 
-def test_signals_are_requests_inside_the_block_only() -> None:
+def test_signals_are_stop_requests_inside_the_block_only() -> None:
     before = signal.getsignal(signal.SIGINT)
     stop = StopSignal()
     with stop.on_signals():

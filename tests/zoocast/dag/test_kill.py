@@ -38,7 +38,7 @@ class Driver:
             self.events.append(json.loads(line))
             if self.events[-1]["event"] == kind and name in (None, self.events[-1].get("name")):
                 return self.events[-1]
-        raise AssertionError(f"the driver ended without {kind}; it told {self.events}")
+        raise AssertionError(f"the driver ended without {kind}; it reported {self.events}")
 
     def end(self) -> int:
         assert self.process.stdout is not None

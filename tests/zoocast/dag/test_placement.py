@@ -28,11 +28,13 @@ def cpus(*counts: float) -> list[Resources]:
         ([Resources(num_cpus=8, num_gpus=1)], [Resources(num_gpus=0.6), Resources(num_gpus=0.6)], False),
     ],
 )
-def test_fits(nodes: list[Resources], demands: list[Resources], expected: bool) -> None:
+def test_demands_fit_when_each_finds_room_on_one_node_beside_the_others(
+    nodes: list[Resources], demands: list[Resources], expected: bool
+) -> None:
     assert fits(nodes, demands) is expected
 
 
-def test_nodes_of_counts_the_living() -> None:
+def test_dead_nodes_have_no_resources() -> None:
     ray_nodes = [
         {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0, "memory": 1e9}},
         {"Alive": False, "Resources": {"CPU": 64.0}},
@@ -41,7 +43,7 @@ def test_nodes_of_counts_the_living() -> None:
     assert nodes_of(ray_nodes) == [Resources(num_cpus=4, num_gpus=1), Resources(num_cpus=0)]
 
 
-def test_too_large_a_step_is_refused_by_name() -> None:
+def test_a_step_that_fits_on_no_node_is_refused_by_name() -> None:
     step = Step("source.one", work, resources=Resources(num_cpus=4, num_gpus=1))
     with pytest.raises(InfrastructureError) as raised:
         require_room(cpus(2, 3), [Step("small", work), step])
@@ -58,7 +60,7 @@ def test_workers_that_cannot_run_at_once_are_refused() -> None:
     require_room(cpus(2, 1), [step])
 
 
-def test_one_worker_is_no_plural() -> None:
+def test_a_single_worker_is_refused_in_the_singular() -> None:
     step = Step("source.one", work, resources=Resources(num_cpus=0), launches=(Resources(num_cpus=64),))
     with pytest.raises(InfrastructureError, match=r"source.one asks for a worker with 64 CPUs, but .* have: 2 CPUs;"):
         require_room(cpus(2), [step])

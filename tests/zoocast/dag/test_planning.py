@@ -54,7 +54,7 @@ def test_a_plan_of_an_empty_root_only_reads(tmp_path: Path) -> None:
     assert not root.exists()
 
 
-def test_done_steps_are_done(tmp_path: Path) -> None:
+def test_a_finished_step_is_planned_as_done(tmp_path: Path) -> None:
     steps = pipeline()
     for step in steps:
         finish(tmp_path, step)
@@ -84,7 +84,7 @@ def test_the_nearest_earlier_result_is_the_one_that_differs_least(tmp_path: Path
     assert reasons([Step("x", work, {"a": 1, "b": 3})], tmp_path) == {"x": ("b: 1 -> 3",)}
 
 
-def test_every_kind_of_change_is_told(tmp_path: Path) -> None:
+def test_a_plan_names_every_kind_of_change_since_the_earlier_result(tmp_path: Path) -> None:
     data, more = Step("data", work), Step("more", work, {"n": 1})
     finish(tmp_path, Step("x", work, {"a": 1}, inputs={"data": data, "old": data}, salt="abc"))
     now = Step("x", other, {"a": 1}, inputs={"data": more, "new": data}, salt="def")
@@ -98,7 +98,7 @@ def test_every_kind_of_change_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_when_the_earlier_input_is_gone_its_keys_are_told(tmp_path: Path) -> None:
+def test_a_plan_names_both_keys_of_an_input_whose_earlier_result_is_gone(tmp_path: Path) -> None:
     before, after = Step("data", work, {"n": 1}), Step("data", work, {"n": 2})
     finish(tmp_path, Step("x", work, inputs={"data": before}))
     assert plan([Step("x", work, inputs={"data": after})], tmp_path).steps[-1].why == (
@@ -111,7 +111,7 @@ def test_a_step_whose_name_begins_like_another_is_not_compared_with_it(tmp_path:
     assert reasons([Step("x", work, {"a": 2})], tmp_path) == {"x": ("not run before",)}
 
 
-def test_an_unfinished_step_is_resumed(tmp_path: Path) -> None:
+def test_an_unfinished_step_is_planned_to_resume(tmp_path: Path) -> None:
     step = pipeline()[0]
     partial = partial_path(tmp_path, step)
     partial.mkdir(parents=True)
@@ -123,14 +123,14 @@ def test_an_unfinished_step_is_resumed(tmp_path: Path) -> None:
     assert found.why == ("goes on from about 42 % (iteration 170 of 400)", "failed before: the disk is full")
 
 
-def test_a_finished_step_that_was_not_yet_published_is_told(tmp_path: Path) -> None:
+def test_a_plan_says_that_a_step_is_finished_but_not_yet_published(tmp_path: Path) -> None:
     step = pipeline()[0]
     finish(tmp_path, step)
     final_path(tmp_path, step).rename(partial_path(tmp_path, step))
     assert reasons([step], tmp_path) == {"data": ("finished, but not yet published",)}
 
 
-def test_a_step_that_another_driver_runs_is_told(tmp_path: Path) -> None:
+def test_a_plan_names_the_driver_that_already_runs_a_step(tmp_path: Path) -> None:
     step = pipeline()[0]
     (tmp_path / "locks").mkdir()
     with Locks("morning") as locks:
@@ -156,14 +156,14 @@ def test_a_damaged_record_of_a_needed_step_is_refused_with_its_remedy(tmp_path: 
         plan([step], tmp_path)
 
 
-def test_a_damaged_record_that_nobody_needs_is_no_reason_to_stop(tmp_path: Path) -> None:
+def test_a_plan_passes_over_a_damaged_record_that_nobody_needs(tmp_path: Path) -> None:
     old = Step("x", work, {"a": 1})
     finish(tmp_path, old)
     (final_path(tmp_path, old) / "done.json").unlink()
     assert reasons([Step("x", work, {"a": 2})], tmp_path) == {"x": ("not run before",)}
 
 
-def test_select() -> None:
+def test_a_selection_holds_the_steps_on_which_only_from_and_until_agree() -> None:
     steps = pipeline()
     assert select(steps) == {"data", "source.one", "source.two", "bank", "report"}
     assert select(steps, only=["source.*", "report"]) == {"source.one", "source.two", "report"}
@@ -172,7 +172,7 @@ def test_select() -> None:
     assert select(steps, from_="source.*", until="bank") == {"source.one", "source.two", "bank"}
 
 
-def test_an_unknown_step_is_answered_with_the_nearest_and_all() -> None:
+def test_an_unknown_step_is_refused_with_the_nearest_names_and_all_names() -> None:
     message = (
         r"--from: no step matches 'sorce.one'; did you mean source\.one or source\.two\?"
         r" the steps are data, source\.one, source\.two, bank, report"
@@ -183,7 +183,7 @@ def test_an_unknown_step_is_answered_with_the_nearest_and_all() -> None:
         plan(pipeline(), Path(), force=["nothing"])
 
 
-def test_a_selection_that_excludes_itself_is_refused() -> None:
+def test_a_selection_of_no_step_is_refused() -> None:
     with pytest.raises(ConfigError, match="no step is selected"):
         select(pipeline(), from_="bank", until="data")
 

@@ -99,7 +99,7 @@ def test_a_function_without_a_kind_is_known_by_its_place() -> None:
     assert Step("x", unmarked).kind == Kind(f"{__name__}:unmarked", 1)
 
 
-def test_a_group_is_several_inputs_under_one_name() -> None:
+def test_a_group_makes_several_inputs_of_a_step_under_one_name() -> None:
     one, two = Step("one", train), Step("two", evaluate)
     step = Step("x", train, inputs={"data": one, **group("sources", {"a": one, "b": two})})
     assert step.inputs == {"data": one, "sources/a": one, "sources/b": two}

@@ -58,5 +58,5 @@ def test_a_changed_input_is_named_and_spoils_the_result(
     assert f"its input {data / named} was changed while it ran" in str(report.error)
 
 
-def test_inputs_that_are_only_read_are_fine(tmp_path: Path, data: Path) -> None:
+def test_a_step_that_only_reads_its_inputs_keeps_its_result(tmp_path: Path, data: Path) -> None:
     assert execute(work, StepContext.standalone(tmp_path / "step", None, {"data": data})).error is None

@@ -18,7 +18,7 @@ def squares(context: StepContext) -> dict[str, Any]:
     return {"squares": (1, 4, 9), "name": context.name}
 
 
-def test_a_result_comes_back_as_plain_json(tmp_path: Path) -> None:
+def test_a_steps_result_comes_back_as_plain_json(tmp_path: Path) -> None:
     report = execute(squares, StepContext.standalone(tmp_path))
     assert report.error is None
     assert report.result == {"squares": [1, 4, 9], "name": "standalone"}
@@ -54,7 +54,7 @@ def chained(context: StepContext) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("fn", [in_a_train_worker, in_a_task, chained])
-def test_our_errors_are_found_in_what_wraps_them(tmp_path: Path, fn: Any) -> None:
+def test_our_errors_are_found_inside_what_ray_and_others_wrap_them_in(tmp_path: Path, fn: Any) -> None:
     error = ConfigError("sources.one.rate", "must be positive, but got -1")
     report = execute(fn, StepContext.standalone(tmp_path, error))
     assert type(report.error) is ConfigError
@@ -76,12 +76,12 @@ def test_a_full_disk_is_recognised_behind_what_stumbles_over_it(tmp_path: Path) 
     )
 
 
-def test_an_error_that_was_merely_being_handled_is_not_the_reason(tmp_path: Path) -> None:
+def test_an_error_that_was_merely_being_handled_is_not_taken_for_the_reason(tmp_path: Path) -> None:
     report = execute(stumbles, StepContext.standalone(tmp_path, IntegrityError("an older shard")))
     assert isinstance(report.error, StepFailed)
 
 
-def test_an_error_of_others_is_one_line_with_its_traceback_in_a_file(tmp_path: Path) -> None:
+def test_a_foreign_error_becomes_one_line_with_its_traceback_in_a_file(tmp_path: Path) -> None:
     report = execute(chained, StepContext.standalone(tmp_path, KeyError("x")))
     assert isinstance(report.error, StepFailed)
     assert (
@@ -92,7 +92,7 @@ def test_an_error_of_others_is_one_line_with_its_traceback_in_a_file(tmp_path: P
     assert "KeyError: 'x'" in text
 
 
-def test_an_interruption_is_no_error_to_note(tmp_path: Path) -> None:
+def test_an_interruption_leaves_no_error_file(tmp_path: Path) -> None:
     def interrupted(_context: StepContext) -> dict[str, Any]:
         raise Interrupted("at a checkpoint")
 

@@ -62,7 +62,7 @@ def objects(root):
 # ------------------------------------------------------------------------------------------------------------------- roots
 
 
-def test_a_path_is_a_root_as_it_is_and_a_url_has_a_copy_here(machine, tmp_path):
+def test_a_path_is_a_root_itself_and_a_url_has_a_copy_on_this_machine(machine, tmp_path):
     assert open_root("runs/here") == FolderRoot(Path("runs/here"))
     assert root_of(tmp_path) == FolderRoot(tmp_path)
     assert address(tmp_path) == str(tmp_path)
@@ -91,7 +91,7 @@ def test_a_url_that_cannot_be_a_root_is_refused_without_asking_a_server(url, mes
     assert not list(tmp_path.iterdir())
 
 
-def test_a_store_that_does_not_answer_is_infrastructure(machine, store):
+def test_a_store_that_does_not_answer_is_an_infrastructure_error(machine, store):
     nowhere = BucketRoot(f"{store}-that-is-not-there/x", machine("a").folder)
     with pytest.raises(InfrastructureError, match="check the bucket, AWS_ENDPOINT_URL and the credentials"):
         nowhere.objects.write("name", "text")
@@ -287,7 +287,7 @@ def test_a_result_that_was_made_anew_replaces_the_copies_of_the_former_one(machi
     assert not (b.folder / "steps" / STEP).exists()
 
 
-def test_records_are_brought_for_a_plan_without_the_files(machine):
+def test_a_plan_fetches_records_without_the_files(machine):
     a, b = machine("a"), machine("b")
     finish(a, model="w")
     a.objects.write("steps/other-0123456789ab.partial/attempt.json", json.dumps({"token": "t", "work": "w"}))
@@ -322,7 +322,7 @@ def test_steps_used_longest_ago_make_room_and_steps_in_use_stay(machine, monkeyp
         return [name for name in names if (b.folder / "steps" / name / "bank").exists()]
 
     user = open_bucket(b.url)
-    user.bring(b.folder / "steps" / names[0], b)
+    user.localize(b.folder / "steps" / names[0], b)
     b.fetch(names[1])
     os.utime(b.folder / "uses" / names[0], (0, 0))  # used longest ago, but held
     b.fetch(names[2])
@@ -334,14 +334,14 @@ def test_steps_used_longest_ago_make_room_and_steps_in_use_stay(machine, monkeyp
     assert held() == [names[2], names[3]]
     users = [open_bucket(b.url) for _ in range(2)]
     for user, name in zip(users, names[2:], strict=True):
-        user.bring(b.folder / "steps" / name, b)
+        user.localize(b.folder / "steps" / name, b)
     with pytest.raises(
         InfrastructureError, match=r"needs 1000 B on this machine, but ZOOCAST_CACHE_GB allows 2.4 KiB at .*2.0 KiB"
     ):
         b.fetch(names[0])
 
 
-def test_several_processes_of_a_machine_fetch_a_step_once(machine, monkeypatch):
+def test_several_processes_of_a_machine_fetch_a_step_only_once(machine, monkeypatch):
     finish(machine("a"), bank="x" * 100_000)
     b = machine("b")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(source_roots()))

@@ -35,7 +35,7 @@ def claim(root: BucketRoot, path: Path, holder: Holder) -> None:
     root.objects.write(f"{root._name(path)}/{holder.token}", json.dumps(dataclasses.asdict(holder)))
 
 
-def test_a_lock_is_held_by_one_and_free_after_release(root: BucketRoot, path: Path) -> None:
+def test_a_claimed_lock_is_held_by_one_and_free_after_release(root: BucketRoot, path: Path) -> None:
     with locks("first", root) as first, locks("second", root) as second:
         assert first.acquire(path) is None
         holder = second.acquire(path)
@@ -49,7 +49,7 @@ def test_a_lock_is_held_by_one_and_free_after_release(root: BucketRoot, path: Pa
     assert holders(root.objects) == {}
 
 
-def test_of_many_that_come_at_once_never_two_hold_the_lock(root: BucketRoot, path: Path) -> None:
+def test_of_many_drivers_that_claim_at_once_never_two_hold_the_lock(root: BucketRoot, path: Path) -> None:
     for attempt in range(3):
         claims = [locks(f"run{attempt}.{i}", root) for i in range(6)]
         won: list[Claims] = []
@@ -74,7 +74,7 @@ def test_of_many_that_come_at_once_never_two_hold_the_lock(root: BucketRoot, pat
         claims[0].release(path)
 
 
-def test_the_claims_of_the_dead_are_removed(root: BucketRoot, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_claims_of_dead_drivers_are_removed(root: BucketRoot, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     here = dataclasses.replace(Holder.this_process("dead"), pid=process.pid)

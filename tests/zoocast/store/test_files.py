@@ -72,7 +72,7 @@ def test_publish_never_replaces_a_result(tmp_path: Path) -> None:
     assert (tmp_path / "x" / "file").read_text() == "x"
 
 
-def test_sha256_file(tmp_path: Path) -> None:
+def test_sha256_file_hashes_the_content_of_a_file(tmp_path: Path) -> None:
     data = bytes(range(256)) * 5000
     (tmp_path / "data").write_bytes(data)
     assert sha256_file(tmp_path / "data") == hashlib.sha256(data).hexdigest()
@@ -90,7 +90,7 @@ def test_require_free_space_says_what_needs_how_much_where(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 * 2**30, "3.0 GiB"), (2**50, "1024.0 TiB")]
 )
-def test_human_bytes(count: int, text: str) -> None:
+def test_human_bytes_are_given_in_the_largest_fitting_unit(count: int, text: str) -> None:
     assert human_bytes(count) == text
 
 
@@ -134,7 +134,7 @@ def test_a_name_is_refused_or_stays_in_its_folder(name: str) -> None:
             path.unlink()
 
 
-def test_names_have_a_greatest_length() -> None:
+def test_a_name_of_more_than_64_characters_is_refused() -> None:
     check_name("a run", "a" * 64)
     with pytest.raises(ConfigError, match=r"field: a run's name .* at most 64 characters, but got 'aaa"):
         check_name("a run", "a" * 65, field="field")
@@ -181,7 +181,7 @@ def test_files_are_their_owners_alone_unless_a_group_is_let_in(
 
 
 @pytest.mark.parametrize("wish", ["", "8", "u=rwx", "1777", "-7"])
-def test_a_umask_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, wish: str) -> None:
+def test_a_umask_that_is_no_octal_number_is_refused(monkeypatch: pytest.MonkeyPatch, wish: str) -> None:
     monkeypatch.setenv("ZOOCAST_UMASK", wish)
     with pytest.raises(ConfigError, match="ZOOCAST_UMASK: must be an octal number such as 077 or 007"):
         keep_private()

@@ -73,7 +73,7 @@ def test_a_process_id_that_was_used_again_does_not_hold_the_lock() -> None:
     assert dataclasses.replace(me, process_started=me.process_started - 3600).is_gone()
 
 
-def test_a_zombie_holds_nothing() -> None:
+def test_a_zombie_process_holds_no_lock() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, but nobody has collected it
     started = Holder.this_process("x").process_started

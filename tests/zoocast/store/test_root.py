@@ -93,7 +93,7 @@ def test_a_new_result_replaces_the_old_one_whole(on: On) -> None:
     assert {path.name for path in (root.folder / "steps").iterdir()} == {STEP}
 
 
-def test_forgotten_work_is_gone_for_all(on: On) -> None:
+def test_forgotten_work_is_gone_on_every_machine(on: On) -> None:
     first, second = on("a"), on("b")
     first.push(begin(first, "checkpoint"))
     second.forget(STEP)
@@ -114,7 +114,7 @@ def test_a_lock_says_on_every_machine_who_holds_it(on: On) -> None:
     assert second.holders([STEP]) == {}
 
 
-def test_what_is_shared_is_gathered(on: On) -> None:
+def test_a_shared_file_reaches_the_machines_that_gather_it(on: On) -> None:
     first, second = on("a"), on("b")
     for root, run in ((first, "x"), (second, "y")):
         path = root.folder / "runs" / run / "run.json"
@@ -135,7 +135,7 @@ def test_an_address_leads_to_the_file_on_every_machine(on: On) -> None:
         second.local("/etc/passwd")
 
 
-def test_the_files_that_are_wanted_come_with_those_which_they_name(on: On) -> None:
+def test_wanted_files_come_with_those_which_they_name(on: On) -> None:
     first, second = on("a"), on("b")
     directory = begin(first, "picture", "bank")
     (directory / "journal.jsonl").write_text("picture")

@@ -29,7 +29,7 @@ def test_what_was_written_is_read_with_its_digest_and_equal_data_have_equal_dige
     assert write_sealed(tmp_path / "b.json", {**DATA, "name": "grosse"}) != digest
 
 
-def test_how_the_lines_are_broken_does_not_matter(tmp_path: Path) -> None:
+def test_a_digest_does_not_depend_on_line_breaks(tmp_path: Path) -> None:
     write_sealed(tmp_path / "a.json", DATA)
     (tmp_path / "a.json").write_text(json.dumps(json.loads((tmp_path / "a.json").read_text())))
     assert read(tmp_path / "a.json") == DATA
@@ -47,7 +47,7 @@ def test_how_the_lines_are_broken_does_not_matter(tmp_path: Path) -> None:
         (b"\xff\xfe{", "not JSON"),
     ],
 )
-def test_what_is_no_sealed_file_is_refused_with_the_remedy(content: str | bytes | None, why: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_sealed_is_refused_with_the_remedy(content: str | bytes | None, why: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -55,7 +55,7 @@ def test_what_is_no_sealed_file_is_refused_with_the_remedy(content: str | bytes 
         read(path)
 
 
-def test_every_truncation_and_every_flipped_bit_is_seen(tmp_path: Path) -> None:
+def test_every_truncation_and_every_flipped_bit_of_a_sealed_file_is_found(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_sealed(path, {**DATA, "name": "plain"})  # an escape such as \\u00f6 says the same in capitals
     whole = path.read_bytes()
@@ -70,13 +70,15 @@ def test_every_truncation_and_every_flipped_bit_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("data", "why"), [({"schema": 2}, "it has schema 2"), ({"name": "x"}, "no 'schema'")])
-def test_another_version_is_refused_in_the_words_of_its_reader(data: dict[str, Any], why: str, tmp_path: Path) -> None:
+def test_a_sealed_file_of_another_version_is_refused_in_the_words_of_its_reader(
+    data: dict[str, Any], why: str, tmp_path: Path
+) -> None:
     write_sealed(tmp_path / "a.json", data)
     with pytest.raises(IntegrityError, match=rf"{why}.*; make it again"):
         read(tmp_path / "a.json")
 
 
-def test_a_link_is_refused_where_the_reader_does_not_allow_it(tmp_path: Path) -> None:
+def test_a_link_to_a_sealed_file_is_refused_where_the_reader_does_not_allow_it(tmp_path: Path) -> None:
     write_sealed(tmp_path / "a.json", DATA)
     (tmp_path / "b.json").symlink_to("a.json")
     with pytest.raises(IntegrityError, match="symbolic link"):
