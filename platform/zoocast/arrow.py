@@ -47,6 +47,8 @@ __all__ = [
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
+# In batches of 64 rows random rows were gathered about as fast as memory is copied; 16 MiB bound what a writer holds, for one
+# row of a large source's memories takes megabytes.
 BATCH_ROWS = 64
 BATCH_BYTES = 16 * 2**20
 
@@ -193,11 +195,14 @@ def write_shard(folder: Path, layout: Layout, split: str, start: int, batches: I
         OSError: the disk is full or cannot be written; nothing is left behind.
     """
     path = folder / shard_name(layout, split, start)
+    # A name of its own: an actor that is taken for dead may still write the same file. `is_temporary` knows such names, so that
+    # what a kill leaves is no file of the step.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with partial.open("xb") as raw:
             stream, writer, rows = _HashingStream(raw), None, 0
             for batch in batches:
+                # Copies nothing: the arrays are the caller's tensors, which may be filled anew once the batch is written.
                 record = pa.record_batch({c.name: _array(batch[c.name]) for c in layout.columns})
                 writer = writer or pa.ipc.new_file(pa.PythonFile(stream, "w"), record.schema)
                 writer.write_batch(record)
@@ -222,6 +227,7 @@ def _array(rows: Tensor) -> pa.Array:
 class _HashingStream:
     """A file that is hashed while it is written: the checksum is of what was meant, not of what the disk gave back."""
 
+    # Arrow asks a Python file for `closed`, `flush`, `tell` and `close`. Closing only marks: `raw` is still to be flushed.
     closed = False
 
     def __init__(self, raw: BinaryIO) -> None:
@@ -256,6 +262,7 @@ class TensorSplit:
         self._size, self._layout = manifest.sizes[split], manifest.layout
         self._columns = {c.name: c for c in manifest.layout.columns}
         self._shards = sorted((s for s in manifest.shards if s.split == split), key=lambda s: s.start)
+        # One view per record batch and column, made when a row of its file is first asked for: opening a store maps nothing.
         num_batches = -(-self._size // self._layout.batch_rows)
         self._views: dict[str, list[np.ndarray | None]] = {name: [None] * num_batches for name in self._columns}
 
@@ -289,6 +296,7 @@ class TensorSplit:
         batches_per_shard = self._layout.shard_rows // self._layout.batch_rows
         number = batch // batches_per_shard
         shard = self._shards[number]
+        # Its arrays point into the mapping and keep it alive; the file itself is closed.
         reader = pa.ipc.open_file(_checked(self.folder / shard.file, shard, self.wording))
         for i in range(reader.num_record_batches):
             record = reader.get_batch(i)
@@ -331,6 +339,7 @@ def _checked(path: Path, shard: Shard, wording: Wording) -> pa.Buffer:
             mapped = file.read_buffer()
     except OSError as error:
         raise IntegrityError(f"{path} cannot be read ({error.strerror or error}); {wording.remedy}") from None
+    # A file that was replaced has another inode or time, and is read again.
     key = (str(path), status.st_ino, status.st_mtime_ns, shard.sha256)
     if key not in _verified:
         found = hashlib.sha256(mapped).hexdigest()

@@ -80,6 +80,7 @@ _HOLDS: dict[str, Callable[[Any, Any], bool]] = {
 def check_ranges(config: Any) -> None:
     """Raise `ConfigError` for the first number of `config` outside the bounds of its `setting`; call it in ``__post_init__``."""
     for field in dataclasses.fields(config):
+        # Fields of users' own data sets may be plain dataclass fields, without our metadata.
         bounds, value = field.metadata.get("bounds") or {}, getattr(config, field.name)
         if not bounds or value is None:
             continue
@@ -114,6 +115,7 @@ class Change(NamedTuple):
         return f"{self.path}: {json.dumps(self.before)} -> {json.dumps(self.after)}"
 
 
+# Annotations are text here, which is slow to evaluate, and one command wants those of the same few classes again and again.
 _hints: Callable[[Any], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
@@ -194,6 +196,7 @@ def _load_config(cls: Any, data: Any, path: str) -> Any:
     kwargs = {k: _load(hints[k], v, f"{path}.{k}" if path else k) for k, v in data.items() if k != TYPE}
     try:
         return cls(**kwargs)
+    # A field without a default is missing, which Python says well enough.
     except TypeError as error:
         raise ConfigError(path, str(error)) from None
 
@@ -217,6 +220,7 @@ def _load(hint: Any, data: Any, path: str) -> Any:
         if data not in args:
             raise ConfigError(path, f"must be one of {', '.join(map(str, args))}, but got {data!r}")
         return data
+    # A bool is an int to Python, but no number in a config.
     if hint is float and isinstance(data, int | float) and not isinstance(data, bool):
         return float(data)
     if hint is Any or (hint in (int, str, bool) and type(data) is hint):
@@ -294,6 +298,7 @@ def _apply(hint: Any, value: Any, tree: dict[str, Any], path: str) -> Any:
         try:
             return dataclasses.replace(value, **changes)
         except ConfigError as error:
+            # The config knows only its own field's name.
             raise (error.under(path) if path else error) from None
     if isinstance(value, tuple) and any(_is_config(v) for v in value):
         return _apply_to_tuple(value, tree, path)
@@ -314,10 +319,11 @@ def _apply_to_tuple(value: tuple[Any, ...], tree: dict[str, Any], path: str) -> 
 
 def _unknown(name: str, value: Any, known: Sequence[str], hint: Any, path: str) -> str:
     """What to say of a setting `name` that `value`, at `path` and of type `hint`, does not have."""
-    said = f"{type(value).__name__} has {', '.join(known)}"
+    listed = f"{type(value).__name__} has {', '.join(known)}"
     # Another kind of config in this place may have it, as cell=stlstm has decouple ...
     if kinds := [kind for kind, config in _kinds(hint).items() if name in [f.name for f in _settable(config)]]:
-        return f"unknown setting; {' and '.join(kinds)} {'has' if len(kinds) == 1 else 'have'} it, with {path}={kinds[0]}; {said}"
+        verb = "has" if len(kinds) == 1 else "have"
+        return f"unknown setting; {' and '.join(kinds)} {verb} it, with {path}={kinds[0]}; {listed}"
     # ... or it may lie deeper, as kernel_size lies in cell, of the kind that is there or of another.
     below = [s.path for s in settings(value) if s.path.endswith(f".{name}")] or [
         f"{field}.{name} with {path}{'.' if path else ''}{field}={kind}"
@@ -327,7 +333,7 @@ def _unknown(name: str, value: Any, known: Sequence[str], hint: Any, path: str) 
     ]
     near = below[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     meant = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"unknown setting; {meant}{said}"
+    return f"unknown setting; {meant}{listed}"
 
 
 def _kinds(hint: Any) -> dict[str, Any]:
@@ -340,6 +346,7 @@ def _kinds(hint: Any) -> dict[str, Any]:
 
 def _parse(hint: Any, value: Any, path: str) -> Any:
     if not isinstance(value, str):
+        # By way of JSON, so that a value from a program is held to the same types as one from a file.
         return _load(hint, dump(value), path)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
@@ -375,6 +382,7 @@ def _parse_union(args: tuple[Any, ...], value: str, path: str) -> Any:
     configs: dict[str, Any] = {getattr(a, "kind", str(a)): a for a in args if dataclasses.is_dataclass(a)}
     if value in configs:
         return configs[value]()
+    # A union has one plain type beside None, so the first is the one.
     plain = [a for a in args if a is not type(None) and not dataclasses.is_dataclass(a)]
     if not plain:
         raise ConfigError(path, f"must be one of {', '.join(configs)}, but got {value!r}{_nearest(value, list(configs))}")

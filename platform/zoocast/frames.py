@@ -65,5 +65,6 @@ def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
     c = channels // p**2
     cut = patches.reshape(*lead, p, p, c, height, width)
     n = len(lead)
+    # From (row in patch, column in patch, c, row, column) to (c, row, row in patch, column, column in patch).
     order = (*range(n), n + 2, n + 3, n, n + 4, n + 1)
     return cut.permute(order).reshape(*lead, c, height * p, width * p)

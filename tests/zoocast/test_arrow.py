@@ -70,7 +70,7 @@ def test_rows_come_back_bit_for_bit_in_any_order(tmp_path: Path, dtype: Dtype) -
         assert torch.equal(gathered, rows[name][indices])
 
 
-def test_how_rows_are_cut() -> None:
+def test_batches_and_files_hold_as_many_rows_as_their_bounds_allow() -> None:
     small = make_layout()
     assert small.row_bytes == 2 * 2 * 3 * 2 * 2 * 2  # 2 columns of 24 values of 2 bytes
     assert (small.batch_rows, small.shard_rows) == (64, 128)
@@ -92,7 +92,7 @@ def test_the_manifest_says_what_is_there(tmp_path: Path) -> None:
     assert len({manifest.digest, dataclasses.replace(manifest, recipe={"of": "clips"}).digest}) == 2
 
 
-def test_an_index_beyond_the_split(tmp_path: Path) -> None:
+def test_an_index_beyond_the_split_is_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path, make_layout())
     for index in (-1, 150):
         with pytest.raises(IndexError, match="train has clips 0 to 149"):
@@ -132,7 +132,7 @@ def test_every_flipped_bit_of_the_manifest_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 100, -1])
-def test_a_truncated_file(tmp_path: Path, left: int) -> None:
+def test_a_truncated_file_is_noticed(tmp_path: Path, left: int) -> None:
     write_tensors(tmp_path, make_layout())
     file = tmp_path / "train-00001.arrow"
     file.write_bytes(file.read_bytes()[:left])
@@ -140,7 +140,7 @@ def test_a_truncated_file(tmp_path: Path, left: int) -> None:
         reader(tmp_path).gather([149], "there")
 
 
-def test_missing_files(tmp_path: Path) -> None:
+def test_missing_files_are_named(tmp_path: Path) -> None:
     write_tensors(tmp_path, make_layout())
     (tmp_path / "train-00000.arrow").unlink()
     with pytest.raises(IntegrityError, match=r"train-00000\.arrow cannot be read \(No such file"):

@@ -117,7 +117,7 @@ def test_override_refuses_with_the_rule_and_the_value(items, message):
         override(Whole(), items)
 
 
-def test_overrides_on_the_command_line():
+def test_overrides_on_the_command_line_are_field_equals_value():
     assert parse_overrides(["a.b=1", "c= x=y "]) == {"a.b": "1", "c": "x=y"}
     with pytest.raises(ConfigError, match="FIELD=VALUE, but got 'a'"):
         parse_overrides(["a"])

@@ -8,7 +8,7 @@ from zoocast import errors
 DEFINED = {k for k, v in vars(errors).items() if isinstance(v, type) and issubclass(v, Exception)}
 
 
-def test_all_is_sorted_and_complete():
+def test_all_errors_are_exported_in_order():
     functions = {k for k, v in vars(errors).items() if inspect.isfunction(v) and v.__module__ == errors.__name__}
     assert errors.__all__ == sorted(DEFINED | functions, key=lambda name: (name[0].islower(), name))
 
@@ -21,7 +21,7 @@ def test_every_error_is_in_the_drawing():
 @pytest.mark.parametrize(
     ("name", "code"), [("ZoocastError", 1), ("ConfigError", 2), ("InfrastructureError", 4), ("IntegrityError", 5)]
 )
-def test_exit_codes(name, code):
+def test_every_error_has_its_exit_code(name, code):
     assert getattr(errors, name).exit_code == code
 
 

@@ -53,7 +53,7 @@ def _jobs(recipe: Recipe) -> list[_Job]:
 
 
 class _Task(NamedTuple):
-    """What every actor is told: whose bank is built from what, and where."""
+    """What every actor gets: whose bank is built from what, and where."""
 
     recipe: Recipe
     name: str
@@ -72,6 +72,7 @@ class _Builder:
     def __init__(self, task: _Task, threads: int, device: str, sender: Root) -> None:
         keep_private()
         torch.set_num_threads(threads)
+        # The actor may run on another machine, where the same storage root and its files lie at other paths.
         self.root = sender.here()
         task = task._replace(
             clips=self.root.localize(task.clips, sender),
@@ -86,6 +87,7 @@ class _Builder:
     def source(self) -> FrozenSource:
         """The network. Loaded late: Ray hides what a constructor raises."""
         name, recipe = self.task.name, self.recipe
+        # The driver's recipe said what the files shall hold; another source here would fill them with something else.
         now = make_recipe(recipe.config, name, self.task.source, self.store, recipe.observed, self.task.target_depth)
         if now != recipe:
             raise StepFailed(f"source {name} or the clips changed while its bank was being built; run again")
@@ -98,12 +100,15 @@ class _Builder:
     def build(self, job: _Job) -> Shard:
         """Write one file, or keep the one that an earlier attempt finished."""
         path = self.task.directory / job.file
+        # An earlier attempt may have finished this very file on another machine.
         self.root.pull(path, lambda file: file.endswith((job.file, job.file + NOTE)))
+        # A note says what was written, not what a crash or a disk made of it since: the bytes decide.
         if (kept := _noted(path, self.recipe)) is not None and sha256_file(path) == kept.sha256:
             return kept
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             shard = write_shard(path.parent, self.layout, job.split, job.start, self._batches(job))
+            # Not durable: a note that is lost costs doing one file again.
             note = {"recipe": digest(self.recipe), "shard": dump(shard)}
             write_atomically(_note(path), json.dumps(note), durable=False)
         except OSError as error:
@@ -115,10 +120,12 @@ class _Builder:
 
     def _batches(self, job: _Job) -> Iterator[dict[str, Tensor]]:
         """The record batches of a file, in one buffer that is filled again and again."""
+        # `write_shard` has written a record batch before it asks for the next, so one buffer serves all of a file.
         config, rows = self.recipe.config, self.layout.batch_rows
         buffer = {c.name: torch.empty(rows, *c.shape, dtype=getattr(torch, c.dtype)) for c in self.layout.columns}
         for start in range(job.start, job.start + job.rows, rows):
             count = min(rows, job.start + job.rows - start)
+            # Cut by the layout, not by what is at hand: how many clips are in a batch can change a convolution's last bits.
             for first in range(start, start + count, config.batch_size):
                 last = min(first + config.batch_size, start + count)
                 self._fill({name: t[first - start : last - start] for name, t in buffer.items()}, job, first, last)
@@ -131,6 +138,7 @@ class _Builder:
         for reverse in self.recipe.directions:
             for ref, memory in run_source(self.source, clips.flip(1) if reverse else clips, feed).items():
                 stored = out[column_name(ref, reverse)]
+                # Rounds to the bank's precision, from whichever device the source runs on.
                 stored.copy_(memory)
                 self._check_finite(stored, memory, job, ref)
 
@@ -138,6 +146,7 @@ class _Builder:
         if bool(torch.isfinite(stored).all()):
             return
         what, largest = f"memory {ref.memory} of source {self.task.name}, layer {ref.layer}", float(memory.abs().max())
+        # Finite before it was rounded: then the precision is to blame, not the source.
         if largest < float("inf"):
             raise ConfigError(
                 "dtype",
@@ -195,14 +204,14 @@ def build_bank(
         cpus_per_actor: CPUs, and threads, of each.
         gpus_per_actor: GPUs of each; the source runs there.
         max_failures: deaths of each actor that are survived.
-        progress: told the fraction that is done, and first of all the size.
-        should_stop: asked about twice a second.
+        progress: called with the fraction that is done and a message, which is first of all the size.
+        should_stop: called about twice a second.
 
     Raises:
         ConfigError: a bank that cannot be stored, or a source that the target cannot distil from; before any work starts.
         InfrastructureError: too little disk space, before any work starts; a cluster too small; actors that keep dying.
         IntegrityError: the source or the clips are damaged.
-        Interrupted: `should_stop` said so; finished files are kept.
+        Interrupted: `should_stop` returned True; finished files are kept.
     """
     if config.mode != "stored":
         raise ConfigError("mode", f"a bank with mode={config.mode} is not built; it runs its sources during training")
@@ -212,12 +221,14 @@ def build_bank(
     if (finished := _finished(directory, name, recipe)) is not None:
         return finished
     jobs, row_bytes = _jobs(recipe), recipe.layout.row_bytes
+    # By the notes here alone: what other machines hold is asked for file by file.
     missing = sum(job.rows * row_bytes for job in jobs if _noted(directory / job.file, recipe) is None)
     what = f"source {name}, {sum(recipe.clips.values())} clips, {config.dtype}, {config.policy}"
     size = f"{human_bytes(recipe.payload_bytes)} of memories ({what})"
     progress(0.0, size)
     require_free_space(directory, missing, f"the memory bank, {size},")
     directory.mkdir(parents=True, exist_ok=True)
+    # Ray would wait for ever for a node that large.
     _require_cluster(cpus_per_actor, gpus_per_actor)
     device, root = "cuda" if gpus_per_actor else "cpu", root_of(directory)
     task = _Task(recipe, name, source, clips, target_depth, directory)
@@ -227,6 +238,8 @@ def build_bank(
     manifest = Manifest(layout=recipe.layout, recipe=dump(recipe), shards=tuple(shards[job] for job in jobs))
     # The files that other machines have written are wanted where the bank is read, not here.
     root.pull(directory, lambda file: file.endswith(f".arrow{NOTE}"))
+    # Strangers go before the manifest, for behind it the bank counts as finished and nobody sweeps; notes stay until then, so
+    # that a crash in between costs no work.
     _sweep(directory, {directory / job.file for job in jobs} | {_note(directory / job.file) for job in jobs})
     write_manifest(directory, manifest)
     _sweep(directory, {directory / job.file for job in jobs})
@@ -241,6 +254,7 @@ def _finished(directory: Path, name: str, recipe: Recipe) -> Manifest | None:
             return manifest
     except (IntegrityError, ConfigError, OSError):
         pass
+    # First of all: a manifest beside files that are about to be replaced would vouch for the wrong ones.
     (directory / MANIFEST).unlink(missing_ok=True)
     return None
 
@@ -280,11 +294,13 @@ def _run(
     builder = ray.remote(_Builder).options(**resources, max_restarts=max_failures, max_task_retries=max_failures)
     actors = [builder.remote(*arguments) for _ in range(num_actors)]
     waiting: dict[Any, tuple[Any, _Job | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
+    # One job at a time: an actor that comes late, or dies, holds nothing up but its own file.
     todo = list(reversed(jobs))
     done: dict[_Job, Shard] = {}
     rows, total = 0, sum(job.rows for job in jobs)
     try:
         while len(done) < len(jobs):
+            # What is finished has its note; files that actors are still writing are lost with these, in the `finally` below.
             if should_stop():
                 raise Interrupted(f"the bank was stopped with {len(done)} of {len(jobs)} files done, which are kept")
             for reference in ray.wait(list(waiting), timeout=0.5)[0]:
@@ -298,6 +314,7 @@ def _run(
                     job = todo.pop()
                     waiting[actor.build.remote(job)] = actor, job
     except RayTaskError as error:
+        # Ray wraps what an actor raised; users are shown the error itself.
         if isinstance(error.cause, ZoocastError):
             raise error.cause from None
         raise
@@ -305,5 +322,6 @@ def _run(
         raise InfrastructureError(f"an actor that builds the bank died {max_failures + 1} times; last: {error}") from None
     finally:
         for actor in actors:
+            # At once, not when Python forgets the handles: actors hold, or still wait for, resources that the next step wants.
             ray.kill(actor)
     return done

@@ -1,13 +1,12 @@
-"""Which memories of which source layers a target distils from: the bank's settings, the layer map, and what cannot be bridged.
+"""Which memories of which source layers a target distils from: the bank's settings, the layer map, and what cannot be distilled.
 
 A ref is one memory of one layer of a frozen source, as the target's clips shape it. Everything here is known from configurations
-alone, so whatever cannot work is said before a source is loaded or a byte is written.
+alone, so whatever cannot work is refused before a source is loaded or a byte is written.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -19,7 +18,7 @@ from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig
 
-__all__ = ["BankConfig", "MemoryRef", "bank_layers", "check_bank", "estimate", "layer_map", "memory_refs", "target_layers"]
+__all__ = ["BankConfig", "MemoryRef", "bank_layers", "check_bank", "layer_map", "memory_refs", "target_layers"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +71,7 @@ def layer_map(target_depth: int, source_depth: int) -> tuple[int, ...]:
     """For each layer of the target the source's layer in proportion of depth: first to first, last to last, halves rounded up."""
     if target_depth == 1:
         return (0,)
+    # round(layer * last / steps) in whole numbers, since Python's round takes halves to the even neighbour.
     last, steps = source_depth - 1, target_depth - 1
     return tuple((2 * layer * last + steps) // (2 * steps) for layer in range(target_depth))
 
@@ -118,6 +118,7 @@ def memory_refs(
     shapes = _on_clips(name, source, trained_on, clips).memory_shapes()
     depth = len(source.hidden_channels)
     layers = bank_layers(config, target_depth)
+    # With layers=first the map is still that of the whole target: its bottom layer distils from the source's bottom layer.
     chosen = config.source_layers or layer_map(target_depth, depth)[: len(layers)]
     if len(chosen) != len(layers):
         raise ConfigError(
@@ -131,6 +132,7 @@ def memory_refs(
                 f"source {name} has layers 0 to {depth - 1}, but layer {target_layer} of the target asks for {layer}",
             )
         exposed = {memory: shape for (at, memory), shape in shapes.items() if at == layer}
+        # auto is the first that a cell declares, which is its most informative one.
         memory = config.memory if config.memory != "auto" else next(iter(exposed))
         if memory not in exposed:
             known = ", ".join(f"{m} {_shape(s)}" for m, s in exposed.items())
@@ -155,6 +157,7 @@ def _on_clips(name: str, source: PredictorConfig, trained_on: FrameShape, clips:
             built, seen = Predictor(source, trained_on), Predictor(source, clips)
     except ConfigError as error:
         raise ConfigError("", f"source {name}, layer 0 cannot see the target's clips ({clips}): {error}") from None
+    # Convolutions have the same weights for maps of any size, so a shape that differs is a LayerNorm's: (channels, h, w).
     for (key, ours), theirs in zip(seen.named_parameters(), built.parameters(), strict=True):
         if ours.shape != theirs.shape:
             raise ConfigError(
@@ -184,28 +187,3 @@ def check_bank(
     target_layers(config, target)
     for name, (source, trained_on) in sources.items():
         memory_refs(config, name, source, trained_on, clips, len(target.hidden_channels))
-
-
-def estimate(
-    config: BankConfig,
-    sources: Mapping[str, tuple[PredictorConfig, FrameShape]],
-    clips: FrameShape,
-    target: PredictorConfig,
-    num_clips: int,
-    length: int,
-) -> int:
-    """Bytes of the memories in the stored banks of all `sources`, exactly; each of its files adds a few KiB.
-
-    Args:
-        config: of the bank.
-        sources: for each name its network and the frames it is trained on.
-        clips: the target's frames.
-        target: its network.
-        num_clips: in all of a bank's splits together.
-        length: frames in each clip; a network makes one step less.
-    """
-    depth = len(target.hidden_channels)
-    refs = [ref for name, (s, f) in sources.items() for ref in set(memory_refs(config, name, s, f, clips, depth).values())]
-    itemsize: int = getattr(torch, config.dtype).itemsize
-    directions = 2 if config.reversed else 1
-    return num_clips * directions * (length - 1) * itemsize * sum(math.prod(ref.shape) for ref in refs)

@@ -2,8 +2,7 @@
 
 A source may differ in cell, layers, channels, patch and kernel. Where channels differ, a 1x1 convolution takes the *distilled*
 memory to the source's channels; were it on the source's side, both could shrink to zero and the loss with them. Where map sizes
-differ, the source's memory, which has no gradient, is brought to the target's size. Nothing of this is part of the exported
-target.
+differ, the source's memory, which has no gradient, is resized to the target's. Nothing of this is part of the exported target.
 """
 
 from __future__ import annotations
@@ -54,6 +53,7 @@ class DistillationLoss(nn.Module):
             for layer, ref in refs.items():
                 channels = target.layers[layer].hidden_channels
                 if ref.shape[0] != channels:
+                    # By name and not in a list, for like networks have none: "0-1" is that of source 0 and layer 1.
                     self.projections[_key(source, layer)] = nn.Conv2d(channels, ref.shape[0], 1)
 
     def distillation_loss(self, distilled: Mapping[int, Tensor], memories: Sequence[Mapping[int, Tensor]]) -> Tensor:
@@ -74,6 +74,7 @@ class DistillationLoss(nn.Module):
         loss = torch.stack(terms)
         if self.reduction == "mean":
             return loss.mean()
+        # Terms are means over steps, where the release adds them up; it then divides by clips times frames, one more than steps.
         batch, steps = next(iter(distilled.values())).shape[:2]
         return loss.sum() * steps / (batch * (steps + 1))
 
@@ -81,6 +82,7 @@ class DistillationLoss(nn.Module):
         """Mean squared distance over clips, steps, channels and space."""
         ours, theirs = distilled.flatten(0, 1).float(), memory.flatten(0, 1).float()
         if self.source_memories == "standardised":
+            # Each clip and step by itself, as the unit's own LayerNorm does.
             theirs = F.layer_norm(theirs, theirs.shape[1:])
         if theirs.shape[2:] != self.size:
             theirs = _resize(theirs, self.size)
@@ -95,6 +97,7 @@ def _key(source: int, layer: int) -> str:
 
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Means of areas where the maps shrink, bilinear interpolation where they grow."""
+    # Bilinear interpolation looks at four pixels however far it shrinks, and would leave most of a large map out.
     if maps.shape[2] >= size[0] and maps.shape[3] >= size[1]:
         return F.interpolate(maps, size, mode="area")
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)

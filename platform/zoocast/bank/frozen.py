@@ -1,4 +1,4 @@
-"""Frozen sources as a bank uses them: loaded once, brought to the size of the target's clips, run without gradients on these."""
+"""Frozen sources as a bank uses them: loaded once, set up for frames of the target's size, run without gradients on these."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ def load_frozen(source: Path, clips: FrameShape, refs: Iterable[MemoryRef], devi
     """
     # A network is made with random weights before it gets its own. What is trained next to the bank must not begin with other
     # numbers because its bank is computed online, and not read from a disk, where no network is made.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # weights are made on the CPU, so no GPU's generator moves
         predictor = load_predictor(source)
         if predictor.frames != clips:
             # Convolutions do not mind the size of a map; `memory_refs` has refused what does.
             moved = Predictor(predictor.config, clips)
             moved.load_state_dict(predictor.state_dict())
             predictor = moved
+    # In one order and each once, however many layers of the target distil from it.
     return FrozenSource(predictor.to(device).requires_grad_(False).eval(), tuple(sorted(set(refs))))
 
 
@@ -57,7 +58,7 @@ def fixed_feed(config: BankConfig, batch: int, observed: int, length: int) -> Te
 
 
 def run_source(source: FrozenSource, clips: Tensor, feed: Tensor) -> dict[MemoryRef, Tensor]:
-    """The tapped memories after every step, each (B, T - 1, n, h, w) in float32, whatever precision the caller trains in.
+    """The memories to collect, after every step, each (B, T - 1, n, h, w) in float32, whatever precision the caller trains in.
 
     Args:
         source: says what to collect.
@@ -67,6 +68,7 @@ def run_source(source: FrozenSource, clips: Tensor, feed: Tensor) -> dict[Memory
     collect: dict[int, tuple[str, ...]] = {}
     for ref in source.refs:
         collect[ref.layer] = (*collect.get(ref.layer, ()), ref.memory)
+    # A trainer's autocast would reach into here, and an online bank would then give other numbers than a stored one.
     with torch.no_grad(), torch.autocast(clips.device.type, enabled=False):
         memories = source.predictor(clips.float(), feed.to(clips.device), collect, ()).memories
     return {ref: memories[ref.layer, ref.memory] for ref in source.refs}

@@ -115,7 +115,7 @@ class StoredBank(MemoryBank):
         clips: Tensor | None = None,  # noqa: ARG002
         feed: Tensor | None = None,  # noqa: ARG002
     ) -> Memories:
-        """See `MemoryBank.memories`; clips and feed are not looked at."""
+        """See `MemoryBank.memories`; clips and feed are ignored."""
         self._check(split, reverse)
         rows = indices.tolist()
         out: Memories = []
@@ -123,6 +123,7 @@ class StoredBank(MemoryBank):
             reader = self._readers[name, split]
             # Two layers of a deep target may distil from one layer of a shallow source, which is then read once.
             read = {ref: reader.gather(rows, column_name(ref, reverse)) for ref in set(refs.values())}
+            # In the precision at rest: the loss makes float32 of it on the device, after half the bytes made the way.
             moved = {ref: memory.to(self.device, non_blocking=True) for ref, memory in read.items()}
             out.append({layer: moved[ref] for layer, ref in refs.items()})
         return out
@@ -154,6 +155,7 @@ class OnlineBank(MemoryBank):
     ) -> None:
         super().__init__(config, list(sources), refs, device)
         self.observed = next(iter(recipes.values())).observed
+        # There are no files to take a checksum of; a recipe says all that the memories depend on.
         self.digest = combined_digest(digest(recipes[name]) for name in self.names)
         self._sources = [
             load_frozen(folder, store.shape, wanted.values(), self.device)
@@ -174,10 +176,12 @@ class OnlineBank(MemoryBank):
         self._check(split, reverse)
         if clips is None:
             clips = self._splits[split].clips(indices)
+            # Clips that were given are what the target sees, flipped already.
             clips = clips.flip(1) if reverse else clips
         if self.config.policy != "shared":
             feed = fixed_feed(self.config, len(clips), self.observed, clips.shape[1])
         elif feed is None:
+            # It is drawn anew in each iteration, so only the trainer has it.
             raise ValueError("policy shared needs the target's feed")
         clips = clips.to(self.device)
         out: Memories = []
@@ -232,6 +236,7 @@ def open_bank(
 def _manifest(directory: Path, name: str, wanted: Recipe) -> Manifest:
     """The manifest of a bank, which must have been built by the recipe `wanted`."""
     manifest, built = read_bank(directory, name)
+    # A recipe holds no path and no name: a bank that was moved, or whose source was renamed, is the same bank.
     if changes := diff(canonical(built), canonical(wanted)):
         raise IntegrityError(
             f"bank {directory} was built for something else than it is used for ({'; '.join(map(str, changes[:3]))});"

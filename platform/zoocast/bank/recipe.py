@@ -61,6 +61,7 @@ class Recipe:
     @property
     def layout(self) -> Layout:
         """A column for each memory and direction; of a clip it holds (steps, channels, height, width)."""
+        # A network makes one step less than a clip has frames, and a memory is kept after each.
         columns = [
             Column(name=column_name(ref, reverse), dtype=self.config.dtype, shape=(self.length - 1, *ref.shape))
             for ref in self.kept
@@ -100,6 +101,7 @@ def make_recipe(config: BankConfig, name: str, source: Path, store: ClipStore, o
         config=config,
         observed=observed,
         clips_digest=store.digest,
+        # Of the description, which holds the weights' checksum: so no weight is read for it.
         source_digest=network.digest,
         length=store.length,
         refs=tuple(refs[layer] for layer in sorted(refs)),
@@ -108,7 +110,7 @@ def make_recipe(config: BankConfig, name: str, source: Path, store: ClipStore, o
 
 
 def wording(name: str) -> Wording:
-    """How errors speak of the bank of the source `name`."""
+    """How errors name the bank of the source `name`."""
     return Wording("bank", f"build the bank again with --force bank.{name}")
 
 

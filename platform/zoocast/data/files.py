@@ -35,6 +35,7 @@ EXPECTED = (
     "expected mnist_test_seq.npy (uint8 [time, clips, height, width]), predrnn's .npz (input_raw_data, clips, dims),"
     " or MNIST's images (idx3-ubyte, also .gz)"
 )
+# Two zeros, the type (8: unsigned bytes), the number of axes; then that many big-endian lengths, and the bytes.
 IDX_IMAGES = b"\x00\x00\x08\x03"
 IDX_HEADER = 16
 IDX_LABELS = b"\x00\x00\x08\x01"
@@ -87,6 +88,7 @@ class NpySequences:
         """A function from a clip's number to the clip [time, channel, height, width]."""
         with _reading(self.path):
             frames = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        # The file is time first and has no channel axis.
         yield lambda index: frames[:, index, None]
 
 
@@ -129,6 +131,7 @@ def inspect(path: Path) -> Images | NpySequences | NpzSequences:
         return _inspect_npy(path)
     if start.startswith(b"PK\x03\x04"):
         return _inspect_npz(path)
+    # gzip, or the two zeros of idx; the part behind tells images from labels.
     if start.startswith((b"\x1f\x8b", b"\x00\x00")):
         return _inspect_idx(path)
     hint = "; this looks like a web page, not the file behind it" if start.lstrip().startswith(b"<") else ""
@@ -153,7 +156,8 @@ def fitting_dtype(clips: Iterable[np.ndarray], path: Path) -> Dtype:
         if clip.dtype != np.uint8:
             if not (low >= 0 and high <= 1):  # so written, a NaN is refused as well
                 raise DataError(f"{path}: clip {number} has values from {low} to {high}; floats must be 0 to 1: divide them")
-            # predrnn's files hold grey values divided by 255, in float32: a quarter of the space once they are bytes again.
+            # predrnn's files hold grey values divided by 255, in float32: a quarter of the space once they are bytes again. 1e-3
+            # of a level is more than float32 loses there and back, and no picture comes so near to all levels by chance.
             scaled = clip * clip.dtype.type(255)
             levels = levels and bool(np.abs(scaled - np.rint(scaled)).max() < 1e-3)
         elif high > brightest:
@@ -197,6 +201,7 @@ def _npy_header(stream: IO[bytes], size: int, name: str) -> tuple[tuple[int, ...
     shape, _, dtype = read(stream)
     if dtype != np.uint8 and dtype.kind != "f":
         raise DataError(f"{name} holds {dtype}; expected uint8 of 0 to 255, or floats of 0 to 1")
+    # Whichever way the axes are laid out, which `np.load` looks after.
     expected = stream.tell() + math.prod(shape) * dtype.itemsize
     if size != expected:
         raise DataError(f"{name}: {dtype} {list(shape)} needs {expected} bytes, but there are {size}; download it again")
@@ -223,6 +228,7 @@ def _inspect_npz(path: Path) -> NpzSequences:
         size = archive.getinfo(FRAMES).file_size
         with archive.open(FRAMES) as stream:
             shape, dtype = _npy_header(stream, size, f"{path}: {FRAMES}")
+    # numpy unpacks only the members that are asked for: the frames stay packed.
     with _reading(path), np.load(path, allow_pickle=False) as arrays:
         spans, dims = arrays["clips"], arrays["dims"]
     if len(shape) != 4 or dims.shape != (1, 3) or dims[0].tolist() != list(shape[1:]):
@@ -235,10 +241,12 @@ def _inspect_npz(path: Path) -> NpzSequences:
     return NpzSequences(
         path=path,
         count=spans.shape[1],
+        # Clips may differ in length; what all of them have can be asked for.
         length=int(lengths.min()),
         shape=FrameShape(channels=channels, height=height, width=width),
         dtype=dtype,
         scratch_bytes=size,
+        # The file has the inputs of all clips and then their outputs; a clip is read as its two spans, one after the other.
         spans=spans.astype(np.int64).transpose(1, 0, 2),
     )
 
@@ -250,6 +258,7 @@ def _check_spans(path: Path, spans: np.ndarray, frames: int) -> np.ndarray:
             f"{path}: clips is {spans.dtype} {list(spans.shape)}; expected whole numbers [2, clips, 2],"
             " the first frame and number of frames of each clip's input and output"
         )
+    # int64 before anything is added: a sum of the file's own small type could wrap around and pass the check.
     starts, lengths = spans.astype(np.int64).transpose(2, 0, 1)
     if starts.min() < 0 or lengths.min() < 0 or (starts + lengths).max() > frames:
         raise DataError(f"{path}: clips points beyond the {frames} frames of input_raw_data; download it again")

@@ -97,6 +97,7 @@ def moving_clip(
     chosen = images[rng.integers(0, len(images), num_images)]
     room = np.array([frame_size - height, frame_size - width])
     angle = rng.uniform(0, 2 * np.pi, num_images)
+    # Rows first, as all places here: sine is down, cosine to the right.
     velocity = rng.uniform(*speed, num_images)[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
     places = bounce(rng.uniform(0, 1, (num_images, 2)) * room, velocity, length, room)
     clip = np.zeros((length, 1, frame_size, frame_size), np.uint8)

@@ -98,6 +98,7 @@ class MovingMnistConfig(MovingClips):
         """
         from zoocast.data.store import write_store  # imports torch, which making a config must not wait for
 
+        # Again, though it was checked when the run was planned: the files may have changed since, and on another machine.
         self.check()
         directory.mkdir(parents=True, exist_ok=True)
         counts = self.counts()
@@ -130,6 +131,7 @@ class MovingMnistConfig(MovingClips):
         if not self.path:
             raise ConfigError("path", "names no file; give mnist_test_seq.npy, predrnn's .npz, or train-images-idx3-ubyte(.gz)")
         own: dict[Split, str] = {"validation": self.validation_path, "test": self.test_path}
+        # `path` serves train and whatever has no file of its own, in the shares of these alone.
         rest = tuple(s for s in SPLITS if not own.get(s))
         return [(Path(self.path), rest), *((Path(p), (s,)) for s, p in own.items() if p)]
 
@@ -145,6 +147,7 @@ class MovingMnistConfig(MovingClips):
             stored = stack.enter_context(file.opened(scratch))
             for split, pool in pools(file.count, splits).items():
                 read = functools.partial(self._read, stored, pool.start)
+                # Reads all clips once before any is written: a value out of range is found here, and leaves no half store.
                 yield split, read, fitting_dtype(map(read, range(self.counts()[split])), path)
 
     def _generate(self, images: np.ndarray, split: Split, index: int) -> np.ndarray:

@@ -49,8 +49,9 @@ def clip_generator(seed: int, split: Split, index: int) -> np.random.Generator:
 
 
 def reported(clips: Iterable[np.ndarray], split: Split, counts: Mapping[Split, int], progress: Progress) -> Iterator[np.ndarray]:
-    """Pass `clips` of `split` on, and say about a hundred times per data set how many are done."""
+    """Pass `clips` of `split` on, and report about a hundred times per data set how many are done."""
     total = sum(counts.values())
+    # `write_store` takes the splits in this order.
     before = sum(counts[s] for s in SPLITS[: SPLITS.index(split)])
     interval = max(1, total // 100)
     for done, clip in enumerate(clips, start=1):

@@ -23,6 +23,7 @@ from zoocast.frames import FrameShape
 
 __all__ = ["ClipSplit", "ClipStore", "ClipsRecipe", "Dtype", "write_store"]
 
+# Larger than a bank's files, which several actors share: clips are written by one process.
 SHARD_BYTES = 256 * 2**20
 CLIP = "clip"
 REMEDY = "build the data again: delete that folder, or run with --force and the name of the data step"
@@ -106,6 +107,7 @@ class ClipSplit:
         return len(self._rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping cannot be sent. The digest tells the receiver whether it opened what was meant.
         return _reopen, (self.store.path, self.name, self.store.digest)
 
     @property
@@ -179,6 +181,7 @@ def write_store(
     recipe = ClipsRecipe(shape=shape, length=length, dtype=dtype, value_range=(0, BRIGHTEST[dtype]), generator=generator)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        # The manifest goes first: a crash among the files then leaves a store that cannot be opened.
         for old in [path / arrow.MANIFEST, *(f for s in SPLITS for f in path.glob(f"{s}-*.arrow"))]:
             old.unlink(missing_ok=True)
         shards = tuple(shard for name in SPLITS for shard in _write_split(path, name, splits[name], layout))

@@ -86,8 +86,8 @@ def check_predictor(config: PredictorConfig, frames: FrameShape) -> None:
 class Prediction(NamedTuple):
     """frames: (B, steps, C, H, W), where frames[:, t] predicts clips[:, t + 1]; the rest is keyed by (layer, name).
 
-    memories: (B, steps, *shape) for each one asked for, with the shape that `Predictor.memory_shapes` tells.
-    aux: what only losses and pictures look at: "distilled" and "gates" of a Transferable Memory Unit, (B, steps, M, n, h, w),
+    memories: (B, steps, *shape) for each one asked for, with the shape that `Predictor.memory_shapes` gives.
+    aux: what only losses and pictures read: "distilled" and "gates" of a Transferable Memory Unit, (B, steps, M, n, h, w),
         and what else the cells give, for example "delta_c" and "delta_m" of decoupled memories, (B, steps, n, h, w).
     """
 
@@ -122,6 +122,7 @@ class Predictor(nn.Module):
         n, depth = config.hidden_channels[layer], len(config.hidden_channels)
         tmu = None if config.tmu is None or (layer > 0 and config.tmu.layers == "first") else config.tmu
         normed = tmu is not None and tmu.gate_norm
+        # A unit with gate_norm normalises the cell's gates together with its own.
         base = config.cell.build(Place(layer, depth, in_channels, n, self.map_size, gates_are_normed=normed))
         # `check_predictor` has refused families without gates.
         return base if tmu is None else TransferableMemoryUnit(cast(GatedCell, base), tmu, config.num_sources, self.map_size)
@@ -176,12 +177,14 @@ class Predictor(nn.Module):
         """
         batch, seen = observed.shape[:2]
         observed = observed.to(self.device)
+        # Not by `forward`, which wants a clip as long as the prediction. The last observed frame's step makes the first new one.
         with torch.no_grad():
             return self._unroll(observed, free_run(batch, seen, seen + horizon), {}, ()).frames[:, seen - 1 :]
 
     def _unroll(
         self, clips: Tensor, feed: Tensor, collect: Mapping[int, tuple[str, ...]], aux: Collection[str] | None
     ) -> Prediction:
+        # Before the loop runs, in which a wrong name would be a KeyError without a word of what there is.
         known = self.memory_shapes()
         for key in [(layer, name) for layer, names in collect.items() for name in names]:
             if key not in known:
@@ -228,6 +231,7 @@ def warm_start(target: Predictor, source: Predictor) -> list[str]:
     ]
     if differ:
         raise ConfigError("", f"cannot start the target from this source, for they differ in {'; '.join(differ)}")
+    # Copied, not shared: training the target must leave the source as it is.
     with torch.no_grad():
         for name, parameter in ours.items():
             parameter.copy_(theirs[name])
@@ -238,6 +242,7 @@ def _base_parameters(predictor: Predictor) -> dict[str, nn.Parameter]:
     """The weights of the plain network, by the names that they have there."""
     out = {}
     for layer, cell in enumerate(predictor.layers):
+        # The name inside a unit, cells.0.base.conv.weight, is the plain network's cells.0.conv.weight.
         base = cell.base if isinstance(cell, TransferableMemoryUnit) else cell
         out.update({f"cells.{layer}.{name}": parameter for name, parameter in base.named_parameters()})
     return out | {name: p for name, p in predictor.named_parameters() if not name.startswith("cells.")}
@@ -252,6 +257,7 @@ def _shape(parameter: nn.Parameter | None) -> str:
 
 def save_predictor(predictor: Predictor, directory: Path) -> None:
     """Writes `predictor.safetensors` and then `predictor.json` into `directory`; equal predictors give equal bytes."""
+    # safetensors takes no tensor whose numbers do not lie one after another.
     tensors = {name: value.detach().cpu().contiguous() for name, value in predictor.state_dict().items()}
     weights = safetensors.torch.save(tensors)
     description = {
@@ -261,6 +267,8 @@ def save_predictor(predictor: Predictor, directory: Path) -> None:
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     directory.mkdir(parents=True, exist_ok=True)
+    # The description vouches for the weights by their checksum, so it comes second: after a crash between the two lines the
+    # folder holds no predictor, or one whose checksum does not fit, and never one that is silently another.
     write_atomically(directory / WEIGHTS, weights)
     write_sealed(directory / DESCRIPTION, description)
 
@@ -273,12 +281,14 @@ def load_predictor(directory: Path, device: str | torch.device = "cpu") -> Predi
     """
     description = read_description(directory)
     path = directory / WEIGHTS
+    # Read once: what is compared with the checksum are the very bytes that become weights.
     try:
         weights = path.read_bytes()
     except OSError as error:
         raise _damaged(path, error.strerror or str(error)) from None
     if hashlib.sha256(weights).hexdigest() != description.weights_sha256:
         raise _damaged(path, f"its checksum is not the one in {DESCRIPTION}")
+    # Its random weights are all replaced, but drawing them moves PyTorch's generator; `bank.frozen` says whom that concerns.
     predictor = Predictor(description.config, description.frames)
     try:
         predictor.load_state_dict(safetensors.torch.load(weights))

@@ -82,6 +82,7 @@ def _read(path: Path) -> Weights:
         ) from None
     except Exception as error:  # a damaged archive or pickle can fail in any way
         raise DataError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}); is it whole?") from None
+    # The releases' trainers save a dict with one entry; people also save the bare state_dict.
     weights = data.get("net_param", data) if isinstance(data, dict) else data
     if not isinstance(weights, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()):
         raise DataError(f'{path} holds no weights by name; expected {{"net_param": state_dict}} or a state_dict')
@@ -110,12 +111,14 @@ def _one_direction(weights: Weights, direction: Literal["forward", "reverse"], p
         if direction == "reverse":
             raise ConfigError("direction", f"{path} has no reverse network, as SeeMore's checkpoints have; use forward")
         return weights
+    # With its dot "rnn." is no beginning of "rnn_rev.", so the two do not catch each other's names.
     wanted, other = DIRECTIONS[direction], DIRECTIONS["forward" if direction == "reverse" else "reverse"]
     return {name.removeprefix(wanted): value for name, value in weights.items() if not name.startswith(other)}
 
 
 def _num_layers(weights: Weights) -> int:
     found = [int(m[1]) for name in weights if (m := re.match(r"cell_list\.(\d+)\.", name))]
+    # 1 where there is no cell at all: `_recognise` then says which name is missing, as for any other file of something else.
     return max(found, default=0) + 1
 
 
@@ -126,6 +129,8 @@ def _num_distillers(weights: Weights, layer: int) -> int:
 def _recognise(weights: Weights) -> PredictorConfig:
     """The configuration but for the patch size, from names and shapes. KeyError names what is not there."""
     layers = range(_num_layers(weights))
+    # Only ST-LSTM has a convolution for X alone; ConvLSTM and TMU have one over [X_t ; H_{t-1}]. In each nn.Sequential of the
+    # releases 0 is the convolution and 1, where there is one, its LayerNorm.
     if "cell_list.0.conv_x.0.weight" in weights:
         return PredictorConfig(
             cell=STLSTM(
@@ -140,9 +145,12 @@ def _recognise(weights: Weights) -> PredictorConfig:
     return PredictorConfig(
         cell=ConvLSTM(
             kernel_size=gates[0].shape[-1],
+            # In a layer with units this LayerNorm is over their gates as well: TmuConfig's gate_norm.
             layer_norm=any(f"cell_list.{i}.conv.1.weight" in weights for i in layers if not sources[i]),
         ),
+        # One convolution makes i, f, o, g and a transfer gate for each source.
         hidden_channels=tuple(gate.shape[0] // (4 + many) for gate, many in zip(gates, sources, strict=True)),
+        # The release has units in the bottom layer only.
         tmu=TmuConfig.release() if sources[0] else None,
         num_sources=sources[0],
     )
@@ -182,6 +190,7 @@ def _take_tmu(rest: Weights, theirs: str, ours: str, many: int) -> Weights:
     numbers = range(1, many + 1)
     n = rest[f"{theirs}distiller1.0.weight"].shape[0]
     for kind in ("weight", "bias"):
+        # The transfer gates' channels lie behind i, f, o, g. We keep them apart, so that the base is a plain network's cell.
         own, transfer = torch.split(rest.pop(f"{theirs}conv.0.{kind}"), [4 * n, many * n])
         out[f"{ours}base.conv.{kind}"], out[f"{ours}gate.{kind}"] = own, transfer
         out[f"{ours}norm_gates.{kind}"] = rest.pop(f"{theirs}conv.1.{kind}")
@@ -191,7 +200,7 @@ def _take_tmu(rest: Weights, theirs: str, ours: str, many: int) -> Weights:
 
 
 def _map_size(weights: Weights) -> tuple[int, int] | None:
-    """(height, width) of the maps if a LayerNorm tells it: its weights are the only ones with three dimensions."""
+    """(height, width) of the maps, from a LayerNorm if there is one: its weights are the only ones with three dimensions."""
     return next(((value.shape[1], value.shape[2]) for value in weights.values() if value.dim() == 3), None)
 
 
@@ -207,6 +216,7 @@ def _geometry(
         if patch_size is None:
             raise ConfigError("patch_size", f"patches of {channels} channels may be cut in several ways; say the patch size")
         given, patch = "patch_size", patch_size
+        # A guess where the division does not come out even; the comparison below then refuses it in words. So for isqrt.
         shape = FrameShape(channels=max(1, channels // patch**2), height=size[0] * patch, width=size[1] * patch)
     else:
         given, shape = "frames", frames

@@ -33,6 +33,7 @@ def free_run(batch: int, observed: int, length: int) -> Tensor:
 
 
 def _draw(probabilities: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+    # rand is below 1, so that probability 1 is certain; on the CPU, so that a seed means the same masks on every device.
     return (torch.rand(batch, len(probabilities), generator=generator) < probabilities).float()
 
 
@@ -73,6 +74,7 @@ class ScheduledSampling:
     def feed(self, iteration: int, batch: int, observed: int, length: int, generator: torch.Generator) -> Tensor:
         """The mask of an iteration, which counts from 1."""
         feed = teacher_forced(batch, length)
+        # length - 1 steps, of which the observed ones are true; none is left to draw where the whole clip is observed.
         drawn = torch.full((max(0, length - 1 - observed),), self.probability(iteration))
         feed[:, observed:] = _draw(drawn, batch, generator)
         return feed
@@ -108,6 +110,7 @@ class ReverseScheduledSampling:
             return 0.5, 0.5
         if iteration >= self.stop_iteration:
             return 1.0, 0.0
+        # The two halves meet at 0.5, so that nothing jumps at start_iteration.
         past = iteration - self.start_iteration
         later = 0.5 - 0.5 * past / (self.stop_iteration - self.start_iteration)
         return 1.0 - 0.5 * math.exp(-past / self.decay), later
@@ -116,6 +119,7 @@ class ReverseScheduledSampling:
         """The mask of an iteration, which counts from 1."""
         encoder, decoder = self.probabilities(iteration)
         later = max(0, length - 1 - observed)
+        # The first step is true, observed - 1 are drawn by the encoder's probability and the later ones by the decoder's.
         drawn = torch.tensor([encoder] * (length - 2 - later) + [decoder] * later)
         return torch.cat([torch.ones(batch, 1), _draw(drawn, batch, generator)], dim=1)
 

@@ -52,23 +52,30 @@ def unroll(
     kept: defaultdict[tuple[int, str], list[Tensor]] = defaultdict(list)
     kept_aux: defaultdict[tuple[int, str], list[Tensor]] = defaultdict(list)
     outputs: list[Tensor] = []
+    # For `torch.where` on the network's device. `_sources` reads the mask once, so that no step has to wait for a GPU's answer.
     true = feed.bool().to(frames.device)
     for t, source in enumerate(_sources(feed.bool(), length)):
+        # Teacher forcing and free runs copy nothing; only a step on which the clips of a batch disagree needs a choice for each.
         if source == "mixed":
             x = torch.where(true[:, t, None, None, None], frames[:, t], outputs[-1])
         else:
             x = frames[:, t] if source == "true" else outputs[-1]
         x, skips = codec.encode(x)
         if not states:
+            # Only now: an encoder may have made the maps smaller than the patches.
             height, width = x.shape[-2:]
             states = [cell.zero_state(batch, height, width, frames.device, frames.dtype) for cell in cells]
-            # Top down, so that the lowest layer that knows a rising tensor says what it is at the beginning of a step.
+            # Top down, so that the lowest layer that knows a rising tensor decides what it is at the beginning of a step.
             anew = {name: state[name] for cell, state in reversed([*zip(cells, states, strict=True)]) for name in cell.rising}
         rising = anew
+        # `carried` is not set back here: so the top layer's M gets to the bottom of the next step. Before the very first cell it
+        # is empty, and the cell finds its own zeros.
         for layer, cell in enumerate(cells):
+            # The right-hand side wins: a tensor that travels replaces the copy that this layer kept of it in the step before.
             x, states[layer], extra = cell(x, states[layer] | carried | rising)
             carried = carried | {name: states[layer][name] for name in cell.carried}
             rising = rising | {name: states[layer][name] for name in cell.rising}
+            # Kept steps are copied into one tensor at the end, so only those that somebody reads are kept.
             for name in collect.get(layer, ()):
                 kept[layer, name].append(states[layer][name])
             for name in extra:

@@ -100,12 +100,14 @@ class TransferableMemoryUnit(Cell):
         self.memories, self.carried, self.rising = base.memories, base.carried, base.rising
         self.base, self.config, self.num_sources = base, config, num_sources
         n, many = base.hidden_channels, num_sources * base.hidden_channels
+        # All M distillers D_m in one 1x1 convolution, n output channels for each source, in their order.
         self.distillers = nn.Conv2d(n, many, 1, bias=False)
         if config.distiller_init == "identity":
             with torch.no_grad():
                 self.distillers.weight.copy_(torch.eye(n).repeat(num_sources, 1)[..., None, None])
         self.norm_distilled = _SourceNorm(num_sources, n, size) if config.normalise else nn.Identity()
         self.scale = nn.Parameter(torch.zeros(num_sources, n, 1, 1)) if config.combine == "residual" else None
+        # The release makes all gates in one convolution. Apart, the base is a plain network's cell, which a warm start can fill.
         self.gate = _same_conv(base, many) if config.gate != "none" else None
         self.norm_gates = nn.LayerNorm([base.num_gates * n + many, *size]) if config.gate_norm and self.gate else nn.Identity()
         self._start_gates_at(config.gate_bias)
@@ -113,7 +115,7 @@ class TransferableMemoryUnit(Cell):
     def _start_gates_at(self, bias: float) -> None:
         if self.gate is None:
             return
-        # A LayerNorm would take away what is added before it.
+        # A LayerNorm would take away what is added before it, so the bias goes to its own, whose last channels are the u_m's.
         holder = self.norm_gates.bias[-self.gate.out_channels :] if isinstance(self.norm_gates, nn.LayerNorm) else self.gate.bias
         assert isinstance(holder, Tensor)
         with torch.no_grad():
@@ -128,6 +130,7 @@ class TransferableMemoryUnit(Cell):
         own = self.base.gates(x, state)
         if self.gate is None:
             return own.chunk(self.base.num_gates, dim=1), None
+        # (B, M * n, h, w), from what the base's own gates see.
         transfer = self.gate(torch.cat([x, state["h"]], dim=1))
         if self.config.gate_norm:
             own, transfer = self.norm_gates(torch.cat([own, transfer], dim=1)).split([own.shape[1], transfer.shape[1]], dim=1)
@@ -135,16 +138,19 @@ class TransferableMemoryUnit(Cell):
         if self.config.gate == "sigmoid":
             u = torch.sigmoid(logits)
         else:
-            # The candidate competes with a logit fixed at 0, which loses nothing: a softmax sees differences only.
+            # The candidate competes with a logit fixed at 0, which loses nothing: a softmax sees differences only. `F.pad` counts
+            # from the last dimension, so this puts a source of zeros in front of the M, whose share is then dropped.
             u = torch.softmax(F.pad(logits, (0, 0, 0, 0, 0, 0, 1, 0)), dim=1)[:, 1:]
         return own.chunk(self.base.num_gates, dim=1), u
 
     def _combine(self, candidate: Tensor, correction: Tensor) -> Tensor:
         """C_t from Chat_t (B, n, h, w) and C^m_t* - Chat_t (B, M, n, h, w)."""
+        # C^m_t* = Chat_t + correction_m, so all three are Chat_t and a sum of corrections, 0 for an identity distiller.
         if self.config.combine == "mean":
             return candidate + correction.mean(dim=1)
         if self.scale is not None:
             return candidate + (self.scale * correction).sum(dim=1)
+        # Chat_t is in each of the M + 1 terms: so much the release's memory may grow in each step.
         return (1 + self.num_sources) * candidate + correction.sum(dim=1)
 
     def forward(self, x: Tensor, state: State) -> CellOutput:
@@ -154,7 +160,9 @@ class TransferableMemoryUnit(Cell):
         distilled = self.norm_distilled(self.distillers(candidate).unflatten(1, (self.num_sources, self.hidden_channels)))
         correction = distilled - candidate.unsqueeze(1)
         transferred = {**memory, "c": self._combine(candidate, correction if u is None else u * correction)}
+        # In the release this step's output does not see what was transferred; the next one does, by the state.
         h = self.base.read(gates, transferred if self.config.output == "transferred" else memory)
+        # Losses and pictures find gates whatever the options; an expanded 1 takes no memory.
         u = distilled.new_ones(()).expand_as(distilled) if u is None else u
         return CellOutput(h, {**transferred, "h": h}, {**aux, "distilled": distilled, "gates": u})
 
@@ -172,4 +180,5 @@ class _SourceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_sources, channels, *size))
 
     def forward(self, distilled: Tensor) -> Tensor:
+        # `nn.LayerNorm` has one weight for all M; so normalise without any, and then weigh each source's maps with its own.
         return torch.addcmul(self.bias, F.layer_norm(distilled, self.weight.shape[1:]), self.weight)

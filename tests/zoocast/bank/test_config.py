@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from zoocast.bank.config import BankConfig, MemoryRef, check_bank, estimate, layer_map, memory_refs, target_layers
+from zoocast.bank.config import BankConfig, MemoryRef, check_bank, layer_map, memory_refs, target_layers
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
 from zoocast.nn.cells import STLSTM, ConvGRU, ConvLSTM
@@ -40,20 +40,20 @@ def test_layers_are_mapped_by_proportion_of_depth(target: int, source: int, expe
     assert layer_map(target, source) == expected
 
 
-def test_auto_taps_c_and_falls_back_to_h() -> None:
+def test_auto_takes_c_and_falls_back_to_h() -> None:
     # Frames of 32x32 in patches of 4x4 make maps of 8x8.
     assert ref(ALL, LSTM) == {0: MemoryRef(0, "c", (16, 8, 8)), 1: MemoryRef(1, "c", (24, 8, 8))}
     gru = PredictorConfig(cell=ConvGRU(), hidden_channels=(5, 6, 7), patch_size=2)
     assert ref(ALL, gru) == {0: MemoryRef(0, "h", (5, 16, 16)), 1: MemoryRef(2, "h", (7, 16, 16))}
 
 
-def test_a_named_memory_and_chosen_source_layers() -> None:
+def test_a_named_memory_and_chosen_source_layers_are_taken() -> None:
     config = BankConfig(layers="all", memory="m", source_layers=(2, 0))
     stlstm = PredictorConfig(cell=STLSTM(), hidden_channels=(4, 4, 4))
     assert ref(config, stlstm) == {0: MemoryRef(2, "m", (4, 8, 8)), 1: MemoryRef(0, "m", (4, 8, 8))}
 
 
-def test_all_layers_are_the_default() -> None:
+def test_a_bank_holds_all_layers_by_default() -> None:
     assert list(ref(BankConfig(), LSTM)) == [0, 1]
     assert list(ref(FIRST, LSTM)) == [0]
 
@@ -88,7 +88,7 @@ def test_a_target_with_transfer_units_can_be_a_source() -> None:
         (BankConfig(layers="first", source_layers=(0, 1)), LSTM, FRAMES, ["source_layers", "[0]", "[0, 1]"]),
     ],
 )
-def test_what_cannot_be_bridged_is_named(
+def test_a_source_that_cannot_be_distilled_is_refused_by_name(
     config: BankConfig, source: PredictorConfig, trained_on: FrameShape, words: list[str]
 ) -> None:
     with pytest.raises(ConfigError) as error:
@@ -106,13 +106,13 @@ def test_what_cannot_be_bridged_is_named(
         ({"batch_size": 0}, "batch_size"),
     ],
 )
-def test_settings_that_cannot_work(values: dict[str, object], field: str) -> None:
+def test_bank_settings_that_cannot_work_are_refused(values: dict[str, object], field: str) -> None:
     with pytest.raises(ConfigError) as error:
         BankConfig(**values)  # type: ignore[arg-type]
     assert error.value.field == field
 
 
-def test_units_in_layers_that_the_bank_does_not_hold() -> None:
+def test_units_in_layers_that_the_bank_does_not_hold_are_refused() -> None:
     both = dataclasses.replace(TARGET, tmu=TmuConfig(layers="all"), num_sources=1)
     first = dataclasses.replace(TARGET, tmu=TmuConfig(layers="first"), num_sources=1)
     assert target_layers(ALL, both) == (0, 1)
@@ -120,12 +120,3 @@ def test_units_in_layers_that_the_bank_does_not_hold() -> None:
     assert target_layers(ALL, TARGET) == (0, 1)
     with pytest.raises(ConfigError, match=r"layers \[1\]"):
         target_layers(FIRST, both)
-
-
-def test_the_size_is_known_before_anything_is_computed() -> None:
-    # 10 clips, 19 steps, both directions, 2 bytes; 8x8 maps of 16 and of 24 channels, 16x16 maps of 5.
-    # The GRU has one layer, which both layers of the target distil from and which is stored once.
-    gru = PredictorConfig(cell=ConvGRU(), hidden_channels=(5,), patch_size=2)
-    config = BankConfig(layers="all", reversed=True)
-    size = estimate(config, {"a": (LSTM, FRAMES), "b": (gru, FRAMES)}, FRAMES, TARGET, num_clips=10, length=20)
-    assert size == 10 * 19 * 2 * 2 * 64 * (16 + 24 + 5 * 4)

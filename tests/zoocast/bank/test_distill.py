@@ -45,7 +45,7 @@ def test_like_networks_need_no_projection_and_unlike_ones_do(zoo: Zoo) -> None:
 
 
 @pytest.mark.parametrize("source_memories", ["raw", "standardised"])
-def test_mean_and_release_reductions(zoo: Zoo, source_memories: str) -> None:
+def test_the_loss_is_a_mean_or_the_releases_sum_over_steps(zoo: Zoo, source_memories: str) -> None:
     alike = zoo.of("lstm")
     bank = alike.open(CONFIG)
     target, distilled = distil(alike)
@@ -103,7 +103,7 @@ def test_a_distilled_memory_of_nothing_does_not_make_the_loss_vanish(zoo: Zoo) -
     assert distillation.distillation_loss(nothing, memories) > own / 6
 
 
-def test_maps_of_another_size(tmp_path: Path, zoo: Zoo) -> None:
+def test_larger_maps_are_averaged_and_smaller_ones_interpolated(tmp_path: Path, zoo: Zoo) -> None:
     # The target's maps are 4x4. A source with patches of 2 has 8x8, of which means of 2x2 are taken.
     source = PredictorConfig(cell=ConvGRU(kernel_size=3), hidden_channels=(8,), patch_size=2)
     target = PredictorConfig(hidden_channels=(8,), tmu=TmuConfig(), num_sources=1)
@@ -134,14 +134,14 @@ def test_the_loss_is_computed_in_full_precision(zoo: Zoo) -> None:
     torch.testing.assert_close(distillation.distillation_loss(distilled, half), expected, rtol=1e-3, atol=0)
 
 
-def test_a_target_for_another_number_of_sources(zoo: Zoo) -> None:
+def test_a_target_for_another_number_of_sources_is_refused(zoo: Zoo) -> None:
     bank = zoo.open(CONFIG)
     target = Predictor(dataclasses.replace(zoo.target, num_sources=2), zoo.store.shape)
     with pytest.raises(ValueError, match="distils 2 sources, but the bank has 3"):
         DistillationLoss(target, bank)
 
 
-def test_bank_and_bridge_give_the_released_loss_and_gradient(tmp_path: Path) -> None:
+def test_bank_and_distillation_give_the_released_loss_and_gradient(tmp_path: Path) -> None:
     golden = {key: torch.from_numpy(value) for key, value in np.load(GOLDENS / "tmu.npz").items()}
     frames = FrameShape(channels=1, height=16, width=16)
     clips = unpatchify(golden["frames"].permute(0, 1, 4, 2, 3), 2)

@@ -79,7 +79,7 @@ def test_online_memories_are_what_the_source_holds_when_it_is_run_so(zoo: Zoo, p
     assert not memories[0].requires_grad
 
 
-def test_policies_and_directions_differ(zoo: Zoo) -> None:
+def test_each_policy_and_direction_has_memories_of_its_own(zoo: Zoo) -> None:
     forced = zoo.open(online(STORED))
     free = zoo.open(online(dataclasses.replace(STORED, policy="free_run")))
     seen = forced.memories("train", INDICES)[0][0]
@@ -125,7 +125,7 @@ def test_a_source_for_larger_frames_sees_the_targets_clips(zoo: Zoo, tmp_path: P
     assert torch.equal(moved.open(online(STORED)).memories("train", INDICES)[0][0], small)
 
 
-def test_what_the_bank_does_not_hold(zoo: Zoo, stored: dict[str, Path]) -> None:
+def test_splits_and_directions_that_the_bank_does_not_hold_are_refused(zoo: Zoo, stored: dict[str, Path]) -> None:
     for bank in (zoo.open(STORED, stored), zoo.open(online(STORED))):
         with pytest.raises(ConfigError, match="holds train, validation, but was asked for test"):
             bank.memories("test", INDICES)
@@ -149,7 +149,7 @@ def test_a_bank_of_other_clips_sources_or_settings_is_refused(zoo: Zoo, stored: 
         zoo.open(dataclasses.replace(STORED, policy="free_run"), stored)
 
 
-def test_a_source_that_cannot_be_bridged(zoo: Zoo, tmp_path: Path) -> None:
+def test_a_source_that_cannot_see_the_clips_is_refused_on_opening(zoo: Zoo, tmp_path: Path) -> None:
     colour = save_source(tmp_path / "colour", PredictorConfig(), dataclasses.replace(FRAMES, channels=3))
     with pytest.raises(ConfigError, match="source colour, layer 0 was trained on frames with 3 image channels"):
         dataclasses.replace(zoo, sources={"colour": colour}).open(online(STORED))

@@ -12,14 +12,14 @@ from zoocast.frames import FrameShape
 SHAPE = FrameShape(channels=1, height=6, width=6)
 
 
-def test_formats_are_told_by_content_not_by_name(npy, npz, idx):
+def test_formats_are_recognised_by_content_not_by_name(npy, npz, idx):
     assert isinstance(inspect(npy(name="a.npy").rename(npy().with_name("a.bin"))), NpySequences)
     assert isinstance(inspect(npz(name="b.npz").rename(npz().with_name("b.npy"))), NpzSequences)
     assert isinstance(inspect(idx(name="c.npz")), Images)
     assert isinstance(inspect(idx(name="d.txt", packed=True)), Images)
 
 
-def test_npy_sequences(npy, tmp_path):
+def test_npy_sequences_are_read_time_first(npy, tmp_path):
     file = inspect(npy(count=10, length=4))
     assert (file.count, file.length, file.shape, file.dtype) == (10, 4, SHAPE, np.uint8)
     with file.opened(tmp_path / "scratch") as read:
@@ -49,7 +49,7 @@ def test_npz_clips_may_lie_anywhere(npz, tmp_path):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_idx_images(idx, packed):
+def test_idx_images_are_read(idx, packed):
     file = inspect(idx(count=20, size=4, packed=packed))
     assert (file.count, file.height, file.width) == (20, 4, 4)
     np.testing.assert_array_equal(file.read()[:, 3, 3], np.arange(1, 21))

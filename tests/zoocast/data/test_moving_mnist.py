@@ -65,7 +65,7 @@ def test_floats_between_the_levels_stay_floats(npz, tmp_path):
     np.testing.assert_array_equal(store.split("test").clips([1])[0].numpy(), frames[36:40])
 
 
-def test_one_file_per_split(npz, npy, tmp_path):
+def test_every_split_may_have_a_file_of_its_own(npz, npy, tmp_path):
     config = MovingMnistConfig(
         path=str(npz(count=4, name="train.npz")),
         validation_path=str(npz(count=2, name="valid.npz")),
@@ -202,7 +202,7 @@ def test_values_out_of_range_are_found_before_anything_is_written(npz, tmp_path)
     assert list((tmp_path / "store").iterdir()) == []
 
 
-def test_a_full_disk_while_unpacking_is_told_in_words(npz, tmp_path):
+def test_a_full_disk_while_unpacking_is_reported_in_words(npz, tmp_path):
     import resource
 
     path = npz()

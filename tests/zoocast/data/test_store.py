@@ -240,7 +240,7 @@ def test_clips_of_another_shape_or_dtype_and_other_splits_are_mistakes_of_the_da
         write(tmp_path, splits={"train": made("train")})
 
 
-def test_a_full_disk_is_told_in_words(tmp_path):
+def test_a_full_disk_is_reported_in_words(tmp_path):
     # The limit on file size makes write() fail as a full disk does: by an OSError in the middle.
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))

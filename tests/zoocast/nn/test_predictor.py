@@ -57,7 +57,7 @@ def objective(predictor, prediction, batch):
 
 
 @each_kind
-def test_shapes_of_predictions_memories_and_aux(config):
+def test_predictions_memories_and_aux_have_the_documented_shapes(config):
     predictor = make(config)
     shapes = predictor.memory_shapes()
     collect = {layer: tuple(name for known, name in shapes if known == layer) for layer in (0, 1)}

@@ -42,7 +42,7 @@ def saved(path, data):
         ),
     ],
 )
-def test_the_network_is_recognised(name, config):
+def test_each_released_network_is_recognised_from_its_weights(name, config):
     predictor = import_release(GOLDENS / f"{name}.ckpt", frames=FRAMES)
     assert (predictor.config, predictor.frames, predictor.training) == (config, FRAMES, False)
 
@@ -80,7 +80,7 @@ def test_a_bare_state_dict_is_read(tmp_path):
     assert torch.equal(predictor.head.weight, weights()["conv_last.weight"])
 
 
-def test_any_number_of_distillers_and_normalised_convlstm_layers(tmp_path):
+def test_any_number_of_distillers_and_normalised_convlstm_layers_are_read(tmp_path):
     # What a lab makes of the release: a third source, and the LayerNorm switched back on in the upper layer.
     data = weights("tmu_target")
     for kind in ("weight", "bias"):
@@ -180,7 +180,7 @@ def test_unreadable_files_are_named(tmp_path):
         (lambda w: w.update(epoch=3), "holds no weights by name"),
     ],
 )
-def test_other_weights_are_refused_by_name(change, message, tmp_path):
+def test_weights_of_another_network_are_refused_by_name(change, message, tmp_path):
     data = weights()
     change(data)
     with pytest.raises(DataError, match=message):

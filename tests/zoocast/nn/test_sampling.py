@@ -13,7 +13,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_fixed_masks():
+def test_teacher_forcing_is_all_ones_and_a_free_run_ones_for_the_observed_frames():
     assert teacher_forced(2, 4).tolist() == [[1, 1, 1], [1, 1, 1]]
     # 2 of 5 frames observed: steps 0 and 1 are true, steps 2 and 3 are not.
     assert free_run(1, 2, 5).tolist() == [[1, 1, 0, 0]]

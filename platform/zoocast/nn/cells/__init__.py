@@ -5,7 +5,7 @@ Such a file holds a `CellConfig` (what users set, by which everything peculiar t
 - `convlstm`: ConvLSTM, one memory along time; what the Transferable Memory Unit was made for.
 - `convgru`: ConvGRU, whose only memory is its output.
 - `stlstm`: PredRNN's ST-LSTM, a memory along time and one through the layers; with ``decouple`` PredRNN-V2.
-- `trajgru`: TrajGRU, a ConvGRU whose memory is looked at along flows that the network learns.
+- `trajgru`: TrajGRU, a ConvGRU whose memory is sampled along flows that the network learns.
 """
 
 from __future__ import annotations

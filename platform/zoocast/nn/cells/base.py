@@ -2,7 +2,7 @@
 
 A cell is called as ``cell(x, state)`` and keeps nothing on itself: the state goes in and comes out as a dict of named tensors.
 The loop over time is in `stack`. Everything that is peculiar to a family of cells (its memories and how they move, its norm, what
-it cannot do, its losses, what stands between frames and stack) is said by its `CellConfig`: nobody else asks for a cell's name.
+it cannot do, its losses, what stands between frames and stack) is in its `CellConfig`: nobody else asks for a cell's name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Skips = tuple[Tensor, ...]
 
 
 class CellOutput(NamedTuple):
-    """What one step gives: the output for the layer above, the next state, and what only losses and pictures look at."""
+    """What one step gives: the output for the layer above, the next state, and what only losses and pictures read."""
 
     h: Tensor
     state: State
@@ -50,7 +50,7 @@ class Cell(nn.Module, abc.ABC):
     """Abstract: one step of a recurrent layer.
 
     Attributes:
-        memories: the names in the state that others may look at, and a target may distil from; the most telling one first.
+        memories: the names in the state that others may read, and a target may distil from; the most informative one first.
         carried: names in the state that zig-zag: up through the layers within a step, and from the top to the next step's bottom.
         rising: names in the state that go up through the layers within a step and start anew at the bottom of the next one.
 
@@ -79,7 +79,7 @@ class Cell(nn.Module, abc.ABC):
         return dict.fromkeys(self.memories, (self.hidden_channels, height, width))
 
     def memory_shapes(self, height: int, width: int) -> dict[str, Shape]:
-        """The part of `state_shapes` that others may look at."""
+        """The part of `state_shapes` that others may read."""
         shapes = self.state_shapes(height, width)
         return {name: shapes[name] for name in self.memories}
 
@@ -114,9 +114,12 @@ class GatedCell(Cell):
         """The output H_t, (B, n, h, w)."""
 
     def forward(self, x: Tensor, state: State) -> CellOutput:
+        # num_gates tensors of (B, n, h, w). Each family applies its own sigmoid and tanh in `write` and `read`: what a LayerNorm
+        # or a forget bias does to a gate comes before them.
         gates = self.gates(x, state).chunk(self.num_gates, dim=1)
         memory, aux = self.write(gates, state)
         h = self.read(gates, memory)
+        # The output is state too: the next step's gates are computed from it.
         return CellOutput(h, {**memory, "h": h}, aux)
 
 
@@ -135,6 +138,7 @@ class Codec(abc.ABC):
         """The predicted frame (B, C, h, w) from the top layer's output and what `encode` left for it."""
 
 
+# It is the convolution and does not hold one, so that its weight is called head.weight. No bias, as in the releases.
 class LinearHead(nn.Conv2d, Codec):
     """Frames go in as they are, and come out of a 1x1 convolution without bias."""
 
@@ -167,6 +171,7 @@ class Place(NamedTuple):
 
     def norm_size(self, layer_norm: bool) -> tuple[int, int] | None:
         """The size for the LayerNorms of a cell whose configuration says `layer_norm`; None if it is to have none."""
+        # A LayerNorm over (channels, height, width) has a weight for every pixel, and so fits maps of one size only.
         return self.size if layer_norm and not self.gates_are_normed else None
 
 
@@ -215,5 +220,6 @@ class CellConfig(abc.ABC):
 
 def check_kernel_size(field: str, value: int) -> None:
     """Raise `ConfigError` unless a convolution of this size can keep the size of its maps."""
+    # kernel_size // 2 pixels of padding on either side make up for what an odd kernel takes, but for an even one add a pixel.
     if value < 1 or value % 2 == 0:
         raise ConfigError(field, f"must be odd, so that maps keep their size, but got {value}")

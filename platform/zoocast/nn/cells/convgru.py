@@ -28,6 +28,7 @@ class ConvGRUCell(Cell):
     ) -> None:
         super().__init__(in_channels, hidden_channels)
         joined, padding = in_channels + hidden_channels, kernel_size // 2
+        # The candidate has a convolution of its own, for it sees H_{t-1} only after r, which comes out of the first one.
         self.conv = nn.Conv2d(joined, 2 * hidden_channels, kernel_size, padding=padding)
         self.conv_candidate = nn.Conv2d(joined, hidden_channels, kernel_size, padding=padding)
         self.norm = nn.LayerNorm([2 * hidden_channels, *norm_size]) if norm_size else nn.Identity()
@@ -35,6 +36,7 @@ class ConvGRUCell(Cell):
 
     def forward(self, x: Tensor, state: State) -> CellOutput:
         h = state["h"]
+        # z = 1 takes the candidate, as in the paper; in `torch.nn.GRU` and in TrajGRU it keeps the old memory.
         z, r = torch.sigmoid(self.norm(self.conv(torch.cat([x, h], dim=1)))).chunk(2, dim=1)
         candidate = torch.tanh(self.norm_candidate(self.conv_candidate(torch.cat([x, r * h], dim=1))))
         # (1 - z) o H_{t-1} + z o candidate, with one multiplication less.

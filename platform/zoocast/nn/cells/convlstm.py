@@ -22,6 +22,7 @@ class ConvLSTMCell(GatedCell):
         norm_size: (height, width) of the maps if the gates shall pass a LayerNorm, which is tied to that size; None without.
     """
 
+    # C first: it is the memory that a bank keeps unless another one is named.
     memories = ("c", "h")
     num_gates = 4
 
@@ -30,7 +31,8 @@ class ConvLSTMCell(GatedCell):
     ) -> None:
         super().__init__(in_channels, hidden_channels, kernel_size)
         out_channels = self.num_gates * hidden_channels
-        # One convolution over [X_t ; H_{t-1}] is the sum of one over each.
+        # One convolution over [X_t ; H_{t-1}] is the sum of one over each. Its channels lie as in the release (i, f, o, g), so
+        # that released weights are loaded without being sorted.
         self.conv = nn.Conv2d(in_channels + hidden_channels, out_channels, kernel_size, padding=kernel_size // 2)
         self.norm = nn.LayerNorm([out_channels, *norm_size]) if norm_size else nn.Identity()
 

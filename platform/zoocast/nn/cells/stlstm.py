@@ -27,6 +27,7 @@ class STLSTMCell(GatedCell):
     """
 
     memories = ("c", "m", "h")
+    # M goes up through the layers and from the top one to the bottom of the next step; C and H stay in their layer.
     carried = ("m",)
     num_gates = 7
     forget_bias = 1.0
@@ -43,10 +44,12 @@ class STLSTMCell(GatedCell):
         super().__init__(in_channels, hidden_channels, kernel_size)
         n, padding = hidden_channels, kernel_size // 2
         self.decouple = decouple
+        # X feeds all seven gates, H those of C and the output gate, M those of M. No bias anywhere, as in PredRNN's release.
         self.conv_x = nn.Conv2d(in_channels, 7 * n, kernel_size, padding=padding, bias=False)
         self.conv_h = nn.Conv2d(n, 4 * n, kernel_size, padding=padding, bias=False)
         self.conv_m = nn.Conv2d(n, 3 * n, kernel_size, padding=padding, bias=False)
         self.conv_o = nn.Conv2d(2 * n, n, kernel_size, padding=padding, bias=False)
+        # From the 2n channels of C and M together to the n of the output, as W_1x1 in `read`.
         self.conv_last = nn.Conv2d(2 * n, n, 1, bias=False)
         self.norm_x = nn.LayerNorm([7 * n, *norm_size]) if norm_size else nn.Identity()
         self.norm_h = nn.LayerNorm([4 * n, *norm_size]) if norm_size else nn.Identity()
@@ -109,6 +112,7 @@ class STLSTM(CellConfig):
 
     def adapter(self, hidden_channels: tuple[int, ...]) -> nn.Module | None:
         """The 1x1 convolution A of the decoupling loss."""
+        # `check` has made sure that all layers have as many, so one A serves them all.
         n = hidden_channels[-1]
         return nn.Conv2d(n, n, 1, bias=False) if self.decouple else None
 
@@ -118,9 +122,11 @@ class STLSTM(CellConfig):
         """decouple: the mean |cos(A * delta_c, A * delta_m)| over clips, steps, layers and channels; one A for all layers."""
         if adapter is None:
             return {}
+        # aux is (B, steps, n, h, w); clips and steps are one batch for the 1x1 convolution.
         losses = []
         for layer in range(len(layers)):
             # An increment of one channel is a vector over the map's pixels.
             delta_c, delta_m = (adapter(aux[layer, name].flatten(0, 1)).flatten(2) for name in self.loss_aux)
+            # Apart means at right angles: increments that point in opposite directions are as bound to each other as equal ones.
             losses.append(F.cosine_similarity(delta_c, delta_m, dim=2).abs().mean())
         return {"decouple": torch.stack(losses).mean()}

@@ -1,6 +1,6 @@
-"""TrajGRU (Shi et al., NeurIPS 2017): a ConvGRU whose memory moves along flows that the network learns, before it is looked at.
+"""TrajGRU (Shi et al., NeurIPS 2017): a ConvGRU whose memory moves along flows that the network learns, before it is read.
 
-A convolution's neighbourhood is the same at every place. Here each place looks at the memory through L links, whose far ends are
+A convolution's neighbourhood is the same at every place. Here each place reads the memory through L links, whose far ends are
 where L flow fields point to; the fields come from the input and the memory, so that they can follow what moves and turns.
 """
 
@@ -38,12 +38,15 @@ def warp(maps: Tensor, flows: Tensor) -> Tensor:
     y = torch.arange(height, device=maps.device)[:, None] + v
     x = torch.arange(width, device=maps.device) + u
     top, left = y.floor(), x.floor()
+    # A floor has no gradient, so flows learn through these two weights alone. All of these are (B, L, h, w).
     below, right = (y - top).unsqueeze(2), (x - left).unsqueeze(2)
+    # (B, L, n, h * w), a view: every link gathers from the same maps.
     pixels = maps.flatten(2).unsqueeze(1).expand(-1, flows.shape[1], -1, -1)
 
     def at(rows: Tensor, columns: Tensor) -> Tensor:
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         # What is outside reads any pixel and counts for nothing. So does NaN, which makes the weights NaN and is not hidden.
+        # The index is computed in float32, which holds whole numbers up to 2^24: maps of up to 4096 x 4096.
         index = rows.nan_to_num().clamp(0, height - 1) * width + columns.nan_to_num().clamp(0, width - 1)
         found = pixels.gather(3, index.long().flatten(2).unsqueeze(2).expand_as(pixels))
         return found.view(*found.shape[:3], height, width) * inside.unsqueeze(2)
@@ -54,7 +57,7 @@ def warp(maps: Tensor, flows: Tensor) -> Tensor:
 
 
 class TrajGRUCell(Cell):
-    """A memory H that is looked at through L flows:
+    """A memory H that is sampled along L flows:
 
         U, V = W_u * leaky(W_fx * X_t + W_fh * H_{t-1})
         H~_l = warp(H_{t-1}, U_l, V_l)
@@ -72,6 +75,7 @@ class TrajGRUCell(Cell):
     """
 
     memories = ("h",)
+    # Of the paper's leaky ReLU.
     slope = 0.2
 
     def __init__(
@@ -105,6 +109,7 @@ class TrajGRUCell(Cell):
         z_x, r_x, candidate_x = self.conv_x(x).chunk(3, dim=1)
         z_h, r_h, candidate_h = self.conv_links(warp(h, flows).flatten(1, 2)).chunk(3, dim=1)
         z, r = torch.sigmoid(z_x + z_h), torch.sigmoid(r_x + r_h)
+        # R acts after the links' convolution, not before it as in ConvGRU; see H' above.
         candidate = F.leaky_relu(candidate_x + r * candidate_h, self.slope)
         h = (1 - z) * candidate + z * h
         return CellOutput(h, {"h": h}, {"flows": flows})

@@ -48,7 +48,7 @@ def step_by_step(one, frames, state):
     return torch.stack(outputs, dim=1), state
 
 
-def test_names_are_told_apart():
+def test_no_two_families_of_cells_have_one_name():
     assert len({family.kind for family in CELLS}) == len({family.__name__ for family in CELLS}) == len(CELLS)
 
 
@@ -176,6 +176,6 @@ def test_bfloat16_memories_stay_close_over_many_steps(family):
 
 
 @pytest.mark.parametrize("family", [f for f in CELLS if "kernel_size" in f.__dataclass_fields__], ids=lambda f: f.kind)
-def test_kernels_are_odd(family):
+def test_an_even_kernel_is_refused(family):
     with pytest.raises(ConfigError, match="kernel_size: must be odd, so that maps keep their size, but got 4"):
         family(kernel_size=4)

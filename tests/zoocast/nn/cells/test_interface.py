@@ -73,7 +73,7 @@ def test_memories_may_have_channels_and_sizes_of_their_own_and_a_state_may_hold_
         predictor(clips(), teacher_forced(2, 4), {0: ("x_before",)})
 
 
-def test_a_first_step_may_differ():
+def test_a_cell_may_do_something_else_in_its_first_step():
     differences = make(Motion())(clips(), teacher_forced(2, 4)).aux[0, "difference"]
     assert (differences[:, 0] == 0).all()
     assert (differences[:, 1] != 0).all()
