@@ -25,6 +25,7 @@ REPOSITORY = HERE.parent
 
 def environment() -> dict[str, str]:
     """What a shell would hold that finds the toys and the sources."""
+    # A developer's own root, server or cluster must neither be used by tests nor decide how they end.
     users = ("ZOOCAST_ROOT", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
     kept = {k: v for k, v in os.environ.items() if k not in users}
     return kept | {"PYTHONPATH": os.pathsep.join(map(str, (HERE, REPOSITORY / "platform", REPOSITORY)))}
@@ -55,6 +56,7 @@ class Shell:
             try:
                 out, err = process.communicate(timeout=timeout)
             finally:
+                # After a timeout, or `with` would wait for the process for ever.
                 process.kill()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -84,6 +86,7 @@ def finished(shell: Shell) -> subprocess.CompletedProcess[str]:
     """The first run of the toy pipeline in `shell`, with the default root, which later tests fill with other runs."""
     done = shell.run("run", "toys.counting")
     assert done.returncode == 0, done.stderr
+    # Before any test adds runs of its own to the default root.
     shutil.copytree(shell.folder / "runs", shell.folder / "finished")
     return done
 

@@ -69,6 +69,7 @@ app = typer.Typer(
         )
     ),
     rich_markup_mode="rich",
+    # `invoke` shows every ending itself, in one line.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -190,6 +191,7 @@ def doctor(
     from zoocast.cli.doctor import examine
     from zoocast.cli.views import print_findings
 
+    # Wrong settings are refused before anything is examined: starting Ray takes seconds.
     steps = configure(load(name), preset, overrides or ()).steps if name else ()
     findings = print_findings(examine(root, address, tracking_uri, steps), as_json=as_json)
     return 4 if any(finding.state == "fail" for finding in findings) else 0
@@ -264,6 +266,7 @@ def submit(
     name: Name,
     overrides: Overrides = None,
     preset: Preset = DEFAULT_PRESET,
+    # Text, not the `Root` of the others: the place need not exist on this machine, and must not be made absolute here.
     root: Annotated[
         str | None,
         typer.Option(
@@ -291,6 +294,7 @@ def submit(
         run=_run_name(name, preset, overrides, only, from_, until),
         what=tuple(what_to_run(name, preset, overrides or (), only or (), from_, until)),
         root=root or "",
+        # The job runs in the environment of the cluster, where this variable need not be set.
         tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"),
         force=tuple(force or ()),
     )
@@ -322,6 +326,7 @@ def _run_name(
         return _request(name, preset, overrides, RUNS, only=only, from_=from_, until=until).run
     except DataError as error:
         print(f"{error}\nthis is left to the job, which may see what this machine does not", file=sys.stderr)
+        # A stand-in for the last step's key, which depends on the data; the job computes the name under which the run is kept.
         return run_name(name, json.dumps([preset, overrides, from_, until]), only or [])
 
 
@@ -406,6 +411,7 @@ def ui(
     from zoocast.tracking.ui import serve_ui, study_links
 
     chosen = find(root, run).run if run is not None else None
+    # What earlier runs could not export is to be seen on the page as well.
     left = sync_pending(root, tracking_uri, timeout=60)
     if left.pending:
         print(f"{left.pending} entries wait to be sent: {left.problem or 'the server is slow'}", file=sys.stderr)
@@ -416,6 +422,7 @@ def ui(
         print(f"MLflow      {page.url}\ncomparison  {page.link}")
         for step, link in study_links(root, page.url, tracking_uri, chosen).items():
             print(f"{step:<10}  {link}")
+        # The page may stay open for days; a pipe must not hold its address back until then.
         sys.stdout.flush()
         if open_:
             typer.launch(page.link)
@@ -495,6 +502,7 @@ def main() -> None:
 def invoke(args: Sequence[str]) -> int:
     """Run the command with `args`; returns the exit code. Our own errors are one line on stderr, without a traceback."""
     try:
+        # Standalone, typer would print errors its own way and exit with codes of its own.
         return app(list(args), standalone_mode=False, prog_name="pipelines") or 0
     except ZoocastError as error:
         return _fail(str(error), error.exit_code)
@@ -520,6 +528,7 @@ def _fail(message: str, code: int) -> int:
 def _crash(args: Sequence[str]) -> Path:
     """Write the current exception's traceback to a file, under the root if it can be written, and return the file."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    # From the raw arguments: the fault may lie in what reads them.
     given = [value for option, value in itertools.pairwise(args) if option == "--root"]
     root = given[0] if given else os.environ.get("ZOOCAST_ROOT", RUNS)
     folders = [folder / "crashes" for folder in [own_folder(root)] if folder] + [Path(tempfile.gettempdir())]

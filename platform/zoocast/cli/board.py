@@ -67,10 +67,12 @@ class Board:
         row = self.rows[event.name]
         match event:
             case Started(at=at):
+                # All anew, for a step that was lost with its worker starts a second time.
                 row.state, row.message, row.fraction, row.ends_at = "running", "", None, None
                 row.started, row.finished = at, None
             case Progress(fraction=fraction, message=message, eta=eta):
                 row.fraction, row.message = fraction, message
+                # Kept as a moment, not as a duration, so that the clock counts down between two reports of the step.
                 row.ends_at = None if eta is None else self.clock() + eta
             case Waiting(for_whom=holder):
                 row.state, row.message = "elsewhere", holder
@@ -102,8 +104,10 @@ class Board:
         """
         now = self.clock()
         usual = self._usual()
+        # What steps of a kind took just now, on this cluster, is a better guess than what they took in an earlier run.
         costs = {row.name: _cost(row, now, usual.get(row.kind, row.earlier_seconds)) for row in self.rows.values()}
         chain: dict[str, float] = {}
+        # One pass is enough: every row comes after its inputs. Inputs outside of the selection are done, and cost nothing.
         for row in self.rows.values():
             chain[row.name] = (costs[row.name] or 0.0) + max((chain.get(parent, 0.0) for parent in row.parents), default=0.0)
         work = sum((costs[row.name] or 0.0) * row.num_cpus for row in self.rows.values())
@@ -114,6 +118,7 @@ class Board:
         """What steps of each kind took in this run on average, as far as some are done."""
         taken: dict[str, list[float]] = {}
         for row in self.rows.values():
+            # The time given does not matter: a step that is done has an end. Cached ones ran on who knows what machine.
             seconds = row.elapsed(0.0)
             if row.state == "done" and seconds is not None:
                 taken.setdefault(row.kind, []).append(seconds)
@@ -169,6 +174,7 @@ def tree_parents(parents: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
         known = [parent for parent in inputs if parent in above]
         depth[name] = max((depth[parent] + 1 for parent in known), default=0)
         last = [_path(parent, above) for parent in known if depth[parent] + 1 == depth[name]]
+        # Paths begin at the root, so what they share is a prefix; its last step is where they part.
         shared = [steps[0] for steps in zip(*last, strict=False) if len(set(steps)) == 1]
         above[name] = shared[-1] if shared else None
     return above

@@ -58,6 +58,7 @@ def list_(root: Root = RUNS, as_json: AsJson = False) -> None:
     from zoocast.dag.cache import garbage
 
     found = _survey(root)
+    # Whole folders that no run uses are in the table already; these are temporary files and half-removed folders.
     left = [item for item in garbage(found) if not item.unused]
     if as_json:
         print_json(
@@ -255,6 +256,7 @@ def verify(
     for number, folder in enumerate(folders, start=1):
         problems = _checkpoint_damage(folder) if folder.state == "unfinished" else _step_damage(folder)
         verdict = "DAMAGED" if problems else "whole"
+        # As each is read: large banks take minutes, and stdout is kept for the verdict.
         print(f"{number}/{len(folders)}  {folder.path.name}  {human_bytes(folder.bytes)}  {verdict}", file=sys.stderr, flush=True)
         if problems:
             remedy = _remedy(folder, resumes[folder.runs[0]] if folder.runs else None)
@@ -278,6 +280,7 @@ def _step_damage(folder: Folder) -> list[str]:
 
 def _checkpoint_damage(folder: Folder) -> list[str]:
     """What is wrong with the checkpoints of a step that is not finished; nothing else in it is read again."""
+    # As training finds them: `state.json` is written last, and what lacks it is no checkpoint.
     states = sorted(folder.path.glob("**/checkpoints/[0-9]*/state.json"))
     if not states:
         return []
@@ -325,6 +328,7 @@ def gc(
 
     found = _survey(root)
     items = garbage(found, older_than=older_than * DAY)
+    # The runs as a function: they are read again after a folder is hidden, for a run may have begun meanwhile.
     kept = remove(found.root, items, lambda: _runs(root), lambda text: print(text, file=sys.stderr)) if yes else {}
     gone = [item for item in items if item.path not in kept]
     size = sum(item.bytes for item in gone)
@@ -348,6 +352,7 @@ def forget(
     from zoocast.tracking.outbox import Outbox
 
     record = find(root, run)
+    # `find` takes a pipeline's name for its latest run; what is forgotten must be named in full.
     if record.run != run:
         raise ConfigError("RUN", f"must be the whole name of one run, but got {run!r}; did you mean {record.run}?")
     users = _runs(root)

@@ -69,6 +69,7 @@ def summaries() -> Mapping[str, str]:
 
 
 def _literal_summary(source: str) -> str | None:
+    # Most modules have none, and parsing costs more than this.
     if "\nSUMMARY" not in source:
         return None
     for node in ast.parse(source).body:
@@ -108,6 +109,7 @@ def _module_name(name: str) -> str:
     if name in summaries():
         return f"pipelines.{name.replace('-', '_')}"
     try:
+        # A bare name is no module: `pipelines run numpy` is a slip. find_spec imports a dotted one's parents, which may fail.
         known_module = "." in name and find_spec(name) is not None
     except (ImportError, ValueError):
         known_module = False

@@ -43,6 +43,7 @@ HINTS = (
 )
 # What the live tree gives up first when the terminal is too low for every step.
 LEAST_INTERESTING = ("cached", "done", "waiting", "skipped")
+# Seconds between two lines about one step: a log is read as a whole, afterwards.
 PROGRESS_EVERY = 10.0
 
 
@@ -63,6 +64,7 @@ class Display(Protocol):
 def display_for(board: Board, title: str) -> Display:
     """The live tree when stderr is a terminal that can draw it, plain lines otherwise."""
     console = Console(stderr=True, highlight=False)
+    # A dumb terminal (an editor's shell) cannot move its cursor up to draw again.
     if sys.stderr.isatty() and not console.is_dumb_terminal:
         return LiveTree(board, title, console)
     return PlainLines(board)
@@ -77,6 +79,7 @@ class PlainLines:
     def __init__(self, board: Board) -> None:
         self.board = board
         self._printed: dict[str, float] = {}
+        # What was so from the beginning, such as steps done before, is no news and gets no line.
         self._states: dict[str, str] = {name: row.state for name, row in board.rows.items()}
 
     def __enter__(self) -> Self:
@@ -142,6 +145,7 @@ class LiveTree:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # The last drawing stays on the screen, where Ctrl-C stops nothing any more.
         self.hint = ""
         self._live.stop()
 
@@ -153,12 +157,13 @@ class LiveTree:
         """Nothing to do: the next redraw reads the board."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        # Title, overall line, hint and the cursor's line take four; the rest is for steps.
+        # Title, overall line with its hint (two lines where it is long) and the cursor's line take four; one is kept free.
         rows = [self.board.rows[name] for name in self._branches]
         shown, hidden = _that_fit(rows, max(console.size.height - 5, 3) if self._live.is_started else None)
         yield Text.assemble((self.title, "bold"))
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True)
+        # As wide as the progress bar, so that what is behind it stays in its place when a step begins.
         table.add_column(no_wrap=True, width=16)
         table.add_column(no_wrap=True, justify="right", style="dim", min_width=11)
         table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
@@ -194,6 +199,7 @@ def _that_fit(rows: list[Row], height: int | None) -> tuple[list[Row], list[Row]
     by_interest = sorted(
         rows, key=lambda row: LEAST_INTERESTING.index(row.state) if row.state in LEAST_INTERESTING else len(LEAST_INTERESTING)
     )
+    # One more than is too many: the line "and N more" takes a place itself.
     dropped = {row.name for row in by_interest[: len(rows) - height + 1]}
     return [row for row in rows if row.name not in dropped], [row for row in rows if row.name in dropped]
 

@@ -62,6 +62,7 @@ def _packages() -> Finding:
     wrong = []
     for line in needs:
         need = Requirement(line)
+        # Needs of extras (`cluster`, `dev`) and of other systems are none of this installation.
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
         try:
@@ -69,6 +70,7 @@ def _packages() -> Finding:
         except metadata.PackageNotFoundError:
             wrong.append(f"{need} is missing")
             continue
+        # Without prereleases=True a release candidate that somebody has installed would count as missing.
         if not need.specifier.contains(have, prereleases=True):
             wrong.append(f"{need} is wanted, {have} is installed")
     if wrong:
@@ -81,6 +83,7 @@ def _versions() -> str:
 
 
 def _cpu() -> Finding:
+    # A batch system may have bound this process to fewer CPUs than the machine has.
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = os.environ.get("OMP_NUM_THREADS")
     seen = f"{usable} usable of {os.cpu_count()}, load {os.getloadavg()[0]:.1f}, OMP_NUM_THREADS {threads or 'unset'}"
@@ -126,6 +129,7 @@ def _mlflow(root: Path, tracking_uri: str | None) -> Finding:
     uri = locate(root, tracking_uri)
     file = sqlite_file(uri)
     place = file or uri
+    # To connect would make the store, and a diagnosis leaves nothing behind.
     if file is not None and not file.exists():
         return Finding("mlflow", "ok", f"no store yet; the first run makes {file}")
     try:

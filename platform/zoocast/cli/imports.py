@@ -33,6 +33,7 @@ def import_checkpoint(
         InfrastructureError: the target cannot be written.
     """
     try:
+        # Made only for its checks: the name must be one that a pipeline's `sources` accepts afterwards.
         SourceConfig(name=name)
     except ConfigError as error:
         raise ConfigError("--as", error.message) from None

@@ -25,6 +25,7 @@ __all__ = [
     "JobId",
     "Name",
     "Only",
+    "OnlyRun",
     "Overrides",
     "PipelineName",
     "Preset",
@@ -66,12 +67,14 @@ def spread(args: Iterable[str]) -> list[str]:
     out: list[str] = []
     follows = value_next = False
     for arg in args:
+        # The word behind -S is its value whatever it is, even one with a dash or without "=".
         if value_next:
             value_next = False
         elif arg in ("-S", "--set"):
             follows = value_next = True
         elif arg.startswith(("-S", "--set=")):
             follows = True
+        # An ordinary argument ends the list, so that `-S a=1 NAME` still finds its NAME.
         elif follows and "=" in arg and not arg.startswith("-"):
             out.append("-S")
         else:
@@ -89,6 +92,7 @@ def _names(incomplete: str) -> Iterator[tuple[str, str]]:
 
 def _presets(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     try:
+        # Imports the one pipeline that was typed; without a name there is nothing to complete from.
         docs = load(ctx.params.get("name") or "").preset_docs()
     except ZoocastError:
         return []
@@ -107,6 +111,7 @@ def _fields(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 
 def _configured(ctx: typer.Context) -> Any:
+    # Completion is silent about everything: a message would land in the line that is being typed.
     try:
         return configure(load(ctx.params.get("name") or ""), ctx.params.get("preset") or DEFAULT_PRESET)
     except ZoocastError:
@@ -163,6 +168,7 @@ Preset = Annotated[
 
 def _root(text: str) -> Path:
     """The folder, or this machine's copy of the object store, that `text` names."""
+    # In click's words for its own paths.
     if Path(text).is_file():
         raise typer.BadParameter(f"Directory '{text}' is a file.")
     return open_root(text).folder

@@ -16,6 +16,7 @@ from pathlib import Path
 from zoocast.cli.board import Board, rows_of
 from zoocast.cli.catalogue import DEFAULT_PRESET, Configured
 from zoocast.cli.console import Display, display_for
+from zoocast.cli.options import RUNS
 from zoocast.cli.runs import RunRecord, run_name
 from zoocast.cli.tracked import TrackedRun, is_synced, tracked
 from zoocast.cluster.preflight import require_fit
@@ -30,7 +31,6 @@ from zoocast.tracking.backend import locate
 __all__ = ["Request", "execute"]
 
 RECORD_SHARE = 0.05  # of the time at most may go into writing `run.json`
-DEFAULT_ROOT = Path("runs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Request:
         return shlex.join([*program(), "sync", *self._where()])
 
     def _where(self) -> list[str]:
-        root = address(self.root) if self.root != DEFAULT_ROOT else None
+        root = address(self.root) if self.root != RUNS else None
         return [*_option("--root", root), *_option("--tracking-uri", self.tracking_uri)]
 
 
@@ -107,6 +107,7 @@ def execute(request: Request) -> RunRecord:
         ZoocastError: it could not begin: a setting, the cluster, or a damaged result.
     """
     locate(request.root, request.tracking_uri)  # raises for what can be no server, before anything else begins
+    # The engine plans again when it begins; this one is for the user, and refuses before Ray has started.
     the_plan = request.plan()
     for step in the_plan.steps:
         if step.state == "blocked":
@@ -125,6 +126,7 @@ def execute(request: Request) -> RunRecord:
         needs=[step.folder for step in ordered(planned.step for planned in the_plan.steps)],
     )
     log = _Log(board, record, the_plan.root)
+    # Before the engine plans for itself: from here on `cache gc` keeps every folder that `needs` names.
     log.write()
     try:
         result = _run(request, the_plan, log)
@@ -141,6 +143,7 @@ def execute(request: Request) -> RunRecord:
         record.message = str(error)
         raise
     finally:
+        # However it ended: a record without an end is that of a run whose process died.
         record.finished = time.time()
         log.write()
     return record
@@ -163,6 +166,7 @@ def _run(request: Request, the_plan: Plan, log: _Log) -> RunResult:
                 on_event=log.take,
                 stop=stop,
             )
+        # Inside the block, since leaving it exports the last of the journal and waits for that.
         if page is not None:
             page.conclude(result, result.outcomes.get(request.configured.steps[-1].name))
     return result
@@ -190,6 +194,7 @@ def _cluster(request: Request, the_plan: Plan, board: Board) -> Iterator[None]:
     if not the_plan.work:
         yield
         return
+    # Imports Ray, which a run with nothing to do never needs.
     from zoocast.cluster.connect import connect
 
     with connect(request.address) as cluster:
@@ -244,6 +249,7 @@ class _Log:
 class _Stop(StopSignal):
     """A wish to stop whose effect the display shows."""
 
+    # None where nothing is displayed, and between taking the signals and setting it.
     display: Display | None = None
 
     def request(self) -> None:

@@ -53,6 +53,7 @@ class RunRecord:
     message: str = ""
     host: str = dataclasses.field(default_factory=socket.gethostname)
     pid: int = dataclasses.field(default_factory=os.getpid)
+    # Process ids are used again; with the time of birth an id means one process.
     pid_started: float = dataclasses.field(default_factory=lambda: _born(os.getpid()) or 0.0)
     steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     report: str | None = None
@@ -60,6 +61,7 @@ class RunRecord:
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
+        # Once, here, so that no way of writing a record can leave it out.
         self.argv = [_without_password(argument) for argument in self.argv]
         self.resume, self.ui = _without_password(self.resume), _without_password(self.ui)
 
@@ -67,6 +69,7 @@ class RunRecord:
         """``running``, ``died`` (its process is gone), ``done``, ``failed``, ``interrupted`` or ``unknown`` (another host's)."""
         if self.finished is not None:
             return {0: "done", 130: "interrupted"}.get(self.exit_code or 0, "failed")
+        # A process id means nothing on another machine.
         if self.host != socket.gethostname():
             return "unknown"
         return "running" if _born(self.pid) == self.pid_started else "died"
@@ -83,6 +86,7 @@ class RunRecord:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         # Steps keep their own durable records; this one may be lost to a power cut.
+        # vars, not asdict: a deep copy of hundreds of steps for every event made large runs slow.
         open_root(root).write_shared(path, json.dumps(vars(self)))
 
     def note_steps(self, board: Board, root: Path) -> None:
@@ -116,6 +120,7 @@ def read(path: Path) -> RunRecord:
     """The record at `path`. Raises `IntegrityError` when it is not one."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        # A copied or renamed folder would make two runs of one name.
         if data["run"] != path.parent.name:
             raise ValueError(f"it is that of {data['run']!r}")
         if data["schema"] != SCHEMA:
@@ -129,6 +134,7 @@ def read(path: Path) -> RunRecord:
 
 def read_all(root: Path) -> list[RunRecord]:
     """Every run known under `root`, the latest first."""
+    # Records of runs on other machines, where the root is an object store.
     open_root(root).gather(root / "runs")
     return sorted((read(path) for path in root.glob("runs/*/run.json")), key=lambda record: record.started, reverse=True)
 
@@ -165,6 +171,7 @@ def forget(root: Path, record: RunRecord) -> None:
         raise ConfigError("RUN", f"{record.run} is going on; stop it first, or let it end")
     path = path_of(root, record.run)
     try:
+        # The record first: what is left when the rest cannot be removed is no run any more.
         path.unlink(missing_ok=True)
         shutil.rmtree(path.parent)
     except OSError as error:

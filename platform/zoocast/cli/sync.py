@@ -57,6 +57,7 @@ def sync_runs(root: Path, uri: str | None, run: str | None) -> Synced:
     elsewhere = {
         outbox.run: outbox.store
         for outbox in (outboxes(root.absolute()) if run is None else [])
+        # One that was moved here as a whole waits for nothing, whatever its first server lacks.
         if outbox.store != here and not outbox.is_complete(outbox.store) and not outbox.is_complete(here)
     }
     for name, store in elsewhere.items():

@@ -23,7 +23,9 @@ from zoocast.tracking.outbox import Outbox
 
 __all__ = ["TrackedRun", "is_synced", "tracked"]
 
+# What a user waits at most after the last step; `pipelines sync` sends the rest.
 CLOSE_SECONDS = 60.0
+# Of the engine's endings those that have a page; a skipped step did nothing that could be shown.
 STATUS: dict[str, Status] = {"cached": "finished", "done": "finished", "failed": "failed", "interrupted": "killed"}
 
 
@@ -61,6 +63,7 @@ class TrackedRun:
         self._sync, self._command = sync, command
         self._running: dict[str, Path] = {}
         self._keys = {step.name: step.key for step in configured.steps}
+        # Only what differs from the preset: hundreds of equal params would hide the few by which runs are compared.
         changes = diff(canonical(configured.preset_config), canonical(configured.config))
         sync.journal.params({"preset": configured.preset, **{change.path: json.dumps(change.after) for change in changes}})
 
@@ -73,6 +76,7 @@ class TrackedRun:
             with contextlib.suppress(ZoocastError):  # the next time will do
                 fetch_journal(self._running[event.name])
         elif isinstance(event, Finished) and event.state in STATUS:
+            # Before the step is settled: how much of a given-up step's journal counts is decided then.
             try:
                 fetch_journal(Path(event.directory))
             except ZoocastError as error:
@@ -91,6 +95,7 @@ class TrackedRun:
         inner = report.result.get("metrics")
         numbers = {**report.result, **(inner if isinstance(inner, dict) else {})}
         journal.metrics({k: v for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)}, step=0)
+        # On an object store the report was made on another machine; this has its files come here.
         directory = local(address(report.directory))
         journal.note((directory / "table.md").read_text(encoding="utf-8"))
         for name in ("report.html", "figures"):

@@ -96,6 +96,7 @@ def _drawn(steps: Sequence[Step]) -> Iterator[str]:
         while place is not None:
             shown.add(place)
             place = hangs[place]
+        # Inputs that some other input needs itself are implied by it.
         others = [p for p in parents[name] if p not in shown and not any(p in above[q] for q in parents[name])]
         many = f" ({counts[name]} seeds)" if counts[name] > 1 else ""
         yield f"{branch}{name}{many}" + (f"   needs {', '.join(others)}" if others else "")
@@ -109,6 +110,7 @@ def _names_with_seeds_as_one(steps: Sequence[Step]) -> dict[str, str]:
     drawn_as = {step.name: step.name for step in steps}
 
     def join(members: Iterable[Step]) -> None:
+        # By name: an input that all members share is one step, and is drawn under its own name.
         alike = list({step.name: step for step in members}.values())
         parts = zip(*(step.name.split(".") for step in alike), strict=False)
         shared = ".".join(part for part, *others in itertools.takewhile(lambda same: len(set(same)) == 1, parts))
@@ -158,6 +160,7 @@ def print_plan(plan: Plan) -> None:
 
 def causes(why: Iterable[str]) -> list[str]:
     """The reasons with only their origin, each once: a change far up reaches a late step on many ways."""
+    # "input a: input b: setting changed" and "input c: input b: setting changed" are one cause, at b.
     return list(dict.fromkeys(re.sub(r"^(?:input \S+: )*(?=input \S+: )", "", reason) for reason in why))
 
 
@@ -259,6 +262,7 @@ def read_result(directory: Path) -> dict[str, Any]:
     path = directory / "result.json"
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
+        # It may have been written by a pipeline of the user's own, or be damaged: checked before it is drawn.
         if all(len(row) == len(result["columns"]) for row in result["rows"]):
             return {key: result[key] for key in ("headline", "columns", "rows", "notes")}
         raise ValueError("a row has not as many cells as there are columns")

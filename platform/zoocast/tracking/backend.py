@@ -45,6 +45,7 @@ def locate(root: Path, uri: str | None = None) -> str:
         ConfigError: it is neither ``http(s)://SERVER`` nor ``sqlite:///FILE``, or holds a name or password.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(root).absolute() / 'mlflow.db'}"
+    # Greedy up to the last @, for a password may hold one; this form alone is shown in messages.
     plain = re.sub("://.*@", "://", chosen)
     is_server = chosen.lower().startswith(("http://", "https://"))
     if is_server and plain != chosen:
@@ -63,8 +64,10 @@ def sqlite_file(uri: str) -> Path | None:
 
 def store_name(root: Path, uri: str) -> str:
     """A folder name for what was exported to `uri`, which `locate` gave. ROOT's own store keeps its name when ROOT moves."""
+    # By its place relative to the root, or every cursor would be lost, and all exported again, when a root is moved.
     if sqlite_file(uri) == Path(root).absolute() / "mlflow.db":
         return "local"
+    # The label is for people; the digest keeps two stores with equal labels apart.
     label = re.sub(r"[^A-Za-z0-9.]+", "-", urllib.parse.urlsplit(uri).netloc or "sqlite").strip("-")
     return f"{label}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
 
@@ -78,6 +81,7 @@ def artifact_location(uri: str, experiment: str) -> str | None:
 def connect(uri: str) -> Any:
     """An `MlflowClient` of the store, which exists afterwards. Sets MLflow's environment before its import."""
     for name, value in ENVIRONMENT.items():
+        # MLflow reads some of them at its import, so afterwards would be too late.
         os.environ.setdefault(name, value)
     # MLflow 3.17 on SQLAlchemy 2.1; where warnings are errors this one would leave MLflow's tables unusable.
     warnings.filterwarnings("ignore", message="The ``noload`` loader strategy is deprecated")
@@ -92,6 +96,7 @@ def connect(uri: str) -> Any:
         raise InfrastructureError(f"cannot write {file} ({error.strerror}); choose another --root or --tracking-uri") from None
     with exclusive(file.with_name(f"{file.name}.lock")):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        # The first query makes the tables, so it happens inside the lock too.
         client.search_experiments(max_results=1)
     return client
 

@@ -166,6 +166,7 @@ class StatusChange(Entry):
     status: Status
 
 
+# By direct subclasses, so a kind that is added above is read and written without being listed here.
 KINDS: Mapping[str, type[Entry]] = {cls.kind: cls for cls in Entry.__subclasses__()}
 KNOWN: tuple[type[Entry], ...] = (Entry, *KINDS.values())
 FIELDS = {cls: tuple(field.name for field in dataclasses.fields(cls)) for cls in KNOWN}
@@ -176,14 +177,17 @@ def encode(entry: Entry) -> bytes:
     data = {"kind": entry.kind, **vars(entry)}
     if isinstance(entry, Metrics):  # JSON has no word for NaN and infinities
         data["values"] = {name: value if math.isfinite(value) else str(value) for name, value in entry.values.items()}
+    # One line per entry is what the file rests on: json.dumps escapes every newline inside a text.
     return json.dumps(data, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def decode(line: bytes) -> Entry | None:
-    """What `line` says; None when it was torn by a kill, or is no entry. What a later version added to it is left out."""
+    """The entry in `line`; None when it was torn by a kill, or is no entry. What a later version added to it is left out."""
     try:
         data = json.loads(line)
+        # A journal may be written by a later zoocast than the one that exports it: a new kind becomes a bare `Entry`, not damage.
         cls = KINDS.get(data["kind"], Entry)
+        # Only the fields known here; one that is missing is a KeyError, so a damaged line.
         fields: dict[str, Any] = {name: data[name] for name in FIELDS[cls]}
         if cls is Metrics:
             fields["values"] = {name: float(value) for name, value in fields["values"].items()}

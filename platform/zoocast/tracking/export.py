@@ -32,6 +32,7 @@ from zoocast.tracking.server import (
 
 __all__ = ["Exporter", "RunExporter"]
 
+# One call's worth of each, by MLflow's limits (1,000 metrics, 100 params or tags); each single costs calls of its own.
 MAX_POINTS, MAX_WORDS, MAX_CALLS = 1000, 100, 8
 # MLflow draws colours from run ids, often several of the same blue.
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
@@ -66,7 +67,7 @@ class Exporter:
     def __init__(self, outbox: Outbox, stream: Stream, server: Server, store: str) -> None:
         self.outbox, self.stream, self.server, self.store = outbox, stream, server, store
         self.cursor = outbox.cursor(store, stream.key)
-        self._inode: int | None = None  # of the journal that `_open` has looked at; 0 where there is none
+        self._inode: int | None = None  # of the journal that `_open` was last called for; 0 where there is none
         # What the journal has logged so far: a resumed step logs points again, and MLflow would keep both.
         self._steps: dict[str, set[int]] = {}
         self._params: set[str] = set()
@@ -84,6 +85,7 @@ class Exporter:
             if batch.count:
                 self._send(batch)
                 return batch.count
+            # The status last: a run must not look finished in MLflow while its points are still on their way.
             return self._send_status()
         except FileNotFoundError:  # the directory has just lost its `.partial`
             self._inode = None
@@ -106,6 +108,7 @@ class Exporter:
                 return False
             head, _ = first
             identity, began = (head.id if isinstance(head, entries.Header) else "", head.time) if head else ("", None)
+        # The cursor may be older than the store: its run may have been deleted, or the whole store begun anew.
         known = self.server.presence(self.cursor.run_id) if self.cursor.run_id else "missing"
         same = (self.cursor.journal, self.cursor.parent) == (identity, parent or "")
         if known == "deleted" and same:  # a user's decision
@@ -117,7 +120,9 @@ class Exporter:
             run_id = self.server.run(self._tags(identity, parent), self.stream.name, began)
             if known == "active" and former != run_id:
                 self.server.discard(former)
+            # A fresh cursor starts at offset 0: the new run gets everything that the journal holds, not only what follows.
             self.cursor = Cursor(identity, run_id, parent or "", self.server.experiment_id, time=began)
+            # Before the cursor is saved, so that a kill in between makes the view once more rather than never.
             if self.stream.key == PIPELINE:
                 self.server.share_view(self.cursor.run_id, VALIDATION_ERROR)
             self._save()
@@ -127,6 +132,7 @@ class Exporter:
 
     def _tags(self, journal: str, parent: str | None) -> dict[str, str]:
         tags = {RUN: self.outbox.run, STEP: self.stream.name, KEY: self.stream.key, JOURNAL: journal, **self.stream.tags}
+        # By place in the outbox, which stays the same; the run itself is at 0, so that steps begin with the first colour.
         place = next((i for i, stream in enumerate(self.outbox.streams) if stream.key == self.stream.key), 0)
         tags.setdefault("mlflow.runColor", COLOURS[(place - 1) % len(COLOURS)])
         return tags if parent is None else {**tags, PARENT: parent}
@@ -134,6 +140,7 @@ class Exporter:
     def _remember(self, journal: Path | None) -> None:
         self._steps, self._params = {}, set()
         if journal is not None:
+            # Into a batch that is thrown away: only what `_take` remembers on the way counts.
             for entry, _ in read_journal(journal, 0, self.cursor.offset):
                 self._take(entry, ExportBatch(end=0))
 
@@ -156,6 +163,7 @@ class Exporter:
             case entries.Metrics():
                 self._take_metrics(entry, batch)
             case entries.Params(values=values):
+                # MLflow refuses another value for a param that it has, and with it the whole batch.
                 batch.params |= {k: v for k, v in values.items() if k not in self._params}
                 self._params |= set(values)
             case entries.Tags(values=values):
@@ -163,6 +171,7 @@ class Exporter:
             case entries.StatusChange(status=status):
                 batch.status = status
             case entries.Rewind(step=step):
+                # The attempt before this one ended, and MLflow may show the run as ended with it.
                 batch.status = "running"
                 batch.tags["zoocast.resumed"] = f"from step {step}"
             case entries.Child():
@@ -188,6 +197,7 @@ class Exporter:
         try:
             self.server.log(run_id, batch.points, batch.params, batch.tags)
         except Exception as error:
+            # A deleted run refuses everything as well: no fault of the entries, and `_open` deals with it at the next try.
             if not is_refusal(error) or self.server.presence(run_id) != "active":
                 raise
             self._send_one_by_one(batch)
@@ -250,8 +260,10 @@ class Exporter:
         if journal is None:
             raise Refused("the journal's directory is gone")
         path = journal.parent / named
+        # When the folder was renamed just now the file is not gone: the call fails with FileNotFoundError and is made again.
         if not path.exists() and self.outbox.journal(self.stream) == journal:
             raise Refused(f"{path} is gone")
+        # Resolved on both sides: links and ".." would pass a comparison of the names alone.
         places = [self.outbox.root.resolve(), journal.parent.resolve()]
         linked = (p for p in path.rglob("*") if p.is_symlink()) if path.is_dir() else ()
         for found in (path, *linked):
@@ -294,6 +306,7 @@ class RunExporter:
             try:
                 exported += self._exporter(stream).export(parent)
             except Exception as error:
+                # One try per turn for a server that is gone, not one for each journal: each may take the whole timeout.
                 if not self.server.answers():
                     raise
                 failure = failure or error
@@ -306,6 +319,7 @@ class RunExporter:
         if stream.key == PIPELINE:
             return None
         above = self.outbox.stream(stream.owner or PIPELINE)
+        # Nothing is made below a run that is not there yet, or that its user has deleted, however far above.
         if above is None or self._parent(above) == "":
             return ""
         cursor = self._exporter(above).cursor

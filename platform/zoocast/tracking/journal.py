@@ -1,6 +1,6 @@
 """The journal: what a step reports about itself, one JSON object per line, in a file beside its work.
 
-Training never speaks to a tracking server. It appends whole lines here, from any process on any node that shares the storage, and
+Training never calls a tracking server. It appends whole lines here, from any process on any node that shares the storage, and
 the driver's `Sync` exports them to MLflow, at once or days later. Only the standard library is needed, so a worker pays
 microseconds. A line that a kill cut off is closed by the next writer and skipped by readers. A run resumed from a checkpoint logs
 some (metric, step) pairs again: the first one counts, for MLflow can take no point back, and then every server gets the same
@@ -46,9 +46,11 @@ class Journal:
         self.path = Path(path).absolute()
         self._known: set[str] = set()
         try:
+            # Held open, for the folder may be renamed; appending, for another process may write at the same time.
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise InfrastructureError(f"cannot open the journal {self.path}: {error.strerror}") from error
+        # Several processes may create it at once; under the lock exactly one of them finds it empty and writes the header.
         self._begin()
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
@@ -77,6 +79,7 @@ class Journal:
             file = self.path.parent / "images" / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', key)}-{int(step):08d}.png"
             with writing(file):
                 file.parent.mkdir(exist_ok=True)
+            # The picture before the line that names it: an exporter that reads the line finds the file.
             write_atomically(file, image, durable=False)
         else:
             file = image
@@ -94,6 +97,7 @@ class Journal:
 
     def model(self, directory: Path | str, name: str, *, alias: str | None = None, step: int = 0) -> None:
         """A directory with weights at rest, to become a version of the registered model `name`; `alias` points to it."""
+        # Refused here, where a traceback shows who logged it; the exporter could only note it days later.
         if alias is not None and (alias.lower() == "latest" or re.fullmatch(r"v\d+|\d+", alias, re.IGNORECASE)):
             raise ValueError(f"MLflow reserves the alias {alias!r} (latest, v1, 1); choose another word")
         self._append(entries.Model(self._place(directory), name, alias, int(step)))

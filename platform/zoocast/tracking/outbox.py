@@ -33,6 +33,7 @@ from zoocast.tracking.journal import read_entries
 __all__ = ["PIPELINE", "Cursor", "Outbox", "Stream", "outboxes"]
 
 PIPELINE = "pipeline"  # the key of a pipeline run's own journal
+# Names go into MLflow's search filters and into file names (at most 255 bytes): no quotes, no "..", at most 200 characters.
 IDENTIFIER = re.compile(r"(?!.{201})[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)*", re.ASCII)
 # Attributes whose names in the files are older than those here.
 NAMES_ON_DISK = {"streams": "lines", "reported": "said", "exported": "told"}
@@ -105,6 +106,7 @@ class Outbox:
     def save(self) -> None:
         """Write it down; replaces the former one."""
         known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        # Without the root: it may move, and `load` is told where it is.
         data = {**known, "root": "", "streams": [vars(stream) for stream in self.streams]}
         _write(_folder(self.root) / f"{_file(self.run)}.json", data)
 
@@ -118,6 +120,7 @@ class Outbox:
 
     def parts(self, stream: Stream) -> list[Stream]:
         """The streams of the parts that a step's journal has named so far."""
+        # A copy: the exporting thread may add a part while the driver goes through the list.
         return [part for part in list(self.streams) if part.owner == stream.key]
 
     def put(self, stream: Stream) -> None:
@@ -127,6 +130,7 @@ class Outbox:
         with self._turn:
             place = next((i for i, known in enumerate(self.streams) if known.key == stream.key), len(self.streams))
             self.streams[place : place + 1] = [stream]
+            # The parts of a step that was given up are cut off at the same moment as its own journal; resumed, they count again.
             for part in self.parts(stream):
                 journal = self.journal(part) if stream.until is not None else None
                 part.until = journal.stat().st_size if journal is not None else None
@@ -156,6 +160,7 @@ class Outbox:
         """Where the stream's journal is now: a step's directory loses its ``.partial`` when the step is finished."""
         if stream.owner:
             owner = self.stream(stream.owner)
+            # Found through its step's journal, since the step's folder may be with or without `.partial`.
             whole = self.journal(owner) if owner else None
             path = whole.parent / stream.directory / JOURNAL_FILE if whole else None
             return path if path and path.exists() else None
@@ -172,13 +177,16 @@ class Outbox:
         stream.settled, stream.until = status, None
         journal = self.journal(stream)
         with self._turn:
+            # Saved before its parts: a kill in between leaves a closed step, whose parts the export still finds.
             self.put(stream)
             if journal is None:
                 return
+            # The export may not have come here yet; without a stream a part would neither count as pending nor be cut off.
             for child in read_entries(journal, Child):
                 with contextlib.suppress(ValueError):  # the export notes it as refused
                     self.add_part(stream, child)
             if status != "finished":
+                # Only now that its parts are listed, so that `put` cuts them off as well.
                 stream.until = journal.stat().st_size
                 self.put(stream)
 
@@ -186,8 +194,8 @@ class Outbox:
         """Remove all that is remembered of this run's export."""
         for name in (f"{_file(self.run)}.json", f"{_file(self.run)}.lock"):
             (_folder(self.root) / name).unlink(missing_ok=True)
-        for book in _folder(self.root).glob(f"*/{_file(self.run)}"):
-            shutil.rmtree(book)
+        for cursors in _folder(self.root).glob(f"*/{_file(self.run)}"):
+            shutil.rmtree(cursors)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
@@ -200,26 +208,26 @@ class Outbox:
     def cursor(self, store: str, key: str) -> Cursor:
         """How far the journal of `key` has come in `store`; the beginning when that is not known any more."""
         try:
-            return Cursor(**(_read(self._book(store) / f"{_file(key)}.json") or {}))
+            return Cursor(**(_read(self._cursors_folder(store) / f"{_file(key)}.json") or {}))
         except TypeError:
             return Cursor()
 
     def save_cursor(self, store: str, key: str, cursor: Cursor) -> None:
         """Write a cursor down. A lost one costs a repetition, so it is not flushed to the disk."""
-        _write(self._book(store) / f"{_file(key)}.json", dataclasses.asdict(cursor))
+        _write(self._cursors_folder(store) / f"{_file(key)}.json", dataclasses.asdict(cursor))
 
     def note_refusal(self, store: str, key: str, what: str) -> None:
         """Keep what MLflow will never take, for people."""
-        with (self._book(store) / f"{_file(key)}.refused").open("a", encoding="utf-8") as file:
+        with (self._cursors_folder(store) / f"{_file(key)}.refused").open("a", encoding="utf-8") as file:
             file.write(what.replace("\n", " ") + "\n")
 
     def is_complete(self, store: str) -> bool:
         """Whether nothing was left when the run was last exported to `store`."""
-        return (self._book(store) / "complete").exists()
+        return (self._cursors_folder(store) / "complete").exists()
 
     def mark(self, store: str, *, complete: bool) -> None:
         """Remember whether anything is left to export."""
-        path = self._book(store) / "complete"
+        path = self._cursors_folder(store) / "complete"
         if complete:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
@@ -236,6 +244,7 @@ class Outbox:
     def pending(self, store: str) -> int:
         """How many entries `store` does not have yet, statuses included."""
         cursors = {stream.key: self.cursor(store, stream.key) for stream in list(self.streams)}
+        # What a user has moved to the trash in MLflow waits for nothing, and neither do the parts below it.
         left = {key for key, cursor in cursors.items() if cursor.abandoned}
         streams = [stream for stream in list(self.streams) if stream.key in cursors and stream.owner not in left]
         return sum(self._pending(stream, cursors[stream.key]) for stream in streams)
@@ -250,9 +259,10 @@ class Outbox:
         with journal.open("rb") as file:
             file.seek(cursor.offset)
             rest = file.read() if stream.until is None else file.read(max(0, stream.until - cursor.offset))
+        # Each line is an entry; a torn one at the end, without its newline, is none yet.
         return rest.count(b"\n") + status_differs
 
-    def _book(self, store: str) -> Path:
+    def _cursors_folder(self, store: str) -> Path:
         return _folder(self.root) / store / _file(self.run)
 
 
@@ -267,6 +277,7 @@ def _folder(root: Path) -> Path:
 
 
 def _file(name: str) -> str:
+    # A part's key is STEP/PART; `IDENTIFIER` has no "~", so two keys never share a file.
     return name.replace("/", "~")
 
 

@@ -62,8 +62,10 @@ class Refused(Exception):
 
 def is_refusal(error: Exception) -> bool:
     """Whether this will never be taken, as opposed to a server that is slow, gone, full or locked."""
+    # By attributes, not classes: importing MLflow's exceptions here would cost its import of seconds.
     if isinstance(error, Refused) or getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
         return True
+    # Bad request, too large, not processable. 401 and 403 are none of them: somebody can set the permission right.
     return getattr(error, "response", None) is not None and http_status(error) in (400, 413, 422)
 
 
@@ -99,10 +101,12 @@ class Server:
             try:
                 return str(self.client.create_experiment(name, artifact_location=artifact_location(uri, name)))
             except Exception as error:
+                # Another driver made it between the search and the call.
                 if getattr(error, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
                     raise
                 found = self.client.get_experiment_by_name(name)
         if found.lifecycle_stage == "deleted":
+            # MLflow takes no runs for an experiment in its trash, and keeps the name occupied.
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
@@ -127,6 +131,7 @@ class Server:
             if found.data.tags.get(JOURNAL) == tags[JOURNAL]:
                 return str(found.info.run_id)
             self.discard(found.info.run_id)
+        # The search tags are set by the call that creates the run: a kill in between cannot leave a run that is not found again.
         all_tags = {"mlflow.user": user_name(), "mlflow.source.name": "zoocast", "mlflow.source.type": "JOB", **tags}
         made = self.client.create_run(self.experiment_id, run_name=name, tags=all_tags, start_time=started)
         return str(made.info.run_id)
@@ -167,6 +172,7 @@ class Server:
             chart = {"uuid": "zoocast-parallel", "type": "PARALLEL", "metricSectionId": section["uuid"], "showAllRuns": True}
             chart |= {"selectedParams": list(params), "selectedMetrics": [metric], "deleted": False, "isGenerated": False}
             view |= {"compareRunSections": [section], "compareRunCharts": [chart]}
+        # Undocumented (seen in MLflow 3.17): the page opens a view from the experiment tag of this name, as plain JSON.
         self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{view_key(run_id)}", json.dumps(view))
 
     # ---------------------------------------------------------------------------------------------------------- logging
@@ -209,6 +215,7 @@ class Server:
             image.convert("RGB").save(small, quality=90)
             self.client.log_artifact(run_id, str(full), "images")
             self.client.log_artifact(run_id, str(small), "images")
+        # The page looks for pictures only in runs with this tag.
         self.client.set_tag(run_id, "mlflow.loggedImages", "True")
 
     def artifact(self, run_id: str, path: Path, folder: str) -> None:
@@ -241,11 +248,13 @@ class Server:
         """
         from mlflow.entities import LoggedModelOutput
 
+        # MLflow has no "create unless it exists" for versions: without the lock two runs that share the step make two.
         with exclusive(self._lock):
             version = self._version(entry.name, key)
             if version is None:
                 version = self._register(run_id, entry.name, directory, key)
             model_id = version.tags["zoocast.model"]
+            # Logging an output again would add it again.
             outputs = self.client.get_run(run_id).outputs
             if model_id not in [o.model_id for o in (outputs.model_outputs if outputs else ())]:
                 self.client.log_outputs(run_id, [LoggedModelOutput(model_id, entry.step)])
@@ -264,6 +273,7 @@ class Server:
             model = found[0]
         else:
             model = self.client.create_logged_model(self.experiment_id, name=name, source_run_id=run_id, tags={KEY: key})
+        # Also when the model was found: the attempt that made it may have died before its files had arrived.
         self.client.log_model_artifacts(model.model_id, str(directory))
         self.client.finalize_logged_model(model.model_id, "READY")
         with _ignoring("RESOURCE_ALREADY_EXISTS"):
@@ -273,6 +283,7 @@ class Server:
         made = self.client.create_model_version(
             name, source=model.artifact_location, run_id=run_id, tags=tags, model_id=model.model_id
         )
+        # The model's page finds its versions by this tag. A server sets it by itself; the client on a SQLite store does not.
         versions = json.dumps([{"name": name, "version": str(made.version)}])
         self.client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": versions})
         return made
@@ -282,6 +293,7 @@ class Server:
         holder = None
         with _ignoring("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
             holder = self.client.get_model_version_by_alias(name, alias)
+        # A late export of an older run must not move it back; equal is the same run again, which changes nothing.
         if holder is None or int(holder.tags.get(tag, 0)) <= used:
             self.client.set_model_version_tag(name, version.version, tag, str(used))
             self.client.set_registered_model_alias(name, alias, version.version)

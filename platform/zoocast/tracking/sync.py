@@ -26,9 +26,11 @@ from zoocast.tracking.server import Server, http_status
 
 __all__ = ["Sync", "SyncState", "sync_pending"]
 
+# Of looking for new lines in the journals; a failure doubles it each time, up to the maximum.
 POLL_SECONDS = 1.0
 MAX_WAIT_SECONDS = 30.0
 PROGRESS_SECONDS = 2.0
+# By parts of the messages of urllib3, requests and MLflow, which in full are chains of nested exceptions.
 PROBLEMS = {
     "Connection refused": "no server answers there",
     "Failed to resolve": "no server is known by that name",
@@ -75,6 +77,7 @@ class Sync:
         self.uri = locate(self.root, uri)
         self.store = store_name(self.root, self.uri)
         former = Outbox.load(self.root, run)
+        # Streams of an earlier attempt are kept: their MLflow runs are gone on with. When it began is new, for aliases follow it.
         self.outbox = Outbox(self.root, run, experiment, self.store, streams=former.streams if former else [])
         self._tags = dict(tags or {})
         self._closing = threading.Event()
@@ -84,9 +87,11 @@ class Sync:
         Path(directory).mkdir(parents=True, exist_ok=True)
         journal = Path(directory) / JOURNAL_FILE
         self.outbox.put(Stream(run, PIPELINE, self.outbox.place(directory), self._tags))
+        # Before the first new line: a driver that dies from here on leaves a run that `pipelines sync` takes for unfinished.
         self.outbox.mark(self.store, complete=False)
         self.journal = Journal(journal)
         self.journal.status("running")
+        # A daemon: a call that hangs in a dead server must not keep the driver's process alive after `close`.
         self._thread = threading.Thread(target=self._work, name="zoocast-sync", daemon=True)
         self._thread.start()
 
@@ -109,6 +114,7 @@ class Sync:
         """
         self.journal.status(status)
         self.journal.close()
+        # All statuses are in files before the thread is asked to end, so what it does not send now `sync_pending` does.
         for stream in self.outbox.unsettled():
             self.outbox.settle(stream, status if stream.key == PIPELINE else "killed")
         self._closing.set()
@@ -134,6 +140,7 @@ class Sync:
                     self.outbox.mark(self.store, complete=closing and self.outbox.pending(self.store) == 0)
                     if closing:
                         return
+                    # Not sleep: `close` ends the wait at once.
                     self._closing.wait(min(MAX_WAIT_SECONDS, POLL_SECONDS * 2**failures))
 
     def _advance(self, held: contextlib.ExitStack) -> int:
@@ -148,6 +155,7 @@ class Sync:
                 self._leftovers = self._sync_leftovers(store)
                 held.enter_context(attempt.pop_all())
         exported = self._exporter.export()
+        # This run first; leftovers of earlier ones only when it has nothing new, and one batch at a time.
         return exported if exported or self._closing.is_set() else next(self._leftovers, 0)
 
     def _sync_leftovers(self, store: _Store) -> Iterator[int]:
@@ -165,6 +173,7 @@ class _Store:
 
     def server(self, experiment: str) -> Server:
         if experiment not in self._servers:
+            # Kept, for each costs calls to make. Models have one lock per store, since they are registered across experiments.
             self._servers[experiment] = Server(self.uri, experiment, self.root / "delivery" / self.name / "models.lock")
         return self._servers[experiment]
 
@@ -177,6 +186,7 @@ class _Store:
             outbox = Outbox.load(found.root, found.run)  # its driver may have written more before it let go
             if not free or outbox is None:
                 return
+            # Its driver is dead, and nobody else can close what it had begun; a resumed run opens them again.
             for stream in outbox.unsettled():
                 outbox.settle(stream, "killed")
             exporter = self.exporter(outbox)
@@ -262,6 +272,7 @@ def _stored_state(found: Outbox, store: str, problem: str = "") -> SyncState:
 
 
 def _state(outbox: Outbox, store: str, problem: str) -> SyncState:
+    # A copy of the list, which the exporting thread may extend meanwhile.
     refused = sum(outbox.cursor(store, stream.key).refused for stream in list(outbox.streams))
     return SyncState(outbox.pending(store), refused, problem)
 

@@ -25,6 +25,7 @@ from zoocast.tracking.server import VALIDATION_ERROR, children, view_key
 
 __all__ = ["Page", "comparison", "comparison_link", "serve_ui", "study_links"]
 
+# MLflow's server imports for seconds on an idle machine, and for many more beside trainings.
 START_SECONDS = 90.0
 
 
@@ -116,6 +117,7 @@ def serve_ui(
     if file is None:
         yield Page(uri, comparison(root, uri, uri, run) or uri)
         return
+    # Makes the tables under the lock; a server's own processes would do so unguarded.
     connect(uri)
     chosen = _free_port(host, port)
     url = f"http://{host}:{chosen}"
@@ -123,6 +125,7 @@ def serve_ui(
     log = root / "mlflow-ui.log"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host, "--port", str(chosen)]
     command += ["--default-artifact-root", (file.parent / "mlartifacts").as_uri(), "--workers", "1"]
+    # Job execution would start helper processes that this page never uses.
     environment = {**ENVIRONMENT, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with log.open("wb") as out:
         # A session of its own: Ctrl-C must reach us first, and the server's helpers must end with it.
@@ -137,6 +140,7 @@ def serve_ui(
 def _free_port(host: str, wanted: int) -> int:
     for port in (wanted, 0):
         with socket.socket() as probe:
+            # As servers do, so that a port whose last connections are still in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind((host, port))

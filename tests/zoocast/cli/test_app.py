@@ -232,7 +232,7 @@ def test_a_second_run_does_nothing_starts_no_ray_and_is_fast(finished, shell):
 
 
 @pytest.mark.usefixtures("finished")
-def test_run_json_is_one_document(shell):
+def test_run_with_json_prints_one_document_and_nothing_else(shell):
     done = shell.run("run", TOY, "--json")
     data = json.loads(done.stdout)
     assert (data["state"], data["exit_code"], data["result"]["headline"]) == ("done", 0, "cube is larger")
@@ -381,7 +381,7 @@ def test_the_command_that_resumes_can_be_typed_again(monkeypatch, tmp_path):
     ],
     ids=" ".join,
 )
-def test_the_shell_completes(shell, words, expected):
+def test_the_shell_completes_commands_pipelines_presets_steps_and_settings(shell, words, expected):
     completing = {
         "_PIPELINES_COMPLETE": "complete_bash",
         "COMP_WORDS": " ".join(["pipelines", *words]),

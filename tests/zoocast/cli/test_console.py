@@ -195,7 +195,7 @@ def test_no_line_is_wider_than_the_terminal(clock):
     assert max(map(len, drawn(board, width=60))) <= 60
 
 
-def test_stopping_is_shown_at_the_next_redraw(clock):
+def test_ctrl_c_is_shown_at_the_live_trees_next_redraw(clock):
     file = io.StringIO()
     display = LiveTree(diamond(clock), "title", Console(file=file, width=120, force_terminal=True, color_system=None))
     display.stopping(1)

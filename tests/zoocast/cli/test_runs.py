@@ -25,7 +25,7 @@ def test_a_run_of_a_module_with_another_name_is_refused():
 
 
 @pytest.mark.parametrize("place", ["/etc/passwd", "../elsewhere/report.html", "steps/../../report.html"])
-def test_a_report_is_not_followed_out_of_the_root(tmp_path, place):
+def test_a_report_that_a_record_places_outside_of_the_root_is_not_read(tmp_path, place):
     with pytest.raises(IntegrityError, match="names a file outside of itself"):
         record(report=place).report_path(tmp_path)
     inside = tmp_path / "steps" / "report-1" / "report.html"

@@ -16,7 +16,7 @@ def no_server_from_outside(monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def test_the_option_wins_over_the_environment_and_that_over_the_root(tmp_path, monkeypatch):
+def test_a_tracking_uri_given_wins_over_the_environment_and_that_over_the_root(tmp_path, monkeypatch):
     assert locate(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000/")
     assert locate(tmp_path) == "http://server:5000"

@@ -20,7 +20,7 @@ def entries(path: Path) -> list[Entry | None]:
     return [entry for entry, _ in read_journal(path)]
 
 
-def test_entries_are_read_back_in_order_behind_a_header(tmp_path):
+def test_a_journals_entries_are_read_back_in_order_behind_a_header(tmp_path):
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)
     journal.params({"learning_rate": 1e-3, "layers": None, "warm": True})
@@ -49,7 +49,7 @@ def test_kinds_and_fields_of_a_later_version_are_passed_over_and_damaged_lines_a
     assert decode(b'{"kind":"metrics","time":5,"step":7,"values":{"loss":"low"}}') is None
 
 
-def test_opening_again_appends_and_keeps_the_identity(tmp_path):
+def test_opening_a_journal_again_appends_and_keeps_its_header(tmp_path):
     path = tmp_path / "journal.jsonl"
     Journal(path).metrics({"a": 1.0}, step=0)
     Journal(path).metrics({"a": 2.0}, step=1)
@@ -69,7 +69,7 @@ def test_a_torn_last_line_is_not_read_and_spoils_nothing_that_follows(tmp_path):
     assert (first.step, torn, last.step) == (0, None, 2)
 
 
-def test_reading_goes_on_from_an_offset_and_stops_before_a_given_byte(tmp_path):
+def test_reading_a_journal_goes_on_from_an_offset_and_stops_before_a_given_byte(tmp_path):
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)
     ends = []
@@ -81,7 +81,7 @@ def test_reading_goes_on_from_an_offset_and_stops_before_a_given_byte(tmp_path):
     assert list(read_journal(path, ends[1], until=ends[2] - 1)) == []
 
 
-def test_files_are_placed_by_the_journal_not_by_the_working_directory(tmp_path, monkeypatch):
+def test_relative_files_are_placed_by_the_journal_not_by_the_working_directory(tmp_path, monkeypatch):
     step = tmp_path / "step.partial"
     step.mkdir()
     monkeypatch.chdir(tmp_path)  # as Ray does with its workers
@@ -95,7 +95,7 @@ def test_files_are_placed_by_the_journal_not_by_the_working_directory(tmp_path, 
     assert (step / files[3]).read_bytes() == b"png"
 
 
-def test_writing_goes_on_while_the_directory_is_renamed(tmp_path):
+def test_a_journal_is_written_on_while_its_directory_is_renamed(tmp_path):
     partial, final = tmp_path / "step.partial", tmp_path / "step"
     partial.mkdir()
     journal = Journal(partial / "journal.jsonl")

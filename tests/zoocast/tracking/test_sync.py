@@ -573,7 +573,7 @@ def test_parts_that_are_left_behind_end_as_killed_and_go_on_with_their_step(root
     first.close("killed")
     before = trials_seen(root)
     assert {name: run.info.status for name, run in before.items()} == {"trial-0000": "FINISHED", "trial-0001": "KILLED"}
-    # Another run goes on with the step; what it says is not the first run's.
+    # Another run goes on with the step; what it logs is not the first run's.
     shutil.copyfile(empty_store, root / "other.db")
     other = open_sync(root, "zoo-to-target-00000002", uri=f"sqlite:///{root}/other.db")
     other.started("search", "sss", directory)

@@ -279,7 +279,7 @@ def test_a_wrong_password_is_named_and_loses_nothing(root, server, query, rows, 
     assert query("select count(*) from tags where value like '%%canary%%'") == [(0,)]
 
 
-def test_files_travel_through_the_server(root, server, png, tmp_path):
+def test_files_are_uploaded_to_the_server_and_downloaded_from_it(root, server, png, tmp_path):
     run = f"{EXPERIMENT}-30000001"
     sync = open_sync(root, run, server.uri)
     (root / "report.html").write_text("<p>report</p>")
@@ -316,13 +316,13 @@ def test_a_colleague_with_the_same_settings_has_a_page_of_their_own(root, server
     """The same pipeline, the same settings, so the same names and keys, in another root; even after doing a step again."""
     run = f"{EXPERIMENT}-40000001"
 
-    def deliver(root: Path) -> SyncState:
+    def export(root: Path) -> SyncState:
         sync = open_sync(root, run, server.uri)
         sync.finished("source", "source", root / "steps" / "source-source")
         return sync.close("finished", timeout=60)
 
     with_model(root, "source")
-    assert deliver(root) == SyncState(0, 0, "")
+    assert export(root) == SyncState(0, 0, "")
     bob = {"username": "bob", "password": "another-password"}
     made = requests.post(f"{server.uri}/api/2.0/mlflow/users/create", json=bob, auth=(USER, PASSWORD), timeout=30)
     assert made.status_code == 200
@@ -331,7 +331,7 @@ def test_a_colleague_with_the_same_settings_has_a_page_of_their_own(root, server
     theirs = tmp_path / "theirs"
     for _ in range(2):
         with_model(theirs, "source")
-        assert deliver(theirs) == SyncState(0, 0, "")
+        assert export(theirs) == SyncState(0, 0, "")
         shutil.rmtree(theirs / "steps")
     # Who may edit, but not delete, keeps the step's former run beside the new one; ours is left alone.
     assert pages(run) == [(name, "FINISHED") for name in ("source", "source", "source", run, run)]
