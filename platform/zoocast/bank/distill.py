@@ -47,7 +47,7 @@ class DistillationLoss(nn.Module):
         if target.config.num_sources != len(bank.names):
             raise ValueError(f"the target distils {target.config.num_sources} sources, but the bank has {len(bank.names)}")
         self.source_memories, self.reduction = source_memories, reduction
-        self.size = (target.patches.height, target.patches.width)
+        self.size = target.map_size
         self.projections = nn.ModuleDict()
         for source, refs in enumerate(bank.refs):
             for layer, ref in refs.items():

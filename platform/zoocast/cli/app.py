@@ -530,6 +530,7 @@ def _crash(args: Sequence[str]) -> Path:
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     # From the raw arguments: the fault may lie in what reads them.
     given = [value for option, value in itertools.pairwise(args) if option == "--root"]
+    given += [word.removeprefix("--root=") for word in args if word.startswith("--root=")]
     root = given[0] if given else os.environ.get("ZOOCAST_ROOT", RUNS)
     folders = [folder / "crashes" for folder in [own_folder(root)] if folder] + [Path(tempfile.gettempdir())]
     for folder in folders:

@@ -231,7 +231,7 @@ def _inspect_npz(path: Path) -> NpzSequences:
     # numpy unpacks only the members that are asked for: the frames stay packed.
     with _reading(path), np.load(path, allow_pickle=False) as arrays:
         spans, dims = arrays["clips"], arrays["dims"]
-    if len(shape) != 4 or dims.shape != (1, 3) or dims[0].tolist() != list(shape[1:]):
+    if len(shape) != 4 or 0 in shape or dims.shape != (1, 3) or dims[0].tolist() != list(shape[1:]):
         raise DataError(
             f"{path}: input_raw_data is {list(shape)} and dims {dims.tolist()};"
             " expected [frames, channels, height, width] and [[channels, height, width]]"

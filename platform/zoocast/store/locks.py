@@ -153,7 +153,7 @@ class Locks:
         with _guard(path.parent / TAKEOVER):
             # Whoever comes second under the guard finds another lock here, or none.
             if read_holder(path) == holder and _modified(path) == modified:
-                path.unlink()
+                path.unlink(missing_ok=True)  # where there is no flock, another contender may have been faster
         return None
 
     def _is_stale(self, path: Path, modified: int) -> bool:

@@ -141,7 +141,7 @@ class Sync:
                     if closing:
                         return
                     # Not sleep: `close` ends the wait at once.
-                    self._closing.wait(min(MAX_WAIT_SECONDS, POLL_SECONDS * 2**failures))
+                    self._closing.wait(min(MAX_WAIT_SECONDS, POLL_SECONDS * 2 ** min(failures, 10)))  # a day's failures overflow
 
     def _advance(self, held: contextlib.ExitStack) -> int:
         """Export some of this run, or else of what earlier runs left over."""
