@@ -16,8 +16,11 @@ __all__ = ["SampleOrder", "feed"]
 
 
 def _generator(*parts: int | str) -> torch.Generator:
+    # Hashed, for a sum of seed and iteration would give seed 1 what seed 0 had one iteration later.
     text = "/".join(map(str, parts))
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1)
+    return torch.Generator().manual_seed(
+        int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    )  # fits a signed 64-bit number
 
 
 class SampleOrder:
@@ -34,6 +37,7 @@ class SampleOrder:
 
     def _at(self, position: int) -> Tensor:
         epoch, place = divmod(position, self.size)
+        # One permutation is held, for positions come in order; a batch that reaches into the next epoch draws once.
         if epoch != self._epoch:
             self._epoch = epoch
             self._permutation = torch.randperm(self.size, generator=_generator("order", self.seed, epoch))
@@ -47,4 +51,5 @@ def feed(config: TrainingConfig, iteration: int, observed: int, length: int, wor
     """
     generator = _generator("feed", config.seed, iteration)
     mask = config.sampling.feed(offset + iteration + 1, config.batch_size, observed, length, generator)
+    # Drawn for the whole batch and then shared out as the clips are: a clip's mask does not hang on the number of workers.
     return mask[worker.rank :: worker.world]
