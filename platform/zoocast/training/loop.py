@@ -258,7 +258,7 @@ class _Run:
         if self.worker.world == 1:
             return self.surroundings.should_stop()
         # Workers must leave at the same iteration, or the others wait for ever in the next all-reduce.
-        if self.state.iteration % 10:  # to read the flag below is to wait for the device, which no other iteration does
+        if self.state.iteration % 10:  # to read the flag below is to wait for all that the device has queued
             return False
         # The wish may reach some workers an iteration before the others: one that knows of it is enough for all.
         flag = torch.tensor([float(self.surroundings.should_stop())], device=self.worker.device)

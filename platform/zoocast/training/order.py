@@ -18,9 +18,8 @@ __all__ = ["SampleOrder", "feed"]
 def _generator(*parts: int | str) -> torch.Generator:
     # Hashed, for a sum of seed and iteration would give seed 1 what seed 0 had one iteration later.
     text = "/".join(map(str, parts))
-    return torch.Generator().manual_seed(
-        int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-    )  # fits a signed 64-bit number
+    # 63 bits of the hash, for a seed is a signed 64-bit number.
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1)
 
 
 class SampleOrder:

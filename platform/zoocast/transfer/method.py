@@ -57,7 +57,7 @@ class Setup:
     bank: BankConfig | None = None
     banks: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     device: str = "cpu"
-    # Not frozen for this alone.
+    # Set by `open_bank`, the one reason why this dataclass is not frozen.
     _opened: MemoryBank | None = dataclasses.field(default=None, init=False, repr=False)
 
     def start(self, predictor: Predictor, source: str = "") -> None:

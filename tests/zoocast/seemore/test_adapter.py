@@ -57,7 +57,7 @@ def weights(objective):
         ("predictor.adapter.weight", "adapter"),
         ("distillation.projections.1-0.bias", "distillation"),
         ("forward_objective.predictor.cells.3.conv.weight", "forward.cells.3"),
-        ("reverse_objective.exported.head.weight", "reverse.head"),
+        ("reverse_objective.predictor.head.weight", "reverse.head"),
         ("reverse_objective.distillation.projections.0-0.weight", "reverse.distillation"),
     ],
 )
