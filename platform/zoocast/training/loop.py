@@ -153,7 +153,7 @@ class _Run:
         self.window: list[dict[str, Tensor]] = []
         self.previous: _Seen | None = None
         self.latest: _Seen | None = None
-        # Those that an earlier attempt drew before its checkpoint are kept with its journal.
+        # Pictures that were due before the checkpoint count as drawn, also one whose validation was still to come.
         self.drawn = state.iteration * config.num_strips // config.iterations
 
     def loop(self) -> None:
