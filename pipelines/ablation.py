@@ -50,6 +50,7 @@ class Ablation:
     arms: tuple[str, ...] = setting(ALL, f"what is compared: some of {', '.join(ALL)}")
 
     def __post_init__(self) -> None:
+        # By hand and not by a Literal: the eight names follow from PARTS.
         unknown = [arm for arm in self.arms if arm not in ALL]
         if unknown or not self.arms or len(set(self.arms)) < len(self.arms):
             got = repr(unknown[0]) if unknown else ", ".join(self.arms) or "none"
@@ -64,7 +65,7 @@ class Ablation:
         """Raise `ConfigError`, `DataError` or `IntegrityError` for what cannot work, before any work starts."""
         with within("zoo"):
             self.zoo.check()
-        if not self.zoo.startable:
+        if not self.zoo.startable:  # even the base is finetuned, so without a source that fits there is no arm
             raise ConfigError("zoo.target.predictor", "no source has the target's network, from which every arm starts")
         with within("stage2"):
             self.zoo.target.workers.check(self.stage2)
@@ -79,6 +80,7 @@ def steps(config: Ablation) -> tuple[Step, ...]:
     config.check()
     zoo = config.zoo.zoo_steps()
     arms = [_arm(config, zoo, name) for name in config.arms]
+    # The arm with the most parts, the first of several: dashes stand between parts, and none is in the name of a single one.
     best = max(config.arms, key=lambda arm: (arm != BASE, arm.count("-")))
     comparison = None
     if best != BASE and BASE in config.arms:
@@ -109,6 +111,7 @@ def _arm(config: Ablation, zoo: Zoo, name: str) -> Arm:
 
 def _first_stage(config: Ablation, zoo: Zoo, name: str, seed: int) -> Step:
     """Stage 1, which arms with and without the meta-adapter share."""
+    # The meta-adapter acts in stage 2 alone, so its name is taken out and two arms ask for one step.
     first = "-".join(part for part in name.split("-") if part != "lma") or BASE
     method, step = config.method(first), f"stage1.{first}.seed{seed}"
     target = zoo.training(first, method, config.zoo.target.training.with_seed(seed))
@@ -134,10 +137,11 @@ def laptop() -> Ablation:
         zoo=dataclasses.replace(
             zoo,
             target=dataclasses.replace(zoo.target, training=training),
-            bank=dataclasses.replace(zoo.bank, reversed=True),
+            bank=dataclasses.replace(zoo.bank, reversed=True),  # the arms with BDN and TMU distil in both directions
             seeds=2,
         ),
         stage2=dataclasses.replace(training, iterations=120, learning_rate=1e-4, validate_every=40),
+        # The release's share of learning-rate calls, a quarter, in cycles of which three fit into the 120 iterations.
         adapter=AdapterConfig(cycle=40, rate_iterations=10),
     )
 

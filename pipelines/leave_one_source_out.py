@@ -18,8 +18,9 @@ def steps(config: whole.ZooToTarget) -> tuple[Step, ...]:
     zoo, used = config.zoo_steps(), {"tmu": tuple(source.name for source in config.sources)}
     compared, against = whole.arms(config, zoo), whole.comparison(config)
     for subset, names in leave_one_out(zoo.sources).items():
-        config.only(names).check_transfer()
+        config.only(names).check_transfer()  # what works with all sources may not without the one that fits the target
         used[f"tmu.{subset}"] = names
+        # Only the ranking and the target's trainings are new: sources and banks have the keys that they have in the whole zoo.
         compared.append(zoo.only(names, scope=subset).arm(f"tmu.{subset}", config.transfer, config.seeds))
     matrix = SourceMatrix(sources=used["tmu"], arms=used, reference="tmu")
     return ordered([report_step("leave one source out", config, zoo.target, compared, against, sections=[matrix])])

@@ -67,7 +67,7 @@ class SeemoreSearch:
                 f"must divide adapter.cycle, or ASHA's rungs fall between reports, but got {self.stage2.validate_every} for"
                 f" cycles of {self.adapter.cycle}",
             )
-        with within("stage2"):
+        with within("stage2"):  # made once, so that a setting that cannot work is named under the field it was set in
             self.training(0)
 
     def target_steps(self) -> Target:
@@ -119,7 +119,9 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
     """The experiment as a graph; `report` is its last step. Raises `ConfigError` for settings that cannot work together."""
     config.check()
     target, seeds = config.target_steps(), range(config.seeds)
+    # One stage 1 for all arms and seeds: what is compared is stage 2, and its seeds are to vary nothing else.
     stage1 = target.train("target.stage1.seed0", train_bidirectional, config.first())
+    # Never run as a step: it says what each trial does.
     trial = target.train("trial", adapt, config.adapt("search", 0, config.adapter), {"start": stage1})
     found = search_step(trial, config.search, config.space, cycle=config.adapter.cycle)
 
@@ -130,6 +132,7 @@ def steps(config: SeemoreSearch) -> tuple[Step, ...]:
         name = f"searched.{place + 1}"
         return Arm(name, [with_found(second(name, k, config.adapter), found, place=place) for k in seeds], family="searched")
 
+    # The meta-adapter's gain must not be that of a better learning rate, which plain Adam could have as well.
     rate = {"target.training.learning_rate": "adapter.initial_rate"}
     arms = (
         COPY_LAST,
@@ -172,6 +175,7 @@ def laptop() -> SeemoreSearch:
                 validate_every=50,
             ),
         ),
+        # The release's quarter of learning-rate calls; a rung of ASHA after the first of three cycles.
         adapter=AdapterConfig(cycle=40, rate_iterations=10),
         search=SearchConfig(num_trials=16, max_iterations=120, num_startup=6),
     )

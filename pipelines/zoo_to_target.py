@@ -47,7 +47,7 @@ class ZooToTarget:
         names = [s.name for s in self.sources]
         if len(set(names)) < len(names):
             raise ConfigError("sources", f"every source needs a name of its own, but got {', '.join(names)}")
-        if "target" in names:
+        if "target" in names:  # `data.NAME` would be two steps of one name
             raise ConfigError("sources.target.name", "target is what the target's own clips are called; use another name")
         check_ranges(self)
         if self.reads_bank and self.target.training.reverse_input and not self.bank.reversed:
@@ -69,6 +69,7 @@ class ZooToTarget:
     def methods(self) -> dict[str, Method]:
         """Every arm that is trained, by name."""
         arms: dict[str, Method] = {"scratch": Scratch()}
+        # From each: TMU is compared with the best of them on the test clips, and not with the one that the ranking chose.
         arms |= {f"finetune.{name}": Finetune(source=name) for name in self.startable}
         if self.startable:
             arms["l2-sp"] = self.l2sp
@@ -92,7 +93,7 @@ class ZooToTarget:
         for source in self.sources:
             with within(f"sources.{source.name}"):
                 source.check()
-            if not source.model:
+            if not source.model:  # a network that is there already was trained on clips that nobody reads here
                 check_observed(self.observed, source.data.length, f"sources.{source.name}")
         self.target_steps().check()
         self.check_transfer()
@@ -110,6 +111,7 @@ class ZooToTarget:
         with within("target.predictor"):
             check_predictor(target, frames)
         networks = {s.name: s.network() for s in self.sources}
+        # A source that fits the plain network may not fit the one with transfer units, whose gates can have a LayerNorm instead.
         unfit = [name for name in self.startable if not can_start(target, frames, *networks[name])]
         if self.transfer.warm_start == "best" and unfit:
             raise ConfigError(
@@ -150,9 +152,11 @@ def laptop() -> ZooToTarget:
 
     About six minutes on two CPU cores. TMU and the best finetune end level, at a strict/mse of 0.0446 and 0.0444.
     """
+    # Small enough for two CPU cores, and the same for all, so that every source fits the target.
     predictor = PredictorConfig(cell=ConvLSTM(kernel_size=3), hidden_channels=(24, 24), patch_size=4)
 
     def sampling(iterations: int) -> ScheduledSampling:
+        # From true frames to own predictions within the run; the papers' rate is made for 50,000 iterations.
         return ScheduledSampling(start=1.0, rate=1 / iterations, stop_iteration=iterations)
 
     return ZooToTarget(
@@ -166,6 +170,7 @@ def laptop() -> ZooToTarget:
             for n in (1, 2)
         ),
         target=TargetConfig(
+            # Few clips to train on, or there would be nothing to transfer; more to test on, for intervals that say something.
             data=DigitsConfig(num_digits=3, train=64, test=256, seed=3),
             predictor=predictor,
             training=TrainingConfig(iterations=300, learning_rate=3e-4, sampling=sampling(300), validate_every=50),

@@ -21,7 +21,9 @@ def space(base: Any) -> SearchSpace:
         fields={
             "adapter.initial_rate": FloatDistribution(2e-5, 1e-3, log=True),
             "adapter.meta_learning_rate": FloatDistribution(1e-8, 1e-5, log=True),
+            # From a twentieth to three quarters of a cycle, at least one iteration in cycles as short as those of tests.
             "adapter.rate_iterations": IntDistribution(max(1, cycle // 20), max(1, 3 * cycle // 4)),
+            # A choice and no range, for 0 is one of its values, on which the next field depends.
             "adapter.chain_weight": CategoricalDistribution((0.0, 1.0, 10.0, 100.0)),
             "adapter.chain_ratio": When("adapter.chain_weight", (1.0, 10.0, 100.0), FloatDistribution(1.0, 4.0)),
             "adapter.parametrisation": CategoricalDistribution(("linear", "logarithmic")),
@@ -32,7 +34,7 @@ def space(base: Any) -> SearchSpace:
             {
                 "adapter.initial_rate": 1e-4,
                 "adapter.meta_learning_rate": 1e-7,
-                "adapter.rate_iterations": max(1, cycle // 4),
+                "adapter.rate_iterations": max(1, cycle // 4),  # release: 50 of 200
                 "adapter.chain_weight": 10.0,
                 "adapter.chain_ratio": 2.0,
                 "adapter.parametrisation": "linear",

@@ -18,6 +18,7 @@ from zoocast.transfer import Transfer
 __all__ = ["space"]
 
 WEIGHT = "method.distillation_weight"
+# A choice and no range: 0 is the release, and the fields that depend on the weight must know its values.
 WEIGHTS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
@@ -44,7 +45,7 @@ def space(base: Any) -> SearchSpace:
     paper = {**release, WEIGHT: 0.1, "method.source_memories": "raw", "method.reduction": "release"}
     ours = {**paper, "method.tmu.combine": "mean", "method.reduction": "mean"}
     points: list[dict[str, Any]] = [release, paper, ours]
-    if base.method.tmu.gate != "none":
+    if base.method.tmu.gate != "none":  # without gates there is no bias, and the config refuses one
         fields["method.tmu.gate_bias"] = FloatDistribution(-3.0, 1.0)
         points = [{**point, "method.tmu.gate_bias": 0.0} for point in points]
     return SearchSpace(fields=fields, points=tuple(points))

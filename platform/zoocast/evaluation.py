@@ -26,13 +26,11 @@ __all__ = [
     "PairedDifference",
     "Predict",
     "Scores",
-    "Summary",
     "check_evaluation",
     "copy_last",
     "evaluate",
     "paired_difference",
     "paired_over_clips",
-    "summarise",
     "validation_error",
 ]
 
@@ -77,6 +75,7 @@ class Scores:
         return cls(Statistics.zero(metrics_of(protocols), horizon), {})
 
     def __add__(self, other: Scores) -> Scores:
+        # A sharded evaluation that gave one clip to two workers would weigh it twice, and no number would show it.
         twice = sorted(self.clip_mse.keys() & other.clip_mse.keys())
         if twice:
             raise ValueError(f"only scores of different clips add up, but clip {twice[0]} is in both ({len(twice)} clips are)")
@@ -107,6 +106,7 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """The state as JSON data, from which `from_json` restores every bit."""
         return {
+            # Sums and not means: they add up, and Python writes a float's shortest digits that give it back exactly.
             "count": self.count,
             "sums": {name: list(sums) for name, sums in self.statistics.sums.items()},
             "clip_mse": {str(index): value for index, value in self.clip_mse.items()},
@@ -177,9 +177,10 @@ def evaluate(
         for start in range(0, len(chosen), batch_size):
             batch = [int(i) for i in chosen[start : start + batch_size]]
             values = _measure(_predicted_and_true(predict, split.clips(batch), batch, observed, horizon), metrics)
+            # (B, T) to one number per clip, the mean over its horizon.
             clip_mse.update(zip(batch, values[CLIP_METRIC].mean(1).tolist(), strict=True))
             statistics += Statistics.of({metric.name: values[metric.name] for metric in metrics})
-    return Scores(statistics, dict(sorted(clip_mse.items())))
+    return Scores(statistics, dict(sorted(clip_mse.items())))  # by index, so that the order of evaluation leaves no trace
 
 
 def validation_error(predict: Predict, split: Clips, *, observed: int, horizon: int, batch_size: int = 32) -> float:
@@ -191,13 +192,16 @@ def validation_error(predict: Predict, split: Clips, *, observed: int, horizon: 
     with torch.inference_mode():
         for start in range(0, len(split), batch_size):
             clips = split.clips(range(start, min(start + batch_size, len(split))))
+            # Clipped as in `strict/mse`; a network whose output overshoots is selected by what it will be judged by.
             predicted = predict(clips[:, :observed]).to("cpu", torch.float32).clamp(0, 1)
             errors = (predicted - clips[:, observed : observed + horizon]).square()
+            # Sums over clips in double precision: the batch size must not decide which weights are best.
             total += float(errors.flatten(1).mean(1).double().sum())
     return total / len(split) if math.isfinite(total) else math.inf
 
 
 def _measure(pairs: FramePairs, metrics: Sequence[Metric]) -> dict[str, np.ndarray]:
+    # Every clip's own number is kept under any protocol, for arms are compared by it.
     return {name: METRICS[name].per_frame(pairs) for name in {CLIP_METRIC, *(metric.name for metric in metrics)}}
 
 
@@ -206,7 +210,7 @@ def _predicted_and_true(predict: Predict, clips: Tensor, batch: Sequence[int], o
     frames = FrameShape(channels=channels, height=height, width=width)
     check_evaluation(observed=observed, horizon=horizon, length=length, frames=frames)
     clips = clips[:, : observed + horizon].to("cpu", torch.float32)
-    bad = _first_not_finite(clips)
+    bad = _first_not_finite(clips)  # the data first, so that a network is not blamed for them
     if bad:
         raise DataError(
             f"clip {batch[bad[0]]} holds a value that is not finite in its frame {bad[1] + 1}; build the data set again"
@@ -225,6 +229,7 @@ def _predicted_and_true(predict: Predict, clips: Tensor, batch: Sequence[int], o
 
 
 def _first_not_finite(frames: Tensor) -> tuple[int, int] | None:
+    # (B, T, C, H, W) to the rows (clip, frame) that hold such a value.
     bad = (~frames.isfinite()).flatten(2).any(2).nonzero()
     return (int(bad[0, 0]), int(bad[0, 1])) if len(bad) else None
 
@@ -239,37 +244,6 @@ def copy_last(horizon: int) -> Predict:
 
 
 # ---------------------------------------------------------------------------------------------------------------- comparing
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """One metric over several seeds. `std` is the sample standard deviation between seeds (n - 1), None for one seed."""
-
-    mean: float
-    std: float | None
-    count: int
-    per_frame_mean: tuple[float, ...]
-    per_frame_std: tuple[float, ...] | None
-
-
-def summarise(seeds: Sequence[Scores]) -> dict[str, Summary]:
-    """Mean and standard deviation over seeds of every metric, overall and per frame, by the metric's name."""
-    if not seeds:
-        raise ValueError("a summary needs the scores of at least one seed")
-    if len({(s.names, len(s.per_frame(s.names[0]))) for s in seeds}) > 1:
-        raise ValueError("only scores of the same metrics and horizon can be summarised together")
-    return {name: _summary([s.overall(name) for s in seeds], [s.per_frame(name) for s in seeds]) for name in seeds[0].names}
-
-
-def _summary(overall: Sequence[float], per_frame: Sequence[Sequence[float]]) -> Summary:
-    several = len(overall) > 1
-    return Summary(
-        mean=float(np.mean(overall)),
-        std=float(np.std(overall, ddof=1)) if several else None,
-        count=len(overall),
-        per_frame_mean=tuple(np.mean(per_frame, axis=0).tolist()),
-        per_frame_std=tuple(np.std(per_frame, axis=0, ddof=1).tolist()) if several else None,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +273,7 @@ def paired_difference(
         raise ValueError(f"paired values must be equally many and at least one, but got {len(a)} and {len(b)}")
     differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     mean, count = float(differences.mean()), len(differences)
-    if count < 2:
+    if count < 2:  # one difference says nothing of how differences vary
         return PairedDifference(mean, None, None, count, over, confidence)
     from scipy import stats  # here, for training imports this module and would pay a second for it
 
@@ -318,5 +292,6 @@ def paired_over_clips(a: Sequence[Scores], b: Sequence[Scores], *, confidence: f
     clips = a[0].clip_mse.keys()
     if any(scores.clip_mse.keys() != clips for scores in (*a, *b)):
         raise ValueError("only scores of the same clips can be paired; evaluate every arm and seed on the same split")
+    # Over seeds first, for one clip's seeds are no independent pairs: each would narrow the interval without new clips.
     arms = ([float(np.mean([scores.clip_mse[i] for scores in arm])) for i in sorted(clips)] for arm in (a, b))
     return paired_difference(*arms, over="clips", confidence=confidence)

@@ -87,6 +87,7 @@ class Metric:
 
 
 def _flat(values: NDArray[Any]) -> NDArray[Any]:
+    # (B, T, C, H, W) to (B, T, values of a frame).
     return values.reshape(*values.shape[:2], -1)
 
 
@@ -100,6 +101,7 @@ def _absolute(pair: tuple[Values, Values]) -> Values:
 
 def _psnr(mean_squared_error: Values, data_range: float) -> Values:
     """10 log10(range^2 / MSE) of each frame in decibels, at most `PSNR_CAP`."""
+    # The error at which the cap is reached: below it the logarithm of an error of 0 would be infinite.
     floor = data_range**2 * 10 ** (-PSNR_CAP / 10)
     return 10 * np.log10(data_range**2 / np.maximum(mean_squared_error, floor))
 
@@ -124,6 +126,7 @@ def _ssim(pair: tuple[NDArray[Any], NDArray[Any]], data_range: float) -> Values:
 
 def _psnr_of_bytes(pairs: FramePairs) -> Values:
     predicted, truth = pairs.bytes
+    # Widened first: a difference of two uint8 wraps around at 0.
     return _psnr(_squared((predicted.astype(np.float64), truth.astype(np.float64))).mean(-1), 255.0)
 
 
@@ -198,6 +201,7 @@ class Statistics:
         return cls(counts.pop(), {name: tuple(v.sum(0, dtype=np.float64).tolist()) for name, v in values.items()})
 
     def __add__(self, other: Statistics) -> Statistics:
+        # Else a metric that one part lacks would be summed over fewer clips than `count` says.
         if {k: len(v) for k, v in self.sums.items()} != {k: len(v) for k, v in other.sums.items()}:
             raise ValueError(
                 f"only statistics of the same metrics and horizon add up, but got {self._shape()} and {other._shape()}"

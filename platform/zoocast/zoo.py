@@ -50,7 +50,7 @@ class SourceConfig:
     def __post_init__(self) -> None:
         check_name("a source", self.name)
         if self.model:
-            # Workers run in other folders than the command.
+            # Workers run in other folders than the command. By object's method, for the config is frozen.
             object.__setattr__(self, "model", str(Path(self.model).expanduser().absolute()))
 
     def check(self) -> None:
@@ -61,7 +61,7 @@ class SourceConfig:
                     "model",
                     f"{self.model} holds no network ({DESCRIPTION} is missing); give the folder that `pipelines import` wrote",
                 )
-            load_predictor(Path(self.model))
+            load_predictor(Path(self.model))  # for its checksums: hours later is too late to find a flipped bit
             return
         with within("data"):
             self.data.check()
@@ -95,12 +95,13 @@ def load_source(directory: Path, device: str = "cpu") -> Predictor:
         IntegrityError: its files are missing or damaged.
     """
     predictor = load_predictor(directory / MODEL_FOLDER, device)
-    return predictor.requires_grad_(False).eval()
+    return predictor.requires_grad_(False).eval()  # without it autograd would keep every step of a source that nobody trains
 
 
 def can_start(target: PredictorConfig, frames: FrameShape, source: PredictorConfig, source_frames: FrameShape) -> bool:
     """Whether `warm_start` can give a source's weights to the target's network on `frames`; takes no memory for weights."""
     try:
+        # The very code that will copy the weights decides, on tensors that have shapes and nothing else.
         with torch.device("meta"):
             warm_start(Predictor(target, frames), Predictor(source, source_frames))
     except ConfigError:

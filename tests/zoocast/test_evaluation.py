@@ -15,7 +15,6 @@ from zoocast.evaluation import (
     evaluate,
     paired_difference,
     paired_over_clips,
-    summarise,
 )
 from zoocast.frames import FrameShape
 from zoocast.metrics import METRICS, FramePairs, Statistics
@@ -72,7 +71,7 @@ def test_every_clip_is_measured_once_and_the_numbers_are_the_metrics(split: InMe
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 100])
-def test_batches_do_not_matter(split: InMemory, batch_size: int) -> None:
+def test_scores_are_the_same_for_every_batch_size(split: InMemory, batch_size: int) -> None:
     assert run(split, batch_size).means() == pytest.approx(run(split, 3).means(), rel=1e-14)
 
 
@@ -98,7 +97,7 @@ def test_one_protocol_alone_keeps_its_names_and_the_clips(split: InMemory) -> No
     assert scores.clip_mse == run(split, 4).clip_mse
 
 
-def test_json_restores_every_bit(split: InMemory) -> None:
+def test_scores_come_back_from_json_bit_for_bit(split: InMemory) -> None:
     scores = run(split)
     text = json.dumps(scores.to_json(), allow_nan=False)
     assert Scores.from_json(json.loads(text)) == scores
@@ -114,7 +113,7 @@ def test_json_restores_every_bit(split: InMemory) -> None:
         lambda d: d.update(count=None),
     ],
 )
-def test_damaged_json_is_an_integrity_error(split: InMemory, damage: object) -> None:
+def test_damaged_json_of_scores_is_an_integrity_error(split: InMemory, damage: object) -> None:
     data = run(split).to_json()
     damage(data)  # type: ignore[operator]
     with pytest.raises(IntegrityError, match="scores must"):
@@ -179,7 +178,7 @@ def test_geometry_is_checked_without_data() -> None:
         check_evaluation(observed=10, horizon=10, length=20, frames=FrameShape(channels=1, height=6, width=8))
 
 
-def test_impossible_requests_are_config_errors(split: InMemory) -> None:
+def test_evaluations_that_cannot_be_done_are_config_errors(split: InMemory) -> None:
     with pytest.raises(ConfigError, match="clips of 6 frames"):
         evaluate(copy_last(5), split, observed=2, horizon=5, batch_size=3)
     with pytest.raises(ConfigError, match="batch_size: must be at least 1, but got 0"):
@@ -194,29 +193,6 @@ def test_copy_last_repeats_the_last_observed_frame() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- comparing
-
-
-def test_summary_over_seeds() -> None:
-    # overall 2 and 4: mean 3, sample standard deviation sqrt(((2-3)^2 + (4-3)^2) / 1) = sqrt(2)
-    seeds = [Scores(Statistics(1, {"strict/mse": frames}), {0: 0.0}) for frames in ((1.0, 3.0), (3.0, 5.0))]
-    summary = summarise(seeds)["strict/mse"]
-    assert (summary.mean, summary.count, summary.per_frame_mean) == (3.0, 2, (2.0, 4.0))
-    assert summary.std == pytest.approx(math.sqrt(2))
-    assert summary.per_frame_std == pytest.approx((math.sqrt(2), math.sqrt(2)))
-    json.dumps(dataclasses.asdict(summary), allow_nan=False)
-
-
-def test_one_seed_has_no_deviation() -> None:
-    summary = summarise([scores_of([1.0, 2.0])])["strict/mse"]
-    assert (summary.mean, summary.std, summary.per_frame_std, summary.count) == (1.5, None, None, 1)
-
-
-def test_unlike_seeds_are_not_summarised() -> None:
-    longer = Scores(Statistics(1, {"strict/mse": (1.0, 2.0)}), {0: 1.5})
-    with pytest.raises(ValueError, match="same metrics and horizon"):
-        summarise([scores_of([1.0]), longer])
-    with pytest.raises(ValueError, match="at least one seed"):
-        summarise([])
 
 
 def test_paired_difference_is_students_t() -> None:
@@ -238,7 +214,7 @@ def test_one_pair_has_no_interval() -> None:
     assert (result.mean, result.low, result.high, result.count) == (-2.0, None, None, 1)
 
 
-def test_values_without_partners_are_refused() -> None:
+def test_paired_differences_of_unequally_many_values_are_refused() -> None:
     with pytest.raises(ValueError, match="got 2 and 1"):
         paired_difference([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="got 0 and 0"):
@@ -252,7 +228,7 @@ def test_paired_over_clips_averages_seeds_first() -> None:
     assert result.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
 
 
-def test_different_clips_are_not_paired() -> None:
+def test_scores_of_different_clips_are_not_paired() -> None:
     with pytest.raises(ValueError, match="same clips"):
         paired_over_clips([scores_of([1.0, 2.0])], [scores_of([1.0])])
     with pytest.raises(ValueError, match="at least one seed of each arm"):

@@ -48,12 +48,12 @@ def noisy() -> FramePairs:
         ("openstl/psnr", 10 * math.log10(1 / 0.25)),
     ],
 )
-def test_constant_frames(name: str, expected: float) -> None:
+def test_every_metric_of_constant_frames_is_the_number_of_its_formula(name: str, expected: float) -> None:
     assert value(name, pairs_of(0.75, 0.25)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_every_metric_has_an_expected_number_above() -> None:
-    (mark,) = (m for m in test_constant_frames.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]
+    (mark,) = (m for m in test_every_metric_of_constant_frames_is_the_number_of_its_formula.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]
     assert {name for name, _ in mark.args[1]} == set(METRICS)
 
 
@@ -138,7 +138,7 @@ def test_openstl_in_float32_as_the_release_computes_it(noisy: FramePairs) -> Non
     assert value("openstl/ssim", noisy) == pytest.approx(reference_ssim(np.float32, 2.0)(noisy), rel=1e-4)
 
 
-def test_direction_and_unit_are_declared() -> None:
+def test_every_metric_declares_its_direction_and_unit() -> None:
     for name, metric in METRICS.items():
         assert metric.name == name
         assert metric.unit
@@ -148,7 +148,7 @@ def test_direction_and_unit_are_declared() -> None:
         assert (better < worse) == (metric.better == "lower")
 
 
-def test_metrics_of_protocols() -> None:
+def test_protocols_choose_their_metrics_and_unknown_ones_are_refused() -> None:
     assert [m.name for m in metrics_of(["predrnn"])] == ["predrnn/mse", "predrnn/ssim", "predrnn/psnr"]
     assert {m.name for m in metrics_of(PROTOCOLS)} == set(METRICS)
     with pytest.raises(ConfigError, match="strict, predrnn, openstl, but got 'sloppy'"):

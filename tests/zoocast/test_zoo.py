@@ -29,7 +29,7 @@ def test_weights_fit_networks_that_differ_in_transfer_units_only():
     assert not can_start(normed, frames, normed, larger)
 
 
-def test_a_horizon_must_be_left():
+def test_observed_frames_must_leave_a_horizon():
     check_observed(5, 6, "target")
     with pytest.raises(
         ConfigError, match=r"observed: must leave at least one of the 6 frames in the clips of target .* use 1 to 5"
@@ -49,6 +49,6 @@ def test_a_horizon_must_be_left():
         ({"model": "nowhere"}, r"model: /.*/nowhere holds no network \(predictor.json is missing\); give the folder"),
     ],
 )
-def test_what_cannot_work_is_said_before_work_starts(fields, message):
+def test_a_source_that_cannot_work_is_refused_before_work_starts(fields, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
         SourceConfig(**{"data": DATA, "predictor": PREDICTOR, "training": TRAINING, **fields}).check()

@@ -19,7 +19,7 @@ Any training step can be searched, and trained again with what was found; here b
 ...     found = search_step(trial, SearchConfig(max_iterations=training.iterations), "target", cycle=training.validate_every)
 ...     return Arm("tmu.searched", [with_found(trial, found)], family="tmu", sources=zoo.gated(method))
 
-Steps are equal when their keys are: the zoos above share their sources and banks, although none was told of the others. Names are
+Steps are equal when their keys are: the zoos above share their sources and banks, although none knows of the others. Names are
 for people, who select steps by them. A step of a user's own fits in wherever one of ours does: `Target.train` takes any function,
 `Zoo` any step that leaves a network in ``model/``, `Arm` any trainings.
 """

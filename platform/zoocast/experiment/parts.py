@@ -83,6 +83,7 @@ def source_step(config: SourceConfig, *, observed: int) -> Step:
     """The step ``source.NAME`` that pretrains a source, or adopts a network that is there already."""
     name = f"source.{config.name}"
     if config.model:
+        # Read when the steps are made, so that another network in the same folder is another step.
         digest = read_description(Path(config.model)).digest
         return Step(name, adopt, AdoptConfig(name=config.name, digest=digest, model=config.model))
     train = PretrainConfig(
@@ -98,6 +99,7 @@ def source_step(config: SourceConfig, *, observed: int) -> Step:
         pretrain,
         train,
         {"data": clips_step(config.name, config.data)},
+        # It only waits for its workers. Had it a CPU, steps that wait could hold all of them, and no worker would ever start.
         resources=Resources(0),
         launches=(_held_by(config.workers),) * config.workers.num_workers,
     )
@@ -129,7 +131,7 @@ class Target:
             horizon = data.length - self.observed
             check_evaluation(observed=self.observed, horizon=horizon, length=data.length, frames=data.frame_shape())
 
-    @cached_property
+    @cached_property  # made once, for clips that are read from files are hashed for it
     def data(self) -> Step:
         """The target's clips."""
         return clips_step(self.name, self.config.data)
@@ -152,6 +154,7 @@ class Target:
             fn,
             config,
             {"data": self.data, **(inputs or {})},
+            # As in `source_step`: what only waits for its workers holds nothing.
             resources=Resources(0) if several else _held_by(workers),
             launches=(_held_by(workers),) * workers.num_workers if several else (),
         )
@@ -159,8 +162,9 @@ class Target:
     def evaluate(self, arm: Arm) -> Step:
         """The step ``evaluate.ARM``, the only one that reads the test split; it runs where the arm was trained."""
         config = EvaluateConfig(arm=arm.name, observed=self.observed, num_strips=self.num_strips, sources=arm.sources)
+        # A mapping by number, and not a list: inputs are known by name, and one more seed leaves the others theirs.
         seeds = {str(seed): step for seed, step in enumerate(arm.seeds)}
-        held = _held_by(self.config.workers) if seeds else Resources()
+        held = _held_by(self.config.workers) if seeds else Resources()  # copying a frame needs no GPU
         return Step(f"evaluate.{arm.name}", evaluate_arm, config, {"data": self.data, **group("seeds", seeds)}, resources=held)
 
 
@@ -203,6 +207,7 @@ class Zoo:
             source=name,
             bank=self.bank,
             observed=self.target.observed,
+            # Not the target's whole config: another width or cell of the target leaves the banks as they are.
             target_depth=len(self.target.config.predictor.hidden_channels),
             workers=self.bank_workers,
         )
@@ -227,6 +232,7 @@ class Zoo:
             predictor=self.target.config.predictor,
             training=training,
             observed=self.target.observed,
+            # Only where it is read: an arm without distillation must not train anew because the bank has changed.
             bank=self.bank if "banks" in method.needs else None,
             sources=self.gated(method),
             workers=self.target.config.workers,
@@ -293,6 +299,7 @@ def report_step(
         ConfigError: two arms have one name, or the comparison or a section names an arm that is not there.
     """
     names = tuple(arm.name for arm in arms)
+    # Before `group` makes a mapping of them, in which the second would replace the first without a word.
     if len(set(names)) < len(names):
         raise ConfigError("arms", f"every arm needs a name of its own, but got {', '.join(names)}")
     config = ReportConfig(
@@ -330,6 +337,7 @@ def search_step(training: Step, budget: SearchConfig, space: str, *, cycle: int,
         training.inputs,
         resources=Resources(0),
         launches=(budget.resources,),
+        # The config holds the space's name alone; what its module says now is part of what is computed.
         salt=load_space(space, training.config).digest,
     )
 
@@ -345,6 +353,7 @@ def with_found(training: Step, found: Step, *, place: int = 0, take: Mapping[str
             where it was found.
     """
     config = FoundConfig(step=searched_step(training.fn, training.config), place=place, take=take)
+    # Its place and resources stay the training's, whatever was searched.
     return dataclasses.replace(training, fn=train_found, config=config, inputs={**training.inputs, "search": found})
 
 

@@ -27,7 +27,7 @@ class SearchedStep:
 
     kind: str
     version: int
-    function: str = setting(identity=False)
+    function: str = setting(identity=False)  # so a function that is moved is searched no second time
     config: Any
 
     def resolve(self) -> Callable[[StepContext], Any]:
@@ -38,7 +38,7 @@ class SearchedStep:
 def searched_step(fn: Callable[[StepContext], Any], config: Any) -> SearchedStep:
     """The step with the function `fn` and `config`. Raises `ConfigError` when `fn` is not marked by `trains_with`."""
     train_here(fn)
-    kind = Step("searched", fn).kind
+    kind = Step("searched", fn).kind  # a step's kind is read off its function; the name is of no account
     return SearchedStep(kind=kind.name, version=kind.version, function=f"{fn.__module__}:{fn.__qualname__}", config=config)
 
 
@@ -104,6 +104,7 @@ class _TrainTrial:
 
     def __call__(self, trial: Trial) -> Trained:
         worker = Worker(device="cuda" if trial.context.resources.num_gpus else "cpu")
+        # Only the training: the step's own function would start Ray Train's workers, and a trial has one process.
         train = train_here(pkgutil.resolve_name(self.function))
         return train(trial.context, trial.context.config, worker, trial.report)
 
@@ -136,5 +137,7 @@ def train_found(context: StepContext) -> Trained:
         )
     chosen = best[config.place]
     found = chosen.params if config.take is None else {path: chosen.params[name] for path, name in config.take.items()}
+    # The found settings themselves are logged by the step that runs below, which has them in its config.
     Journal(context.journal_path).params({"search.trial": chosen.id})
+    # The step's whole function, and not just its training: an arm with found settings is trained and logged as any other.
     return config.step.resolve()(dataclasses.replace(context, config=override(config.step.config, found)))

@@ -58,12 +58,12 @@ def pretrain(context: StepContext) -> Trained:
     journal.tags({"zoocast.data_digest": store.digest})
     journal.dataset(name=f"{config.name} ({config.data.kind})", digest=store.digest, context="training")
     result = in_train_workers(context, config.workers, _pretrain_worker)
-    _register(journal, config.name)
+    _register(journal, config.name)  # only now: whoever asks the registry for `ready` gets a finished source
     return result
 
 
 def _register(journal: Journal, source: str) -> None:
-    """Tell the registry of the network in ``model/``; MLflow takes no dots in its name."""
+    """Enter in the registry the network in ``model/``; MLflow takes no dots in its name."""
     journal.model(MODEL_FOLDER, name=f"source-{source}".replace(".", "-"), alias="ready")
 
 
@@ -110,8 +110,10 @@ def adopt(context: StepContext) -> Adopted:
         IntegrityError: it is damaged, or is another one than when the run was planned.
     """
     config: AdoptConfig = context.config
+    # Copied, for the folder is the lab's own: what the steps that follow read stays as it was adopted.
     predictor = load_predictor(Path(config.model))
     save_predictor(predictor, context.directory / MODEL_FOLDER)
+    # Of the copy, which is what will be read; equal networks give equal bytes, wherever they lie.
     digest = read_description(context.directory / MODEL_FOLDER).digest
     if digest != config.digest:
         raise IntegrityError(f"the network in {config.model} was replaced after this run was planned; run the pipeline again")
@@ -140,12 +142,14 @@ def rank_sources(context: StepContext) -> Ranking:
     horizon = store.length - config.observed
     errors: dict[str, float] = {}
     fitting: list[str] = []
+    # Sorted, so that of two equally good sources the same one wins whatever order they are listed in.
     for name, folder in sorted(context.group("sources").items()):
         source = load_source(folder, "cuda" if context.resources.num_gpus else "cpu")
         if not _sees(source, store.shape):
             continue
         predict = functools.partial(source.predict, horizon=horizon)
         errors[name] = validation_error(predict, store.split("validation"), observed=config.observed, horizon=horizon)
+        # A source of another family has an error in the ranking all the same; it is only no start.
         if can_start(config.target, store.shape, source.config, source.frames):
             fitting.append(name)
     best = min(fitting, key=errors.__getitem__) if fitting else None

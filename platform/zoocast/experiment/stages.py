@@ -73,6 +73,7 @@ def build_clips(context: StepContext) -> BuiltClips:
     """Step: the clip store of one data set, in the step's folder."""
     config: BuildClipsConfig = context.config
     with Journal(context.journal_path) as journal:
+        # A data set that fills the disk would take the other steps on this machine with it.
         require_free_space(context.directory, config.data.estimated_bytes(), f"the clips of {context.name}")
         store = config.data.build(context.directory, context.progress)
         journal.dataset(
@@ -131,7 +132,7 @@ class EvaluateConfig:
     observed: int
     num_strips: int
     sources: tuple[str, ...] = ()
-    batch_size: int = setting(32, identity=False)
+    batch_size: int = setting(32, identity=False)  # scores add up over batches, whatever their size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,10 +159,10 @@ def evaluate_arm(context: StepContext) -> Evaluated:
     with Journal(context.journal_path) as journal:
         journal.params({"arm": config.arm, "seeds": len(seeds), "observed": config.observed, "horizon": horizon})
         journal.dataset("target", store.digest, context="test")
-        for seed in sorted(seeds) or [0]:
+        for seed in sorted(seeds) or [0]:  # the baseline has no training, and one score
             predictor = load_predictor(seeds[seed] / MODEL_FOLDER, device) if seeds else None
             predict = functools.partial(predictor.predict, horizon=horizon) if predictor else copy_last(horizon)
-            if not scores:
+            if not scores:  # of the first seed only
                 _keep_pictures(context, predict, predictor, store)
             scores[seed] = evaluate(
                 predict, store.split("test"), observed=config.observed, horizon=horizon, batch_size=config.batch_size
@@ -177,6 +178,7 @@ def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor 
     """Strips of clips spread over the test split, and for a network with transfer units the gates of the first one."""
     config: EvaluateConfig = context.config
     test = store.split("test")
+    # Ends included, and a function of the numbers alone: all arms show the same clips.
     chosen = torch.linspace(0, len(test) - 1, min(config.num_strips, len(test))).round().long()
     clips = test.clips(chosen)
     observed, truth = clips[:, : config.observed], clips[:, config.observed :]
@@ -184,10 +186,12 @@ def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor 
         prediction = predict(observed)
         save_strips(context.directory, observed.numpy(), truth.numpy(), prediction.cpu().numpy(), chosen.tolist())
         if predictor is not None and predictor.config.tmu is not None:
+            # True frames while they are observed, then its own predictions, as in `predict`, which returns no gates.
             feed = torch.ones(1, store.length - 1)
             feed[:, config.observed :] = 0
             aux = predictor(clips[:1].to(predictor.device), feed, aux=("gates",)).aux
-            first_unit = aux[min(aux)][0].cpu()
+            first_unit = aux[min(aux)][0].cpu()  # keys are (layer, "gates"): the lowest layer; (steps, M, n, h, w)
+            # To (M, steps, h, w), the mean over channels: one picture for each source and step.
             save_gates(context.directory, first_unit.mean(2).transpose(0, 1).numpy(), config.sources)
 
 
@@ -236,6 +240,7 @@ def make_report(context: StepContext) -> Reported:
     )
     write_report(data, context.directory)
     write_atomically(context.directory / "table.md", table_markdown(data))
+    # MLflow groups charts by what stands before the slash, here the metric, and draws its arms side by side.
     means = {
         f"{name.replace('/', '_')}/{arm}": float(np.mean(v)) for name in PAGE_METRICS for arm, v in data.scores[name].items()
     }

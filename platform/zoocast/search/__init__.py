@@ -8,12 +8,11 @@ from zoocast.search.catalogue import load_space
 from zoocast.search.config import SearchConfig
 from zoocast.search.run import search
 from zoocast.search.space import SearchSpace, When
-from zoocast.search.study import Axis, HistoryPoint, Study, TrialRecord, importance, read_study
+from zoocast.search.study import Axis, Study, TrialRecord, importance, read_study
 from zoocast.search.trial import Train, Trial
 
 __all__ = [
     "Axis",
-    "HistoryPoint",
     "SearchConfig",
     "SearchSpace",
     "Study",

@@ -22,12 +22,13 @@ def load_space(name: str, base: Any) -> SearchSpace:
     module = name if "." in name else f"searchspaces.{name.replace('-', '_')}"
     try:
         there = find_spec(module) is not None
-    except (ImportError, ValueError):
+    except (ImportError, ValueError):  # a package before the last dot is missing, for one
         there = False
     if not there:
         raise ConfigError(
             "", f"there is no search space {name!r}; known: {', '.join(_known())}; your own is written with its dots"
         )
+    # An import error from here on is one inside the module, and must not read as a wrong name.
     space: SearchSpace = importlib.import_module(module).space(base)
     space.check(base)
     return space

@@ -45,8 +45,10 @@ def search(
     """
     space.check(base)
     with Journal(context.journal_path) as journal:
-        telling = {k: v for k, v in canonical(config).items() if not k.startswith("__")}
-        journal.params(telling | {"cycle": cycle})
+        # Without the names of types, which the canonical form holds as well.
+        shown = {k: v for k, v in canonical(config).items() if not k.startswith("__")}
+        journal.params(shown | {"cycle": cycle})
+        # A field under a condition is missing in some trials, and MLflow draws no line for a run that lacks an axis.
         journal.compare(BEST_ERROR, [name for name, field in space.fields.items() if not isinstance(field, When)])
         identity = _identity(context, config, space, base, kind, cycle)
         progress = Progress(context, config, space, identity, journal)
@@ -54,8 +56,8 @@ def search(
             from zoocast.search.tuner import run_trials  # Ray Tune takes seconds to import
 
             run_trials(progress, base, train, cycle)
-        if progress.stopping:
-            raise Interrupted(f"{context.name} was stopped with {progress.told()}; the same command goes on with them")
+        if progress.stopping:  # `run_trials` has raised for a process that kept dying, so this is the user's wish
+            raise Interrupted(f"{context.name} was stopped with {progress.describe()}; the same command goes on with them")
         study = Study(canonical(config), space, progress.records)
         if not study.best():
             raise StepFailed(
@@ -71,12 +73,13 @@ def search(
 def _identity(context: StepContext, config: SearchConfig, space: SearchSpace, base: Any, kind: Kind, cycle: int) -> str:
     """What a trial of this study shares with those that it may take over: everything but their number."""
     what = {
-        "search": dataclasses.replace(config, num_trials=1),
+        "search": dataclasses.replace(config, num_trials=1),  # any number, as long as it is always the same
         "space": space.to_json(),
         "base": base,
         "kind": [kind.name, kind.version],
         "cycle": cycle,
         "version": context.version,
+        # A finished step's folder is called NAME-KEY, and the key stands for all that it holds.
         "inputs": {name: path.name for name, path in context.inputs.items()},
     }
     return digest(what)

@@ -76,6 +76,7 @@ class SearchSpace:
         out: dict[str, BaseDistribution] = {}
         for name, distribution in self.every().items():
             field = self.fields[name]
+            # `in out`: the field that it depends on must itself exist, which may hang on a third.
             if not isinstance(field, When) or (field.field in out and params.get(field.field) in field.among):
                 out[name] = distribution
         return out
@@ -84,7 +85,7 @@ class SearchSpace:
         """Settings that Optuna suggests."""
         params: dict[str, Any] = {}
         for name in self.fields:  # one after the other, since what exists depends on what was drawn
-            match self.distributions(params).get(name):
+            match self.distributions(params).get(name):  # None, for a field that does not exist, matches no case
                 case FloatDistribution() as d:
                     params[name] = trial.suggest_float(name, d.low, d.high, step=d.step, log=d.log)
                 case IntDistribution() as d:
@@ -100,6 +101,7 @@ class SearchSpace:
             ConfigError: an unknown field, an end of a range or a choice that the field cannot hold, or a first point that has
                 too many fields, too few, or a value outside its distribution.
         """
+        # A config that accepts both ends of a range is taken to accept what lies between.
         for name, distribution in self.every().items():
             for value in _ends(distribution):
                 override(base, {**self._conditions(name), name: value})
@@ -118,6 +120,7 @@ class SearchSpace:
             rule = "needs a value, for the field exists there" if name in exist else "has a value, but no such field exists there"
             raise ConfigError(name, f"{where} of the search space {rule}; its fields are {', '.join(exist)}")
         for name, value in point.items():
+            # Optuna's own check that a value lies in its distribution; the trial itself is thrown away.
             try:
                 optuna.trial.create_trial(params={name: value}, distributions={name: exist[name]}, value=0.0)
             except ValueError:

@@ -1,7 +1,7 @@
 """A study and its trials, as they lie in a step's folder, and what a report wants to know of them.
 
 trials/trial-0007/trial.json      number and settings; written before the trial starts, never changed
-trials/trial-0007/journal.jsonl   what it reported, and all else that it says; `curves` gives the error of each iteration
+trials/trial-0007/journal.jsonl   what it reported, and all else that it logs; `curves` gives the error of each iteration
 trials/trial-0007/outcome.json    how it ended; a trial without one goes on from its own checkpoint
 study.json                        all of it; written last
 
@@ -28,7 +28,7 @@ from zoocast.search.space import SearchSpace
 from zoocast.store.files import JOURNAL_FILE, write_atomically
 from zoocast.tracking import Journal, Status, curves
 
-__all__ = ["Axis", "HistoryPoint", "Study", "TrialRecord", "importance", "read_study", "suggest"]
+__all__ = ["Axis", "Study", "TrialRecord", "importance", "read_study", "suggest"]
 
 ERROR, BEST_ERROR = "trial/error", "trial/best_error"
 STUDY, TRIAL, OUTCOME = "study.json", "trial.json", "outcome.json"
@@ -79,17 +79,9 @@ class TrialRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON data, in which a number that is not finite is None."""
+        # JSON has no NaN, with which the curve of a trial that diverged ends.
         curve = [(i, error if math.isfinite(error) else None) for i, error in self.curve]
         return {**dataclasses.asdict(self), "curve": curve, "best_error": self.best_error}
-
-
-class HistoryPoint(NamedTuple):
-    """A trial's error, None for a failed one, and the lowest of it and all trials before."""
-
-    number: int
-    state: State
-    error: float | None
-    lowest: float | None
 
 
 class Axis(NamedTuple):
@@ -117,17 +109,8 @@ class Study:
         the longest-lived first.
         """
         ranked = [t for t in self.trials if t.best_error is not None]
+        # Errors after unlike numbers of iterations do not compare; how long ASHA let a trial live is its verdict on it.
         return sorted(ranked, key=lambda t: (t.state != "done", -t.iterations if t.state != "done" else 0, t.best_error))[:count]
-
-    def history(self) -> list[HistoryPoint]:
-        """How the lowest error fell."""
-        lowest: float | None = None
-        out = []
-        for trial in self.trials:
-            errors = [e for e in (lowest, trial.best_error) if e is not None]
-            lowest = min(errors) if errors else None
-            out.append(HistoryPoint(trial.number, trial.state, trial.best_error, lowest))
-        return out
 
     def axes(self) -> list[Axis]:
         """The searched fields. A trial without one of them has no such field: see `When`."""
@@ -164,7 +147,7 @@ def read_study(directory: Path) -> Study:
         data = json.loads((directory / STUDY).read_text(encoding="utf-8"))
         trials = []
         for trial in data["trials"]:
-            trial.pop("best_error")
+            trial.pop("best_error")  # for readers of the file; here it follows from the curve
             curve = tuple((i, math.nan if error is None else error) for i, error in trial.pop("curve"))
             trials.append(TrialRecord(**trial, curve=curve))
         return Study(data["search"], SearchSpace.from_json(data["space"]), tuple(trials))
@@ -180,6 +163,7 @@ def importance(study: Study) -> dict[str, float]:
     """
     if study.count("done") < 2:
         return {}
+    # Seeded, for it grows random forests, and a page that is made again should show the same numbers.
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     known = as_optuna(study.space, study.trials, optuna.samplers.RandomSampler(seed=0))
     try:
@@ -196,6 +180,8 @@ def suggest(space: SearchSpace, trials: Iterable[TrialRecord], number: int, *, s
     """
     if number < len(space.points):
         return dict(space.points[number])
+    # A sampler for each trial: the state of one for all would die with the driver. SeedSequence mixes, so that trial 1 of seed 0
+    # is not trial 0 of seed 1.
     own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     sampler = optuna.samplers.TPESampler(n_startup_trials=num_startup, seed=own_seed)
     return space.draw(as_optuna(space, trials, sampler).ask())
@@ -203,6 +189,7 @@ def suggest(space: SearchSpace, trials: Iterable[TrialRecord], number: int, *, s
 
 def as_optuna(space: SearchSpace, trials: Iterable[TrialRecord], sampler: optuna.samplers.BaseSampler) -> optuna.Study:
     """The study as Optuna knows it, in memory."""
+    # Creating a study logs a line, and one is created for every suggestion.
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=sampler)
@@ -211,6 +198,7 @@ def as_optuna(space: SearchSpace, trials: Iterable[TrialRecord], sampler: optuna
         study.add_trial(
             optuna.trial.create_trial(
                 state=TO_OPTUNA[trial.state],
+                # Without a value TPE ranks a stopped trial behind the whole ones, by its last step and the error there.
                 value=trial.best_error if trial.state == "done" else None,
                 params=dict(trial.params),
                 distributions=space.distributions(trial.params),
@@ -229,6 +217,7 @@ def write_trial(directory: Path, number: int, params: Mapping[str, Any], identit
     journal = Journal(directory / JOURNAL_FILE)
     journal.params(params)
     journal.close()
+    # Last: a folder without it belongs to no study, and is removed by the next attempt.
     write_atomically(directory / TRIAL, json.dumps({"number": number, "params": dict(params), "identity": identity}))
 
 

@@ -25,8 +25,8 @@ __all__ = ["Train", "Trial", "run_trial"]
 TRACEBACK = "error.txt"
 
 
-def _tell_nobody(iteration: int, error: float) -> None:
-    """Where no scheduler listens."""
+def _ignore(iteration: int, error: float) -> None:
+    """Where there is no scheduler."""
 
 
 @dataclasses.dataclass
@@ -34,15 +34,15 @@ class Trial:
     """A running trial, seen by its training.
 
     `context` is the trial's own: its folder, config, journal, threads, and the wish to stop. The training keeps its checkpoints
-    in ``context.directory`` and goes on from them. `tell` passes a report on to a scheduler, and does not return when that ends
-    the trial; by itself nobody listens, so the same training can run as a step of its own.
+    in ``context.directory`` and goes on from them. `send` passes a report on to a scheduler, and does not return when that ends
+    the trial; by default there is none, so the same training can run as a step of its own.
     """
 
     context: StepContext
-    tell: Callable[[int, float], None] = _tell_nobody
+    send: Callable[[int, float], None] = _ignore
 
     def report(self, iteration: int, error: float) -> None:
-        """Say the validation error at an iteration, after the checkpoint of that iteration is written.
+        """Report the validation error at an iteration, after the checkpoint of that iteration is written.
 
         Raises:
             StepFailed: the error is not finite; the trial has diverged.
@@ -53,8 +53,8 @@ class Trial:
         journal.close()
         if not math.isfinite(error):
             raise StepFailed(f"{self.context.name} diverged: its error is {error} at iteration {iteration}")
-        self.context.push()  # whoever ends the trial has all that it said
-        self.tell(iteration, error)
+        self.context.push()  # whoever ends the trial has all that it logged
+        self.send(iteration, error)
 
 
 Train = Callable[[Trial], Any]
@@ -66,7 +66,7 @@ def run_trial(
     base: Any,
     train: Train,
     resources: Resources,
-    tell: Callable[[int, float], None],
+    send: Callable[[int, float], None],
 ) -> None:
     """Run the trial in `directory`, or go on with it, and write its outcome there.
 
@@ -77,38 +77,42 @@ def run_trial(
         base: the config whose dotted fields the trial's settings replace.
         train: the training.
         resources: what this process holds.
-        tell: see `Trial`.
+        send: see `Trial`.
 
     Raises:
         InfrastructureError: no verdict about the settings.
         IntegrityError: no verdict about the settings.
         Interrupted: the user asked to stop.
     """
-    if (directory / OUTCOME).exists():  # its process died after its last word
+    if (directory / OUTCOME).exists():  # its process died after it had written it
         return
     keep_private()
     known = read_trial(directory)
     limit_threads(resources.threads)
+    # A fence and a wish to stop of its own, apart from the step's: an earlier attempt's process may still run this trial.
     token = begin_attempt(directory, step.run_id)
     name = f"{step.name}.{known.id}"
     context = dataclasses.replace(step, name=name, directory=directory, config=base, resources=resources, token=token)
-    trial = Trial(context, tell)
+    trial = Trial(context, send)
     with contextlib.closing(Journal(trial.context.journal_path)) as journal:
         journal.status("running")
         try:
             trial.context.config = override(base, known.params)
-            if known.curve:  # its last word before a kill may not have been heard
+            if known.curve:  # the scheduler may not have got it before a kill
                 trial.report(*known.curve[-1])
-            said = train(trial)
-            result = json.loads(json.dumps(dump(said) if dataclasses.is_dataclass(said) else said, allow_nan=False))
+            returned = train(trial)
+            # By way of text: what JSON cannot hold is this trial's failure, here, and not an error of the report in the end.
+            plain = dump(returned) if dataclasses.is_dataclass(returned) else returned
+            result = json.loads(json.dumps(plain, allow_nan=False))
             if not read_trial(directory).curve:
                 raise StepFailed(f"{name} reported no error")
-            sync_tree(directory)
+            sync_tree(directory)  # the outcome must not outlive, after a power cut, the files that it vouches for
             trial.context.check_fence()
             conclude(directory, "done", result=result)
         except (InfrastructureError, IntegrityError, Interrupted) as error:
             journal.status("killed" if isinstance(error, Interrupted) else "failed")
             raise
+        # SystemExit, by which a scheduler ends the trial, is no Exception: it passes, and `Progress.end` writes the outcome.
         except Exception as error:
             write_atomically(directory / TRACEBACK, traceback.format_exc(), durable=False)
             trial.context.check_fence()

@@ -36,6 +36,7 @@ def run_trials(progress: Progress, base: Any, train: Train, cycle: int) -> None:
         InfrastructureError: a trial's process kept dying, or the cluster can hold no trial.
     """
     context, held = progress.context, progress.config.resources
+    # By way of Ray's object store: sent once, and not with every trial.
     trainable = tune.with_parameters(_trainable, step=context, base=base, train=train, held=held)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": held.num_cpus, "gpu": held.num_gpus}),
@@ -50,14 +51,16 @@ def run_trials(progress: Progress, base: Any, train: Train, cycle: int) -> None:
             name=context.token,
             storage_path=str(context.directory / "ray"),
             failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
-            callbacks=[_Watch(progress)],
+            callbacks=[_Watch(progress)],  # of ours alone: MLflow is fed from the journals (see `zoocast.tracking`)
             verbose=0,
         ),
     )
     try:
         results = tuner.fit()
     finally:
+        # Ray Tune's own records, from which nothing is ever read.
         shutil.rmtree(context.directory / "ray", ignore_errors=True)
+    # After a wish to stop a dead process is no news: the same command goes on with its trial.
     if results.errors and not context.should_stop():
         raise InfrastructureError(
             f"{context.name}: a trial could not go on ({last_line(results.errors[0])}); run again to go on with it"
@@ -67,13 +70,13 @@ def run_trials(progress: Progress, base: Any, train: Train, cycle: int) -> None:
 def _trainable(config: dict[str, Any], step: StepContext, base: Any, train: Train, held: Resources) -> None:
     """One trial, in its own process; Ray Tune calls it."""
 
-    def tell(iteration: int, error: float) -> None:
+    def send(iteration: int, error: float) -> None:
         tune.report({"iteration": iteration, "error": error})
 
     folder = f"{TRIALS}/{config['trial']}"
     step = step.localize(lambda file: file.startswith(f"{folder}/"))
     try:
-        run_trial(step, step.directory / folder, base, train, held, tell)
+        run_trial(step, step.directory / folder, base, train, held, send)
     except Interrupted:
         return  # it keeps its checkpoint and has no outcome
     finally:
@@ -84,6 +87,7 @@ def _room(config: SearchConfig) -> int:
     """How many trials may run at once."""
     held = config.resources
     room = 0
+    # Node by node: what two of them have left over together holds no trial.
     for node in nodes_of(ray.nodes()):
         by_gpus = node.num_gpus // held.num_gpus if held.num_gpus else node.num_cpus
         room += int(min(node.num_cpus // held.num_cpus, by_gpus))
@@ -93,7 +97,7 @@ def _room(config: SearchConfig) -> int:
 
 
 class _Suggestions(Searcher):
-    """Hands the trials of a study to Ray Tune, and tells the study what became of them."""
+    """Hands the trials of a study to Ray Tune, and reports to the study what became of them."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(metric="error", mode="min")
@@ -108,7 +112,7 @@ class _Suggestions(Searcher):
         return {"trial": name}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._progress.hear(self._names[trial_id], result["iteration"], result["error"])
+        self._progress.record(self._names[trial_id], result["iteration"], result["error"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: ARG002
         self._progress.end(self._names[trial_id], died=error)
@@ -144,18 +148,21 @@ class _Rungs(ASHAScheduler):
             time_attr="iteration",
             metric="error",
             mode="min",
-            max_t=progress.config.max_iterations - 1,
+            max_t=progress.config.max_iterations - 1,  # one less, or the end would be a rung where it is grace * eta ** k
             grace_period=first,
             reduction_factor=progress.config.reduction_factor,
             stop_last_trials=False,  # a trial that comes to its end has yet to write its result
         )
+        # Into the rungs goes what every earlier trial reported, so their cutoffs are where an undisturbed study would have them.
         self._open = {t.id: t for t in progress.records if t.state == "running"}
         for trial in progress.records:
             if trial.state != "running":
+                # Of a trial ASHA reads nothing but its id.
                 self._repeat(SimpleNamespace(trial_id=trial.id), trial.curve)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002
-        """Called for a trial that begins, or goes on. One that goes on says its last report again by itself."""
+        """Called for a trial that begins, or goes on. One that goes on sends its last report again by itself."""
+        # Hence without that one: ASHA decides on a trial at a rung the first time only, and here nobody would heed it.
         known = self._open.get(trial.config["trial"])
         self._repeat(trial, known.curve[:-1] if known else ())
 

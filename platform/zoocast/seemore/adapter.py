@@ -1,7 +1,7 @@
 """The level-specific meta-adapter (LMA): one learning rate for each level of a network and each direction, learnt on the way.
 
 Learning-rate calls alternate with weight calls. A learning-rate call tries one step ``theta' = theta - a_l u_l`` with Adam's
-directions u_l, looks at the loss that it leads to, and moves the rates a_l but no weight; a weight call takes such a step for
+directions u_l, computes the loss that it leads to, and moves the rates a_l but no weight; a weight call takes such a step for
 good. Since u_l does not depend on the rates, their gradient is exactly ``-<grad L(theta'), u_l>``: first order, no graph of a
 gradient.
 """
@@ -77,6 +77,8 @@ class AdapterConfig:
         return position < self.rate_iterations if self.first == "rates" else position >= self.cycle - self.rate_iterations
 
 
+# Of `forward_objective.predictor.cells.0.base.conv.weight` the direction and the level, `forward` and `cells.0`. There is a
+# direction in a `BidirectionalObjective` only, and `distillation` lies beside the predictor (see `TransferObjective`).
 LEVEL = re.compile(r"(?:(forward|reverse)_objective\.)?(?:predictor\.)?(cells\.\d+|head|adapter|distillation)\.")
 
 
@@ -95,6 +97,7 @@ def _chain(levels: Sequence[str], config: AdapterConfig) -> tuple[list[int], lis
     """The pairs of levels of which the second's rate should exceed the first's, as two lists of places in `levels`."""
     lower, upper = [], []
     for direction in ("", "forward.", "reverse."):
+        # More cells than there can be: names that are no level drop out below, and so do directions that are not there.
         members = [f"{direction}cells.{i}" for i in range(len(levels))]
         if config.chain_members == "cells-and-head":
             members.append(f"{direction}head")
@@ -114,6 +117,7 @@ class _Moments:
         self.first = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.second = {name: torch.zeros_like(p) for name, p in parameters.items()}
 
+    # Not torch.optim.Adam: the direction is needed without a step, and another one for each kind of call.
     def add(self, gradients: Mapping[str, Tensor]) -> None:
         """Take one more gradient of every parameter in."""
         self.count += 1
@@ -124,7 +128,7 @@ class _Moments:
     def direction(self, name: str) -> Tensor:
         """u = m_hat / (sqrt(v_hat) + eps) of one parameter."""
         scale = (self.second[name] / (1 - 0.999**self.count)).sqrt_().add_(1e-8)
-        return (self.first[name] / (1 - 0.9**self.count)).div_(scale)
+        return (self.first[name] / (1 - 0.9**self.count)).div_(scale)  # the quotient is new, so the mean itself stays
 
     def state(self) -> dict[str, Tensor]:
         out = {"count": torch.tensor(self.count)}
@@ -153,15 +157,19 @@ class MetaAdapter(Updater):
         if adapter.meta_batch == "held-out" and config.batch_size // worker.world < 2:
             raise ConfigError("batch_size", "meta_batch=held-out halves each worker's batch, which then needs at least 2 clips")
         self.adapter = adapter
+        # Not in DistributedDataParallel, of whose hooks autograd.grad calls none: workers begin alike because their seed is one,
+        # and stay so because `_gradients` averages.
         self.parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
         self.levels = tuple(dict.fromkeys(level_of(name) for name in self.parameters))
         self.places = {name: self.levels.index(level_of(name)) for name in self.parameters}
         self.lower, self.upper = _chain(self.levels, adapter)
         # What Adam moves; equal to the rates if these are linear in it.
         self.raw = torch.full((len(self.levels),), adapter.initial_rate, device=worker.device, requires_grad=True)
+        # Of the rates alone; the weights are moved by hand, each at its level's rate.
         self.optimizer = torch.optim.Adam([self.raw], lr=adapter.meta_learning_rate)
         self.moments = _Moments(self.parameters)
         self.trial_moments = self.moments if adapter.moments == "shared" else _Moments(self.parameters)
+        # Of the loss and of the penalty by what Adam moves, from the last learning-rate call: the journal asks between calls.
         self.gradients = torch.zeros(2, len(self.levels), device=worker.device)
 
     @property
@@ -170,6 +178,7 @@ class MetaAdapter(Updater):
         if self.adapter.parametrisation == "linear":
             return self.raw
         initial = self.adapter.initial_rate
+        # At raw = initial both value and slope are those of the linear one, so meta_learning_rate means the same at the start.
         return initial * torch.exp(self.raw / initial - 1)
 
     def update(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
@@ -183,17 +192,20 @@ class MetaAdapter(Updater):
             rates = self.rates
             for name, parameter in self.parameters.items():
                 parameter.addcmul_(rates[self.places[name]], self.moments.direction(name), value=-1)
+        # Both kinds of call have the same terms, for the journal averages over all of a window.
         return {**terms, "chain": torch.zeros((), device=self.worker.device)}
 
     def _move_rates(self, batch: Batch) -> dict[str, Tensor]:
         first, second = (batch, batch) if self.adapter.meta_batch == "same" else _halves(batch)
-        self.trial_moments.add(self._loss(first)[1])
+        self.trial_moments.add(self._loss(first)[1])  # running means, which go on from the last learning-rate call
         rates = self.rates
         # Directions are computed twice, for held they would take as much memory as the weights.
         trial = {
             name: (p.detach() - rates[self.places[name]].detach() * self.trial_moments.direction(name)).requires_grad_()
             for name, p in self.parameters.items()
         }
+        # The objective with the trial weights in place of its own, which stay as they are. They are leaves, so what is
+        # differentiated is L at theta', and no graph leads back through the step.
         with self.autocast():
             terms: dict[str, Tensor] = torch.func.functional_call(self.objective, trial, (second,))
         gradients = self._gradients(terms, trial)
@@ -202,6 +214,7 @@ class MetaAdapter(Updater):
         for name, gradient in gradients.items():
             slopes[self.places[name]] -= (gradient * self.trial_moments.direction(name)).sum()
         penalty = self._penalty(rates)
+        # The way from raw to rates is walked twice, for the penalty as well: hence the graph is kept.
         (data,) = torch.autograd.grad(rates, self.raw, slopes, retain_graph=True)
         (order,) = torch.autograd.grad(penalty, self.raw)
         self.gradients = torch.stack([data, order])
@@ -216,6 +229,7 @@ class MetaAdapter(Updater):
             terms: dict[str, Tensor] = self.objective(batch)
         gradients = self._gradients(terms, self.parameters)
         if self.config.gradient_clip is not None:
+            # What clip_grad_norm_ does, which wants the gradients in `.grad`.
             norm = torch.nn.utils.get_total_norm(gradients.values())
             for gradient in gradients.values():
                 gradient.mul_((self.config.gradient_clip / (norm + 1e-6)).clamp(max=1.0))
@@ -224,8 +238,10 @@ class MetaAdapter(Updater):
     def _gradients(self, terms: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of the sum of all terms, averaged over workers."""
         loss = torch.stack(list(terms.values())).sum()
+        # Zeros for a parameter that these terms do not reach: it then stands still as soon as its moments have decayed.
         gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
         if self.worker.world > 1:
+            # In the order of the parameters, which is the same on all workers.
             for gradient in gradients:
                 torch.distributed.all_reduce(gradient)
                 gradient.div_(self.worker.world)
@@ -233,6 +249,7 @@ class MetaAdapter(Updater):
 
     def _penalty(self, rates: Tensor) -> Tensor:
         """The chain's ``w sum relu(ratio a_l - a_{l+1})``."""
+        # (pairs,): positive where the upper level's rate is less than `chain_ratio` times the lower one's.
         excess = self.adapter.chain_ratio * rates[self.lower] - rates[self.upper]
         return self.adapter.chain_weight * torch.relu(excess).sum()
 
@@ -268,13 +285,14 @@ class MetaAdapter(Updater):
             self.raw.copy_(state["raw"])
             self.gradients.copy_(state["gradients"])
         held = under("meta.")
+        # Raw is Adam's only parameter; before the first learning-rate call it has no state yet.
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": {0: held} if held else {}})
         self.moments.load(under("moments."))
         if self.trial_moments is not self.moments:
             self.trial_moments.load(under("trial_moments."))
 
-    def tell(self) -> dict[str, float]:
-        """See `Updater.tell`: each level's rate, and both parts of the gradient that moved it last (by what Adam moves)."""
+    def metrics(self) -> dict[str, float]:
+        """See `Updater.metrics`: each level's rate, and both parts of the gradient that moved it last (by what Adam moves)."""
         data, penalty = self.gradients
         named = {"rate": self.rates.detach(), "rate_data_gradient": data, "rate_penalty_gradient": penalty}
         return {
@@ -283,7 +301,7 @@ class MetaAdapter(Updater):
 
 
 def _halves(batch: Batch) -> tuple[Batch, Batch]:
-    middle = len(batch.indices) // 2
+    middle = len(batch.indices) // 2  # of this worker's part; an odd clip goes to the meta loss
 
     def part(which: slice) -> Batch:
         return batch._replace(indices=batch.indices[which], clips=batch.clips[which], feed=batch.feed[which])

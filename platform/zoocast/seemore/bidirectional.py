@@ -46,6 +46,7 @@ class BidirectionalObjective(Objective):
 
     def __init__(self, forward: Objective, reverse: Objective, config: BidirectionalConfig) -> None:
         super().__init__()
+        # Two names that `level_of` knows; a module's own `forward` is taken.
         self.forward_objective, self.reverse_objective, self.config = forward, reverse, config
 
     @property
@@ -64,6 +65,7 @@ class BidirectionalObjective(Objective):
 
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """See `Objective.terms`: the forward network's, the reverse one's as ``reverse_*``, ``feature`` and ``frame``."""
+        # `indices` stay: a bank reads the same rows, of the memories of flipped clips.
         flipped = batch.flipped()
         back = self.reverse_objective.predict(flipped, self._features({}))
         reverse = {f"reverse_{name}": term for name, term in self.reverse_objective.terms(flipped, back).items()}
@@ -84,4 +86,4 @@ class BidirectionalObjective(Objective):
             ahead = ahead.detach()
         elif self.config.teacher == "reverse":
             back = back.detach()
-        return F.mse_loss(ahead, back)
+        return F.mse_loss(ahead, back)  # with a gradient for both sides where nobody is the teacher

@@ -73,6 +73,7 @@ def train_bidirectional_in(
     target = config.target
     store = ClipStore.open(context.inputs["data"])
     setup = setup_of(target, context, store.shape, worker.device)
+    # Two networks, for each call of build draws new weights; the setup opens its bank once for both.
     return fit(
         lambda: BidirectionalObjective(target.method.build(setup), target.method.build(setup), config.bidirectional),
         store.split("train"),
@@ -106,7 +107,7 @@ def adapt_in(
         objective = method.build(setup)
         if config.bidirectional is not None:
             objective = BidirectionalObjective(objective, method.build(setup), config.bidirectional)
-        load_objective(objective, context.inputs["start"])
+        load_objective(objective, context.inputs["start"])  # before the updater is made; a checkpoint of this stage goes over it
         return objective
 
     return fit(
@@ -145,6 +146,7 @@ def adapt(context: StepContext) -> Trained:
 
 
 def _settings(name: str, config: BidirectionalConfig | AdapterConfig | None) -> dict[str, Any]:
+    # One parameter for each leaf, so that MLflow can sort and filter by it.
     return {f"{name}.{s.path}": s.value for s in settings(config)} if config else {name: "none"}
 
 

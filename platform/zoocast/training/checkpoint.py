@@ -41,8 +41,9 @@ class TrainState:
         self.identity = identity
 
     def keep_if_best(self, error: float) -> None:
-        if error < self.best_error:
+        if error < self.best_error:  # never for a diverged network, whose error is infinite
             self.best_error, self.best_iteration = error, self.iteration
+            # A copy, for the updates to come change the weights in place; on the CPU, for a GPU's memory is short.
             self.best = {k: v.detach().cpu().clone() for k, v in self.objective.state_dict().items()}
 
     def is_finite(self) -> bool:
@@ -55,10 +56,12 @@ class TrainState:
         if self.folder is None:
             return
         final = self.folder / f"{self.iteration:08d}"
+        # A name of its own for each writer, and a dot, by which `_found` does not see it.
         partial = self.folder / f".{final.name}.{uuid.uuid4().hex}"
         tensors = {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         tensors |= {f"updater.{k}": v for k, v in self.updater.state().items()}
+        # Order and masks are functions of the iteration; this is for objectives that draw by themselves, as dropout does.
         tensors["random.torch"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -69,18 +72,19 @@ class TrainState:
             record = {
                 "iteration": self.iteration,
                 "seconds": self.seconds,
-                "best_error": self.best_error if self.best else None,
+                "best_error": self.best_error if self.best else None,  # infinite at first, which JSON cannot hold
                 "best_iteration": self.best_iteration,
                 "identity": self.identity,
                 "sha256": sha256_file(partial / "state.safetensors"),
             }
             write_sealed(partial / "state.json", record)
-            if not final.exists():
+            if not final.exists():  # else another attempt, at the same iteration with the same seed, has written the same bits
                 publish(partial, final)
         except (OSError, SafetensorError) as error:
             raise InfrastructureError(f"cannot write checkpoint {final}: {error}; free some space and run again") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+        # Only now: at every moment one whole checkpoint is there.
         for old in self._found(self.folder)[:-1]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -95,7 +99,7 @@ class TrainState:
         if not found:
             return False
         path = found[-1]
-        record = read_checked(path)
+        record = read_checked(path)  # before anything is loaded: safetensors itself notices hardly any flipped bit
         if record["identity"] != self.identity:
             raise IntegrityError(
                 f"checkpoint {path} belongs to another configuration; delete that folder to start this step anew"
@@ -113,6 +117,7 @@ class TrainState:
         self.objective.load_state_dict(under("objective."))
         self.best = under("best.")
         self.updater.load(under("updater."))
+        # Building the network again has drawn from the generator.
         torch.set_rng_state(tensors["random.torch"])
         if "random.cuda" in tensors and device.startswith("cuda"):
             torch.cuda.set_rng_state(tensors["random.cuda"])

@@ -52,6 +52,7 @@ class ClipsInMemory:
     def clips(self, indices: Sequence[int] | Tensor) -> Tensor:
         """See `Clips.clips`."""
         chosen = self._frames[torch.as_tensor(indices)]
+        # Bytes stay bytes until they are asked for: a quarter of the memory.
         return chosen.float() / 255 if chosen.dtype is torch.uint8 else chosen.float()
 
 
@@ -66,9 +67,10 @@ def clips_of(frames: np.ndarray | Tensor) -> ClipsInMemory:
     """
     held = torch.as_tensor(frames)
     if held.ndim == 4:
-        held = held.unsqueeze(2)
+        held = held.unsqueeze(2)  # (N, T, H, W) to (N, T, 1, H, W)
     if held.ndim != 5 or not held.numel():
         raise ValueError(f"clips have the shape (N, T, C, H, W) or (N, T, H, W), but got {tuple(held.shape)}")
+    # Asked in this way round NaN is refused as well, for no comparison with it is true.
     if held.dtype is not torch.uint8 and not (held.min() >= 0 and held.max() <= 1):
         raise ValueError(
             f"clips are uint8 or hold values from 0 to 1, but got {held.dtype} from {held.min():g} to {held.max():g}; scale them"

@@ -32,6 +32,7 @@ class TrainingConfig:
     precision: Literal["float32", "bfloat16"] = setting("float32", "of the forward pass; weights stay float32")
     validate_every: int = setting(50, "iterations between readings of the validation split", at_least=1)
     checkpoint_every: int = setting(100, "iterations between full-state checkpoints", at_least=1)
+    # Pictures change no weight, so more of them must not train anything anew.
     num_strips: int = setting(
         2, "times that the prediction of a validation clip is drawn, the last at the end", identity=False, at_least=0
     )
@@ -39,7 +40,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.gradient_clip is not None and not self.gradient_clip > 0:
+        if self.gradient_clip is not None and not self.gradient_clip > 0:  # by hand, for a range's message would not name none
             raise ConfigError("gradient_clip", f"must be greater than 0 or none, but got {self.gradient_clip}")
 
     def with_seed(self, seed: int) -> TrainingConfig:
@@ -61,6 +62,7 @@ class WorkerConfig:
 
     def check(self, training: TrainingConfig) -> None:
         """Raise `ConfigError` if the batch cannot be shared out evenly."""
+        # Workers average their gradients with equal weight, so with unequal parts some clips would count more than others.
         if training.batch_size % self.num_workers:
             raise ConfigError(
                 "batch_size",

@@ -78,22 +78,25 @@ def fit(
     """
     if surroundings.directory is None and not isinstance(objective, Objective):
         raise ValueError("the weights of this training would be lost; give fit an objective, or a folder in its surroundings")
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.seed)  # on every worker, so that all begin with the same weights
     trained = (objective if isinstance(objective, Objective) else objective()).to(worker.device)
     identity = surroundings.identity or digest(config)
+    # The weights are on their device by now, and the updater makes its moments where they are.
     state = TrainState(make_updater(trained, config, worker), surroundings.directory, identity)
     if state.restore(worker.device) and worker.rank == 0:
+        # What was logged after the checkpoint is logged again, and must not stand in MLflow twice.
         if surroundings.journal is not None:
             surroundings.journal.rewind(state.iteration)
         surroundings.progress(state.iteration / config.iterations, f"goes on from {state.iteration}/{config.iterations}")
     _Run(config, state, _Data(train, validation, observed), worker, surroundings, curriculum_offset).loop()
+    # A loss can be finite with true frames as input while the network, fed its own predictions, diverges.
     if not state.best:
         raise StepFailed(
             f"{surroundings.name} never predicted finite frames of the validation split; lower {state.updater.step_size}"
         )
     trained.load_state_dict(state.best)
     if worker.rank == 0 and surroundings.directory is not None:
-        surroundings.check_fence()
+        surroundings.check_fence()  # an attempt that was overtaken must not write over its successor's model
         save_predictor(trained.exported, surroundings.directory / MODEL_FOLDER)
         save_objective(trained, surroundings.directory)
     updates = config.iterations * (2 if config.reverse_input else 1)
@@ -119,6 +122,7 @@ class _Seen:
 
     def __init__(self, loss: Tensor) -> None:
         self._finite = loss.isfinite().to("cpu", non_blocking=True)
+        # Of a copy that does not block nothing may be read before the event that follows it in the stream.
         self._copied = torch.cuda.Event() if loss.is_cuda else None  # type: ignore[no-untyped-call]
         if self._copied is not None:
             self._copied.record()
@@ -143,30 +147,34 @@ class _Run:
     ) -> None:
         self.config, self.state, self.data, self.worker = config, state, data, worker
         self.surroundings, self.curriculum_offset = surroundings, curriculum_offset
-        # Of the workers that train one network the first speaks for all.
+        # Of the workers that train one network the first logs for all.
         self.journal = surroundings.journal if worker.rank == 0 else None
+        # The terms of each update since the last validation, still on the device: to read a number is to wait for the GPU.
         self.window: list[dict[str, Tensor]] = []
         self.previous: _Seen | None = None
         self.latest: _Seen | None = None
+        # Pictures that were due before the checkpoint count as drawn, also one whose validation was still to come.
         self.drawn = state.iteration * config.num_strips // config.iterations
 
     def loop(self) -> None:
         config, state = self.config, self.state
         order = SampleOrder(config.seed, len(self.data.train))
+        # As if earlier attempts had ended just now: `seconds` counts training, and not the time between attempts.
         started = time.perf_counter() - state.seconds
         shown = 0.0
         while state.iteration < config.iterations:
             self._iterate(order.batch(state.iteration, config.batch_size, self.worker))
-            self._require_finite(self.previous, state.iteration)
+            self._require_finite(self.previous, state.iteration)  # on its way while this iteration was queued (see `_Seen`)
             state.iteration += 1
             last = state.iteration == config.iterations
+            # Validation first, so that a checkpoint holds the best weights up to its own iteration.
             if last or state.iteration % config.validate_every == 0:
                 self._validate()
             state.seconds = time.perf_counter() - started
             stopping = self._should_stop()
             if last or stopping or state.iteration % config.checkpoint_every == 0:
                 self._checkpoint()
-            if stopping and not last:
+            if stopping and not last:  # at its end it has nothing left to stop
                 raise Interrupted(f"{self.surroundings.name} stopped at iteration {state.iteration} of {config.iterations}")
             if self.worker.rank == 0 and state.seconds - shown > 0.25:
                 shown = state.seconds
@@ -179,9 +187,10 @@ class _Run:
         batch = Batch(indices, clips, mask.to(self.worker.device), False)
         loss = self._update(batch)
         if config.reverse_input:
-            loss = loss + self._update(batch.flipped())
+            loss = loss + self._update(batch.flipped())  # a second update, as the release does, and not a second term of one
         if self.worker.world > 1:
-            # Workers must leave at the same iteration, or the others wait for ever in the next all-reduce.
+            # Workers must leave at the same iteration, or the others wait for ever in the next all-reduce. A sum is not finite
+            # as soon as one part is not. Cloned, for all_reduce writes in place and `window` holds this very tensor.
             loss = loss.clone()
             torch.distributed.all_reduce(loss)
         self.previous, self.latest = self.latest, _Seen(loss)
@@ -205,7 +214,9 @@ class _Run:
         )
 
     def _validate(self) -> None:
+        # No weights are selected after a loss that nobody has read yet.
         self._require_finite(self.latest, self.state.iteration)
+        # The first worker's means, over its part of the clips: exact ones would cost a message for a curve to look at.
         means = {k: float(torch.stack([w[k] for w in self.window]).mean()) for k in self.window[0]}
         self.window.clear()
         # Every worker reads the whole split: they then agree on the best weights without a message.
@@ -215,9 +226,9 @@ class _Run:
         error = validation_error(predict, split, observed=observed, horizon=horizon)
         self.state.keep_if_best(error)
         if self.journal is not None:
-            self.surroundings.check_fence()
+            self.surroundings.check_fence()  # the journal belongs to whoever holds the folder
             values = {f"train/{k}": v for k, v in means.items()}
-            self.journal.metrics({**values, "val/mse": error, **self.state.updater.tell()}, step=self.state.iteration)
+            self.journal.metrics({**values, "val/mse": error, **self.state.updater.metrics()}, step=self.state.iteration)
             self._draw(self.journal)
         if self.surroundings.on_validation is not None:
             self.surroundings.on_validation(self.state.iteration, error)
@@ -228,7 +239,7 @@ class _Run:
         if due == self.drawn:
             return
         self.drawn = due
-        clip = self.data.validation.clips([0])
+        clip = self.data.validation.clips([0])  # (1, T, C, H, W), the same each time, so that the pictures can be compared
         seen, truth = clip[:, : self.data.observed], clip[0, self.data.observed :]
         predicted = self.state.objective.exported.predict(seen, len(truth))[0].float().cpu()
         picture = prediction_strip(seen[0].numpy(), truth.numpy(), predicted.clamp(0, 1).numpy())
@@ -247,8 +258,9 @@ class _Run:
         if self.worker.world == 1:
             return self.surroundings.should_stop()
         # Workers must leave at the same iteration, or the others wait for ever in the next all-reduce.
-        if self.state.iteration % 10:
+        if self.state.iteration % 10:  # to read the flag below is to wait for all that the device has queued
             return False
+        # The wish may reach some workers an iteration before the others: one that knows of it is enough for all.
         flag = torch.tensor([float(self.surroundings.should_stop())], device=self.worker.device)
         torch.distributed.all_reduce(flag)
         return bool(flag.item() > 0)

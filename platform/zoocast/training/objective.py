@@ -30,13 +30,14 @@ class Batch(NamedTuple):
 
     def flipped(self) -> Batch:
         """The same clips the other way round in time, with the same mask."""
+        # `feed` is not flipped: its entries are steps of the network, which begins with true frames in either direction.
         return self._replace(clips=self.clips.flip(1), reverse=not self.reverse)
 
 
 class Objective(nn.Module, abc.ABC):
     """Abstract: a network and the loss it is trained by.
 
-    `predict` and `terms` are apart so that one objective can look at another's prediction; called, an objective does both.
+    `predict` and `terms` are apart so that one objective can use another's prediction; called, an objective does both.
     """
 
     @property
@@ -72,6 +73,7 @@ def summary_params(predictor: PredictorConfig, training: TrainingConfig) -> dict
 def prediction_terms(predictor: Predictor, prediction: Prediction, batch: Batch, decouple_weight: float) -> dict[str, Tensor]:
     """What every predictor is trained by: the error of all next frames, and what its cells add, as memory decoupling."""
     terms = {"mse": frame_mse(prediction, batch.clips)}
+    # Only memory decoupling is weighted here; other losses of cells come with the weight of their own paper.
     own = predictor.losses(prediction.aux)
     return terms | {name: decouple_weight * loss if name == "decouple" else loss for name, loss in own.items()}
 
@@ -90,6 +92,7 @@ class PredictionObjective(Objective):
 
     def predict(self, batch: Batch, collect: Collect) -> Prediction:
         """See `Objective.predict`."""
+        # Only what its losses read: each aux is kept for all steps, with its graph, until the backward pass.
         return self.predictor(batch.clips, batch.feed, collect, aux=self.predictor.loss_aux)
 
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:

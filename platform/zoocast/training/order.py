@@ -16,7 +16,9 @@ __all__ = ["SampleOrder", "feed"]
 
 
 def _generator(*parts: int | str) -> torch.Generator:
+    # Hashed, for a sum of seed and iteration would give seed 1 what seed 0 had one iteration later.
     text = "/".join(map(str, parts))
+    # 63 bits of the hash, for a seed is a signed 64-bit number.
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1)
 
 
@@ -34,6 +36,7 @@ class SampleOrder:
 
     def _at(self, position: int) -> Tensor:
         epoch, place = divmod(position, self.size)
+        # One permutation is held, for positions come in order; a batch that reaches into the next epoch draws once.
         if epoch != self._epoch:
             self._epoch = epoch
             self._permutation = torch.randperm(self.size, generator=_generator("order", self.seed, epoch))
@@ -47,4 +50,5 @@ def feed(config: TrainingConfig, iteration: int, observed: int, length: int, wor
     """
     generator = _generator("feed", config.seed, iteration)
     mask = config.sampling.feed(offset + iteration + 1, config.batch_size, observed, length, generator)
+    # Drawn for the whole batch and then shared out as the clips are: a clip's mask does not hang on the number of workers.
     return mask[worker.rank :: worker.world]

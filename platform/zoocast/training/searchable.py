@@ -1,6 +1,6 @@
 """Which function does the training of a step: what Ray Tune calls in each trial when that step's settings are searched.
 
-A step's own function says where it trains and tells the journal; a trial has a process and a journal of its own and wants the
+A step's own function says where it trains and logs what it trains; a trial has a process and a journal of its own and wants the
 training alone. So the two are tied together where the step is defined.
 """
 
@@ -33,6 +33,7 @@ def trains_with(train: TrainHere) -> Callable[[F], F]:
     """Mark a step's function with the function that trains for it: ``@trains_with(adapt_in)`` below ``@step_kind("adapt")``."""
 
     def mark(fn: F) -> F:
+        # On the function itself and in no registry: a trial's process that imports it by its name has both.
         fn.train_here = train  # type: ignore[attr-defined]
         return fn
 

@@ -20,7 +20,7 @@ OnValidation = Callable[[int, float], None]
 """Called with the iterations done and the validation error."""
 
 
-def _nobody_listens(fraction: float, message: str) -> None:
+def _show_nothing(fraction: float, message: str) -> None:
     """Where no driver shows how far the work is."""
 
 
@@ -34,7 +34,7 @@ def _nothing() -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """Where a training keeps its state, and who listens to it. By itself nothing is written and nobody listens.
+    """Where a training keeps its state, and what it reports to. By itself it writes and reports nothing.
 
     Attributes:
         name: of the training, for its messages.
@@ -54,7 +54,7 @@ class Surroundings:
     directory: Path | None = None
     identity: str = ""
     journal: Journal | None = None
-    progress: Callable[[float, str], None] = _nobody_listens
+    progress: Callable[[float, str], None] = _show_nothing
     should_stop: Callable[[], bool] = _never
     check_fence: Callable[[], None] = _nothing
     push: Callable[[], None] = _nothing
@@ -66,6 +66,7 @@ class Surroundings:
         return cls(
             name=context.name,
             directory=context.directory,
+            # Of the whole step: a checkpoint fits only the same network, method and data, and not just the same training.
             identity=digest(context.config),
             journal=Journal(context.journal_path),
             progress=context.progress,

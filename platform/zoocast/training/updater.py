@@ -40,12 +40,13 @@ class Updater(abc.ABC):
     def step_size(self) -> str:
         """The setting that makes its steps smaller, and its value, for messages."""
 
-    def tell(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """What the journal should hold of the updater at each validation, by metric name."""
         return {}
 
     def autocast(self) -> torch.autocast:
         """The precision in which the objective runs."""
+        # bfloat16 has float32's range, so no gradient underflows and nothing has to be scaled.
         device = self.worker.device.split(":")[0]
         return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
@@ -63,6 +64,7 @@ class AdamUpdater(Updater):
         )
         self.module: nn.Module = objective
         if worker.world > 1:
+            # It averages gradients during the backward pass, and wants every parameter to be in every loss.
             self.module = nn.parallel.DistributedDataParallel(objective)
 
     def update(self, batch: Batch, iteration: int) -> dict[str, Tensor]:  # noqa: ARG002
@@ -70,8 +72,10 @@ class AdamUpdater(Updater):
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
             terms: dict[str, Tensor] = self.module(batch)
+        # One backward pass of the sum: after two of one forward pass DDP's gradients are wrong, without an error.
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if self.config.gradient_clip is not None:
+            # By now the gradients are the workers' mean, so all of them clip by one norm.
             nn.utils.clip_grad_norm_(self.objective.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
@@ -83,6 +87,7 @@ class AdamUpdater(Updater):
 
     def state(self) -> dict[str, Tensor]:
         """See `Updater.state`."""
+        # By each parameter's place: step, exp_avg, exp_avg_sq. The rest of Adam's state_dict are settings.
         moments = self.optimizer.state_dict()["state"]
         return {f"{index}.{name}": value for index, held in moments.items() for name, value in held.items()}
 

@@ -26,6 +26,7 @@ CHECKSUM = "objective.json"
 
 
 def _is_predictor_alone(objective: Objective) -> bool:
+    # An objective's weights include its predictor's, under longer names, so equal numbers mean that there are no others.
     return len(objective.state_dict()) == len(objective.exported.state_dict())
 
 
@@ -56,6 +57,7 @@ def load_objective(objective: Objective, directory: Path) -> None:
         objective.exported.load_state_dict(predictor.state_dict())
         return
     weights = _read(directory) if (directory / CHECKSUM).exists() else {}
+    # Either way round: weights that would stay random are as wrong as weights that would be left out.
     if differ := sorted(objective.state_dict().keys() ^ weights.keys()):
         what = f"weights that do not fit ({differ[0]})" if weights else "a predictor and nothing beside it"
         raise ConfigError("", f"{directory} holds {what}; go on with the method and the directions of that training")
@@ -67,6 +69,7 @@ def _read(directory: Path) -> dict[str, Tensor]:
     recorded = read_sealed(
         directory / CHECKSUM, lambda data: data["sha256"], remedy="run its step with --force", follow_links=True
     )
+    # Read once, then compared in memory: a file could change between its check and its use.
     try:
         weights = path.read_bytes()
     except OSError as error:

@@ -34,13 +34,14 @@ def in_train_workers(context: StepContext, where: WorkerConfig, train: Callable[
     Raises:
         ZoocastError: what `train` raised, or `InfrastructureError` when workers kept dying.
     """
+    # Here, for importing Ray Train takes seconds, which a command that plans or a notebook should not pay.
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     outcome = _outcome(context)
     for old in context.directory.glob("outcome-*.json"):
         old.unlink()
-    context.push()
+    context.push()  # workers on other machines begin with what is pushed
     per_worker = {"CPU": float(where.cpus_per_worker)}
     if where.gpus_per_worker:
         per_worker["GPU"] = where.gpus_per_worker
@@ -52,8 +53,10 @@ def in_train_workers(context: StepContext, where: WorkerConfig, train: Callable[
         ),
         torch_config=TorchConfig(backend="nccl" if where.gpus_per_worker else "gloo"),
         run_config=RunConfig(
+            # Ray Train goes on from a run of the same name, even a finished one, and then trains nothing.
             name=f"{context.name}-{context.key}-{context.token[:8]}",
             storage_path=str(context.directory / "ray"),
+            # By default controller_failure_limit is infinite, and a run waits for ever for resources that never come.
             failure_config=FailureConfig(max_failures=where.max_failures, controller_failure_limit=where.max_failures),
         ),
     )
@@ -61,11 +64,12 @@ def in_train_workers(context: StepContext, where: WorkerConfig, train: Callable[
         trainer.fit()
     except Exception as error:
         context.pull()
-        _raise_outcome(outcome)
+        _raise_outcome(outcome)  # a worker's own error says more than Ray's, which is that workers died
         raise InfrastructureError(
             f"the workers of {context.name} failed {where.max_failures + 1} times; last: {last_line(error)}"
         ) from error
     finally:
+        # Ray Train's records of the run; all that the training keeps lies beside them.
         shutil.rmtree(context.directory / "ray", ignore_errors=True)
     context.pull()
     _raise_outcome(outcome)
@@ -74,6 +78,8 @@ def in_train_workers(context: StepContext, where: WorkerConfig, train: Callable[
     return result
 
 
+# Errors that starting again would only meet again, by name, so that the driver can raise them as they were and nothing is
+# unpickled. Any other exception counts as a worker's death, after which Ray starts the group again.
 _RAISED: dict[str, type[Exception]] = {
     e.__name__: e for e in (ConfigError, Fenced, InfrastructureError, IntegrityError, Interrupted, StepFailed)
 }
@@ -85,6 +91,7 @@ def _train_worker(config: dict[str, Any]) -> None:
 
     context, where = config["context"].localize(), config["where"]
     outcome = _outcome(context)
+    # The others die in their next all-reduce when one ends by an error, so Ray starts the group again: the error stands.
     if (remaining := _read_outcome(outcome)) is not None and "error" in remaining:
         return
     keep_private()
@@ -96,13 +103,14 @@ def _train_worker(config: dict[str, Any]) -> None:
         result = config["train"](context, worker)
     except tuple(_RAISED.values()) as error:
         write_atomically(outcome, json.dumps({"error": type(error).__name__, "args": error.args}))
-        with contextlib.suppress(InfrastructureError):
+        with contextlib.suppress(InfrastructureError):  # a store that does not answer must not take the error's place
             context.push()
         return
+    # By file, for Ray Train keeps no metrics of a report without a checkpoint.
     if worker.rank == 0:
         write_atomically(outcome, json.dumps({"result": dump(result)}))
         context.push()
-    # Every worker has to report, for Ray Train waits for all of them.
+    # Every worker has to report, for Ray Train waits for all of them. Once: each further report takes two seconds.
     ray_train.report(dataclasses.asdict(result))
 
 

@@ -40,4 +40,4 @@ class Finetune(TransferMethod):
 
     def unstarted(self) -> TransferMethod:
         """See `TransferMethod.unstarted`."""
-        return Scratch()
+        return Scratch()  # the weights come from the earlier training, so that no source has to be there

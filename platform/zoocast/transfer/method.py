@@ -57,6 +57,7 @@ class Setup:
     bank: BankConfig | None = None
     banks: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     device: str = "cpu"
+    # Set by `open_bank`, the one reason why this dataclass is not frozen.
     _opened: MemoryBank | None = dataclasses.field(default=None, init=False, repr=False)
 
     def start(self, predictor: Predictor, source: str = "") -> None:
@@ -70,6 +71,7 @@ class Setup:
             raise ConfigError(
                 "target.predictor", "no source has the target's architecture, so there are no weights to start from"
             )
+        # Copied, so the source itself is free again after this line.
         warm_start(predictor, load_source(self.sources[chosen]))
 
     def open_bank(self, target: PredictorConfig) -> MemoryBank | None:
@@ -80,6 +82,7 @@ class Setup:
         if self.bank is not None and self._opened is None:
             self._opened = open_bank(
                 self.bank,
+                # In the order of the transfer units: unit m is compared with the memories of the m-th source.
                 sources={name: self.sources[name] / MODEL_FOLDER for name in self.names},
                 banks={name: folder / BANK_FOLDER for name, folder in self.banks.items()},
                 clips=self.clips,

@@ -134,13 +134,16 @@ def train_arm(context: StepContext, config: TrainTargetConfig, train: Callable[[
     """
     journal = Journal(context.journal_path)
     store = ClipStore.open(context.inputs["data"])
+    # Here and not where the training runs, which several workers do, and each again after a death.
     journal.params({"arm": config.arm, "method": config.method.kind, **summary_params(config.predictor, config.training)})
     journal.params(config.method.params())
     if banks := context.group("banks"):
+        # In the order of the transfer units, as the digest of the bank that the training opens.
         digests = [context.result(f"banks/{name}", BankResult).digest for name in config.sources if name in banks]
         journal.tags({"zoocast.bank_digest": combined_digest(digests)})
     journal.tags({"zoocast.data_digest": store.digest})
     journal.dataset(name="target", digest=store.digest, context="training")
+    # One worker needs no Ray Train, whose start costs 7 to 15 seconds: the step's own process trains.
     if config.workers.num_workers > 1:
         result = in_train_workers(context, config.workers, train)
     else:
@@ -159,7 +162,8 @@ def setup_of(config: TrainTargetConfig, context: StepContext, frames: FrameShape
         observed=config.observed,
         clips=context.inputs["data"],
         sources=context.group("sources"),
-        names=config.sources,
+        names=config.sources,  # the step's inputs are a mapping; which gate belongs to whom stands here
+        # A method that names its source, or starts at random, has no ranking among its inputs.
         best=context.result("rank", Ranking).best if "rank" in context.results else None,
         bank=config.bank,
         banks=context.group("banks"),

@@ -45,6 +45,7 @@ class Transfer(TransferMethod):
     def needs(self) -> frozenset[Need]:
         """See `TransferMethod.needs`."""
         start: set[Need] = {"rank", "sources"} if self.warm_start == "best" else set()
+        # An online bank runs the sources; of a stored one it is checked that these sources, and no others, made it.
         distil: set[Need] = {"sources", "banks"} if self.distillation_weight else set()
         return frozenset(start | distil)
 
@@ -57,9 +58,12 @@ class Transfer(TransferMethod):
         predictor = Predictor(self.network(setup.predictor, len(setup.names)), setup.frames)
         if self.warm_start == "best":
             setup.start(predictor)
+        # The plain objective then trains the very same weights: a term of weight 0 has no gradient, and costs a pass of all
+        # sources. That is the release, which computes its distillation loss and never adds it.
         bank = setup.open_bank(predictor.config) if self.distillation_weight else None
         if bank is None:
             return PredictionObjective(predictor, setup.decouple_weight)
+        # After the predictor: its projections draw their weights last, so the network begins as it does without them.
         distillation = DistillationLoss(predictor, bank, source_memories=self.source_memories, reduction=self.reduction)
         return TransferObjective(predictor, setup.decouple_weight, bank, distillation, self.distillation_weight)
 
@@ -80,6 +84,7 @@ class TransferObjective(Objective):
     ) -> None:
         super().__init__()
         self.predictor, self.decouple_weight, self.weight = predictor, decouple_weight, weight
+        # The bank is no module, so frozen sources are in no checkpoint; the projections are in it, for they are trained.
         self.bank, self.distillation = bank, distillation
 
     @property
@@ -94,7 +99,8 @@ class TransferObjective(Objective):
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """See `Objective.terms`."""
         terms = prediction_terms(self.predictor, prediction, batch, self.decouple_weight)
-        # An online bank with policy `shared` runs its sources on exactly what the target saw; a stored one looks rows up.
+        # An online bank with policy `shared` runs its sources on exactly what the target saw; a stored one reads the clips'
+        # rows. For each source and layer (B, T - 1, n_m, h_m, w_m), which may differ from the target's own shape.
         memories = self.bank.memories("train", batch.indices, reverse=batch.reverse, clips=batch.clips, feed=batch.feed)
         distilled = {layer: value for (layer, name), value in prediction.aux.items() if name == "distilled"}
         return {**terms, "distill": self.weight * self.distillation.distillation_loss(distilled, memories)}

@@ -26,7 +26,7 @@ def names(*steps):
     return [step.name for step in ordered(steps)]
 
 
-def test_zoos_of_one_graph_share_what_is_equal_and_their_names_tell_the_rest_apart():
+def test_zoos_of_one_graph_share_what_is_equal_and_name_the_rest_by_their_scopes():
     part = ZOO.only(("one", "two"), scope="part")
     arms = [zoo.arm(name, Transfer(), 1) for name, zoo in (("whole", ZOO), ("part", part))]
     made = names(*(arm.seeds[0] for arm in arms))

@@ -64,7 +64,7 @@ def directly(clips, predict):
     return evaluate(predict, split, observed=OBSERVED, horizon=HORIZON, batch_size=4)
 
 
-def test_clips_are_built_and_told(clips):
+def test_clips_are_built_and_logged_as_a_dataset(clips):
     store = ClipStore.open(clips)
     result = json.loads((clips / "result.json").read_text())
     assert result == {
@@ -104,7 +104,7 @@ def test_every_seed_is_scored_and_means_are_over_seeds(tmp_path, clips):
     assert read_gates(tmp_path / "arm") is None
 
 
-def test_strips_show_the_first_seed(tmp_path, clips):
+def test_prediction_strips_show_the_first_seed(tmp_path, clips):
     inputs, networks = trained(tmp_path / "trained", PLAIN, (0, 1))
     run(tmp_path / "arm", clips, "scratch", inputs, num_strips=20)
     strips = read_strips(tmp_path / "arm")

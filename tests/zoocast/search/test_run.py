@@ -104,13 +104,13 @@ def test_a_study_in_which_all_trials_fail_says_why(tmp_path: Path) -> None:
     assert not (tmp_path / "search" / "study.json").exists()
 
 
-def test_what_settings_cannot_cause_is_no_outcome(tmp_path: Path) -> None:
+def test_an_error_that_settings_cannot_cause_is_no_outcome_of_a_trial(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match=r"could not go on .*the disk is full"):
         go(tmp_path, space("fills the disk", "works"), max_concurrent=1)
     assert not list((tmp_path / "search" / "trials").glob("*/outcome.json"))
 
 
-def test_a_wish_to_stop_reaches_the_trials(tmp_path: Path) -> None:
+def test_a_wish_to_stop_the_study_reaches_its_trials(tmp_path: Path) -> None:
     config = SearchConfig(num_trials=2, max_iterations=10_000, grace_cycles=10_000)
     context = StepContext.standalone(tmp_path / "search", config=config, name="search")
     begin = time.monotonic()

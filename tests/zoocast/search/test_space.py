@@ -53,7 +53,7 @@ def test_what_is_drawn_lies_in_the_space_and_fits_the_config():
     assert {p["adapter.mode"] for p in drawn} == {"plain", "chained"}
 
 
-def test_a_good_space_passes_its_check_and_survives_as_json():
+def test_a_space_that_fits_its_config_passes_its_check_and_survives_as_json():
     SPACE.check(Base())
     again = SearchSpace.from_json(json.loads(json.dumps(SPACE.to_json())))
     assert again == SPACE

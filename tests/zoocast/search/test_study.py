@@ -67,10 +67,9 @@ def test_failed_trials_are_never_best_and_whole_ones_come_before_stopped_ones():
     assert [t.number for t in study.best(9)] == [3, 0, 4, 1]
     assert [t.number for t in study.best()] == [3]
     assert [study.count(s) for s in ("done", "stopped", "failed")] == [2, 2, 1]
-    assert [(b.error, b.lowest) for b in study.history()] == [(0.2, 0.2), (0.1, 0.1), (None, 0.1), (0.1, 0.1), (0.3, 0.1)]
 
 
-def test_axes_say_how_a_field_is_drawn():
+def test_axes_have_the_range_scale_and_choices_of_their_fields():
     x, _, mode, weight = Study({}, SPACE, ()).axes()
     assert (x.name, x.low, x.high, x.log, x.choices) == ("x", -1.0, 1.0, False, ())
     assert (mode.low, mode.high, mode.choices) == (0, 1, ("plain", "chained"))
@@ -101,7 +100,7 @@ def test_importance_names_the_field_that_matters():
     assert importance(Study({}, SPACE, (record(0, 0.1), record(1, 0.1)))) == {}  # nothing to account for
 
 
-def test_a_trial_folder_tells_how_its_trial_stands(tmp_path):
+def test_the_state_of_a_trial_is_read_from_its_folder(tmp_path):
     folder = tmp_path / "trial-0003"
     write_trial(folder, 3, {"x": 0.25}, "identity")
     assert read_trial(folder) == TrialRecord(3, {"x": 0.25})

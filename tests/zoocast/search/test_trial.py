@@ -40,7 +40,7 @@ def statuses(tmp_path: Path) -> list[str]:
     return [entry.status for entry in read_entries(tmp_path / "trial-0007" / "journal.jsonl", StatusChange)]
 
 
-def test_it_sees_its_own_folder_config_and_the_inputs_of_its_step(tmp_path: Path) -> None:
+def test_a_trial_sees_its_own_folder_and_config_and_the_inputs_of_its_step(tmp_path: Path) -> None:
     def train(trial: Trial) -> dict[str, Any]:
         context = trial.context
         assert context.config == Base(rate=0.5)
@@ -58,14 +58,19 @@ def test_it_sees_its_own_folder_config_and_the_inputs_of_its_step(tmp_path: Path
     assert run(tmp_path, lambda trial: pytest.fail(f"{trial} was run again")) == []
 
 
-def test_one_may_go_on_on_another_machine(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_may_go_on_on_another_machine(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def on(machine: str, train: Any) -> None:
         monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / machine))
         here = step.localize(lambda file: file.startswith(f"trials/{name}/"))
         assert here.directory.is_relative_to(tmp_path / machine)
         try:
             run_trial(
-                here, here.directory / "trials" / name, Base(), train, Resources(1), lambda *said: progress.hear(name, *said)
+                here,
+                here.directory / "trials" / name,
+                Base(),
+                train,
+                Resources(1),
+                lambda *report: progress.record(name, *report),
             )
         finally:
             here.push()
@@ -95,7 +100,7 @@ def test_one_may_go_on_on_another_machine(store: str, tmp_path: Path, monkeypatc
     assert (record.state, record.result, record.curve) == ("done", {"from": "1"}, ((1, 0.5), (2, 0.25)))
 
 
-def test_one_that_goes_on_says_its_last_word_again(tmp_path: Path) -> None:
+def test_a_trial_that_goes_on_reports_its_last_error_again(tmp_path: Path) -> None:
     def interrupted(trial: Trial) -> dict[str, Any]:
         trial.report(1, 0.5)
         trial.report(2, 0.25)
@@ -122,7 +127,7 @@ def test_one_that_goes_on_says_its_last_word_again(tmp_path: Path) -> None:
         ({}, lambda trial: trial.report(1, 0.5) or {"error": math.inf}, "ValueError: Out of range float values"),
     ],
 )
-def test_what_its_settings_cause_is_a_failure(tmp_path: Path, params: dict, train: Any, message: str) -> None:
+def test_what_the_settings_of_a_trial_cause_is_its_failure(tmp_path: Path, params: dict, train: Any, message: str) -> None:
     run(tmp_path, train, **params)
     record = read_trial(tmp_path / "trial-0007")
     assert record.state == "failed"
@@ -131,7 +136,7 @@ def test_what_its_settings_cause_is_a_failure(tmp_path: Path, params: dict, trai
     assert statuses(tmp_path) == ["running", "failed"]
 
 
-def test_a_full_disk_is_no_outcome(tmp_path: Path) -> None:
+def test_a_full_disk_is_no_outcome_of_a_trial(tmp_path: Path) -> None:
     def train(trial: Trial) -> dict[str, Any]:
         raise InfrastructureError(f"the disk is full at {trial.context.directory}")
 
@@ -140,7 +145,7 @@ def test_a_full_disk_is_no_outcome(tmp_path: Path) -> None:
     assert not (tmp_path / "trial-0007" / "outcome.json").exists()
 
 
-def test_an_attempt_that_was_overtaken_writes_no_outcome(tmp_path: Path) -> None:
+def test_an_attempt_at_a_trial_that_was_overtaken_writes_no_outcome(tmp_path: Path) -> None:
     def train(trial: Trial) -> dict[str, Any]:
         trial.report(1, 0.5)
         (trial.context.directory / "attempt.json").write_text(json.dumps({"token": "another", "run": "later", "host": "here"}))
@@ -151,7 +156,7 @@ def test_an_attempt_that_was_overtaken_writes_no_outcome(tmp_path: Path) -> None
     assert not (tmp_path / "trial-0007" / "outcome.json").exists()
 
 
-def test_the_same_training_can_be_a_step_of_its_own(tmp_path: Path) -> None:
+def test_the_training_of_a_trial_can_be_a_step_of_its_own(tmp_path: Path) -> None:
     trial = Trial(StepContext.standalone(tmp_path / "control", config=Base()))
     trial.report(1, 0.5)
     assert curves(trial.context.journal_path) == {"trial/error": [(1, 0.5)]}

@@ -57,7 +57,7 @@ def weights(objective):
         ("predictor.adapter.weight", "adapter"),
         ("distillation.projections.1-0.bias", "distillation"),
         ("forward_objective.predictor.cells.3.conv.weight", "forward.cells.3"),
-        ("reverse_objective.exported.head.weight", "reverse.head"),
+        ("reverse_objective.predictor.head.weight", "reverse.head"),
         ("reverse_objective.distillation.projections.0-0.weight", "reverse.distillation"),
     ],
 )
@@ -88,7 +88,7 @@ def test_levels_of_both_directions_and_of_a_transfer_target(make):
         ({"cycle": 3, "rate_iterations": 0}, "WWW"),
     ],
 )
-def test_calls_alternate_in_whole_cycles(config, calls):
+def test_learning_rate_and_weight_calls_alternate_in_whole_cycles(config, calls):
     moves = AdapterConfig(**config).moves_rates
     assert "".join("R" if moves(i) else "W" for i in range(len(calls))) == calls
 
@@ -157,14 +157,14 @@ def test_the_gradient_of_the_rates_is_exact(make, batch, kind, bidirectional):
             return sum(functional_call(objective, trial, (batch,)).values()).item()
 
     adapter = adapt(objective, **ONLY_RATES, initial_rate=initial)
-    told_loss = sum(v for name, v in adapter.update(batch, 0).items() if name != "chain").item()
-    assert told_loss == pytest.approx(loss_at(None, 0.0), rel=1e-6)
-    told = adapter.tell()
+    reported = sum(v for name, v in adapter.update(batch, 0).items() if name != "chain").item()
+    assert reported == pytest.approx(loss_at(None, 0.0), rel=1e-6)
+    logged = adapter.metrics()
     numeric = {level: (loss_at(level, epsilon) - loss_at(level, -epsilon)) / (2 * epsilon) for level in adapter.levels}
     largest = max(map(abs, numeric.values()))
     assert largest > 1e-2
     for level, slope in numeric.items():
-        assert told[f"rate_data_gradient/{level}"] == pytest.approx(slope, abs=tolerance * largest), level
+        assert logged[f"rate_data_gradient/{level}"] == pytest.approx(slope, abs=tolerance * largest), level
 
 
 def test_the_trial_step_starts_from_running_means(make, batch):
@@ -201,17 +201,17 @@ def test_the_chain_holds_rates_in_order(make, batch, config, penalty, slopes):
     adapter = adapt(make("convlstm"), **ONLY_RATES, initial_rate=1.0, **config)
     terms = adapter.update(batch, 0)
     assert terms["chain"].item() == pytest.approx(penalty)
-    told = adapter.tell()
-    assert tuple(told[f"rate_penalty_gradient/{level}"] for level in ("cells.0", "cells.1", "head")) == pytest.approx(slopes)
+    logged = adapter.metrics()
+    assert tuple(logged[f"rate_penalty_gradient/{level}"] for level in ("cells.0", "cells.1", "head")) == pytest.approx(slopes)
 
 
 def test_each_direction_has_a_chain_of_its_own(make, batch):
     adapter = adapt(make("decoupled", bidirectional=True), **ONLY_RATES, initial_rate=1.0)
     # Twice the two pairs of one direction; the decoupling adapter is in no chain.
     assert adapter.update(batch, 0)["chain"].item() == pytest.approx(40.0)
-    told = adapter.tell()
-    assert told["rate_penalty_gradient/reverse.cells.0"] == 20.0
-    assert told["rate_penalty_gradient/reverse.adapter"] == 0.0
+    logged = adapter.metrics()
+    assert logged["rate_penalty_gradient/reverse.cells.0"] == 20.0
+    assert logged["rate_penalty_gradient/reverse.adapter"] == 0.0
 
 
 def test_a_network_of_one_level_needs_no_chain(batch):
@@ -244,7 +244,7 @@ def test_logarithmic_rates_never_reach_zero(make, batch):
     assert (adapter.rates < 1e-4).any()
 
 
-def test_a_trial_can_be_judged_by_other_clips(make, batch):
+def test_a_trial_step_can_be_judged_by_clips_that_it_was_not_made_from(make, batch):
     dark = batch._replace(clips=torch.cat([batch.clips[:2], torch.zeros_like(batch.clips[2:])]))
     objective = make("convlstm")
     with torch.no_grad():
@@ -257,7 +257,7 @@ def test_a_trial_can_be_judged_by_other_clips(make, batch):
     assert terms["mse"].item() == pytest.approx(second.item(), abs=0.002)
 
 
-def test_moments_can_be_shared(make, batch):
+def test_trial_steps_can_share_the_moments_of_weight_calls(make, batch):
     private, shared = (adapt(make("convlstm"), cycle=2, rate_iterations=1, moments=m) for m in ("private", "shared"))
     for adapter in (private, shared):
         for iteration in range(4):
@@ -271,7 +271,7 @@ def test_moments_can_be_shared(make, batch):
 
 
 @pytest.mark.parametrize("config", [{}, {"moments": "shared", "parametrisation": "logarithmic"}])
-def test_the_state_is_all_that_decides_how_it_goes_on(make, batch, config):
+def test_a_meta_adapter_goes_on_from_its_state_to_the_same_bits(make, batch, config):
     config = {"cycle": 3, "rate_iterations": 2, **config}
     objective, resumed = make("decoupled", bidirectional=True), make("decoupled", bidirectional=True)
     adapter = adapt(objective, **config)
@@ -280,7 +280,7 @@ def test_the_state_is_all_that_decides_how_it_goes_on(make, batch, config):
     resumed.load_state_dict(objective.state_dict())
     other = adapt(resumed, **config)
     other.load({name: value.clone() for name, value in adapter.state().items()})
-    assert other.tell() == adapter.tell()
+    assert other.metrics() == adapter.metrics()
     for iteration in range(4, 9):
         assert adapter.update(batch, iteration) == other.update(batch, iteration)
     assert all(torch.equal(a, b) for a, b in zip(weights(objective).values(), weights(resumed).values(), strict=True))
@@ -319,16 +319,16 @@ def test_two_workers_move_rates_and_weights_as_one(make, batch, tmp_path):
     workers = [start.Process(target=_work, args=(r, 2, tmp_path, objective, batch, queue)) for r in range(2)]
     for process in workers:
         process.start()
-    told = [queue.get(timeout=120) for _ in workers]
+    logged = [queue.get(timeout=120) for _ in workers]
     for process in workers:
         process.join()
-    assert told[0] == told[1]
+    assert logged[0] == logged[1]
     adapter = adapt(objective, cycle=2, rate_iterations=1)
     for iteration in range(4):
         adapter.update(batch, iteration)
-    torch.testing.assert_close(torch.tensor(told[0]["rates"]), adapter.rates.detach(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(torch.tensor(logged[0]["rates"]), adapter.rates.detach(), rtol=1e-5, atol=0)
     # Two weight calls of 1e-4; sums in another order.
-    torch.testing.assert_close(torch.tensor(told[0]["head"]), objective.exported.head.weight.detach(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(logged[0]["head"]), objective.exported.head.weight.detach(), rtol=0, atol=1e-6)
 
 
 # ----------------------------------------------------------------------------------------------------------------------- memory
@@ -375,11 +375,11 @@ def test_a_learning_rate_call_takes_no_more_memory_than_a_weight_call(batch):
         ({"cycle": 4, "rate_iterations": 4}, "rate_iterations: 0 <= rate_iterations < cycle must hold, .* got 4 and 4"),
     ],
 )
-def test_settings_that_cannot_work(fields, message):
+def test_settings_of_the_meta_adapter_that_cannot_work_are_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         AdapterConfig(**fields)
 
 
-def test_clips_of_its_own_need_two_clips(make):
+def test_a_held_out_meta_batch_needs_two_clips_for_each_worker(make):
     with pytest.raises(ConfigError, match=re.escape("batch_size: meta_batch=held-out halves each worker's batch")):
         adapt(make("convlstm"), TrainingConfig(batch_size=1), meta_batch="held-out")

@@ -95,13 +95,13 @@ def test_the_forward_network_alone_is_the_predictor_and_no_weight_is_held_twice(
     assert len(objective.state_dict()) == 2 * len(objective.exported.state_dict()) == len(list(objective.parameters()))
 
 
-def test_a_bidirectional_objective_can_be_looked_at_like_any_other(make, batch):
+def test_memories_of_a_bidirectional_objective_are_collected_as_of_any_other(make, batch):
     objective = make("convlstm")
     prediction = objective.predict(batch, {0: ("c",)})
     assert prediction.memories.keys() == {(0, "c"), (1, "h")}
     assert objective.terms(batch, prediction) == objective(batch)
 
 
-def test_settings_that_cannot_work():
+def test_negative_weights_of_distances_are_refused():
     with pytest.raises(ConfigError, match=r"frame_weight: must be at least 0, but got -1.0"):
         BidirectionalConfig(frame_weight=-1.0)

@@ -125,7 +125,7 @@ def test_the_best_weights_of_both_directions_are_of_one_moment(first):
     assert all(torch.equal(value, held[f"forward_objective.predictor.{name}"]) for name, value in weights(directory).items())
 
 
-def test_both_stages_tell_every_term_and_stage_2_its_rates(first, run, target, tmp_path):
+def test_both_stages_log_every_term_and_stage_2_its_rates(first, run, target, tmp_path):
     directory = first(TMU)
     terms = {"loss", "mse", "distill", "reverse_mse", "reverse_distill", "feature", "frame"}
     assert {k for k in curves(directory / "journal.jsonl") if k.startswith("train/")} == {f"train/{t}" for t in terms}
@@ -284,7 +284,7 @@ def test_two_workers_adapt_the_same_target(first, run, target, tmp_path):
 # ---------------------------------------------------------------------------------------------------------------------- settings
 
 
-def test_settings_are_overridden_by_their_dotted_names(target):
+def test_settings_of_both_stages_are_overridden_by_their_dotted_names(target):
     config = override(AdaptConfig(target=target()), {"adapter.cycle": "40", "adapter.rate_iterations": "10"})
     assert (config.adapter.cycle, config.adapter.rate_iterations) == (40, 10)
     assert override(config, {"adapter": "none"}).adapter is None

@@ -104,7 +104,7 @@ def test_training_goes_on_on_another_machine_to_the_same_bits(tmp_path, store, c
     assert whole == parts
 
 
-def test_a_run_that_goes_on_says_from_where(tmp_path, clips, predictor_config):
+def test_a_training_that_goes_on_reports_from_which_iteration(tmp_path, clips, predictor_config):
     for stop_at in (5, 1):
         with pytest.raises(Interrupted):
             train(tmp_path, clips, predictor_config, stop_at=stop_at)
@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, clips, predictor_config
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
 
 
-def test_every_validation_is_told_and_may_end_the_training(tmp_path, clips, predictor_config):
+def test_every_validation_is_reported_and_the_receiver_may_end_the_training(tmp_path, clips, predictor_config):
     told = []
 
     def stop_at_6(iteration, error):
@@ -186,13 +186,13 @@ def test_a_checkpoint_of_another_configuration_is_not_continued(tmp_path, clips,
         train(tmp_path, clips, predictor_config, other)
 
 
-def test_a_diverged_run_says_so(tmp_path, clips, predictor_config):
+def test_a_diverged_training_fails_and_names_the_setting_to_lower(tmp_path, clips, predictor_config):
     config = TrainingConfig(iterations=40, batch_size=4, learning_rate=1e30, validate_every=10)
     with pytest.raises(StepFailed, match=r"not finite at iteration 2; lower training.learning_rate"):
         train(tmp_path, clips, predictor_config, config)
 
 
-def test_seeds_differ_and_repeat(tmp_path, clips, predictor_config):
+def test_one_seed_gives_the_same_weights_again_and_another_seed_others(tmp_path, clips, predictor_config):
     config = TrainingConfig(iterations=2, batch_size=4, seed=1)
     for name in ("a", "b"):
         train(tmp_path / name, clips, predictor_config, config)
@@ -209,7 +209,7 @@ def test_seeds_differ_and_repeat(tmp_path, clips, predictor_config):
         ({"gradient_clip": -1.0}, "gradient_clip: must be greater than 0 or none"),
     ],
 )
-def test_settings_that_cannot_work(fields, message):
+def test_training_settings_that_cannot_work_are_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         TrainingConfig(**fields)
 

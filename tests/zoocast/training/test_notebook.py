@@ -28,7 +28,7 @@ def make(shape):
     return PredictionObjective(Predictor(NETWORK, shape))
 
 
-def test_a_network_is_trained_and_predicts(frames, tmp_path, monkeypatch):
+def test_a_network_is_trained_in_memory_and_predicts(frames, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train, validation = clips_of(frames[:8]), clips_of(frames[8:])
     objective = make(train.shape)
@@ -46,7 +46,7 @@ def test_a_network_is_trained_and_predicts(frames, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_makes_it_a_training_that_goes_on(frames, tmp_path):
+def test_a_training_with_a_folder_goes_on_from_its_checkpoint(frames, tmp_path):
     train, validation = clips_of(frames[:8]), clips_of(frames[8:])
     whole = make(train.shape)
     fit(whole, train, validation, observed=3, config=CONFIG)
@@ -95,7 +95,7 @@ def test_arrays_that_are_no_clips_are_refused(array, message):
         clips_of(array)
 
 
-def test_weights_that_would_be_lost_are_not_trained(frames):
+def test_without_an_objective_or_a_folder_nothing_is_trained(frames):
     train = clips_of(frames)
     with pytest.raises(ValueError, match="give fit an objective, or a folder"):
         fit(lambda: make(train.shape), train, train, observed=3, config=CONFIG)

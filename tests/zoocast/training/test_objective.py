@@ -38,7 +38,7 @@ class Penalised(ConvLSTM):
         return {"size": torch.stack([layer.conv.weight.square().sum() for layer in layers]).sum()}
 
 
-def test_a_loss_that_cells_bring_along_is_taken_as_it_is(clips):
+def test_a_loss_of_the_cells_themselves_is_taken_as_it_is(clips):
     predictor = Predictor(PredictorConfig(cell=Penalised(), hidden_channels=(4, 4)), ClipStore.open(clips).shape)
     terms = PredictionObjective(predictor, 0.1)(make_batch(clips))
     assert terms.keys() == {"mse", "size"}

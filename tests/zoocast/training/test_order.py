@@ -22,7 +22,7 @@ def test_workers_share_out_one_order_whatever_their_number():
         assert torch.equal(torch.stack(parts, dim=1).flatten(), whole)
 
 
-def test_an_iteration_can_be_entered_anywhere():
+def test_the_clips_of_an_iteration_need_none_of_those_before_it():
     walked = SampleOrder(seed=1, size=7)
     for i in range(9):
         batch = walked.batch(i, 5, Worker())

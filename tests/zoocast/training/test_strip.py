@@ -32,7 +32,7 @@ def test_large_frames_keep_one_canvas_pixel_each():
     assert count(prediction_strip(frames, frames * 0, frames * 0), (123, 0, 0)) == 200 * 300
 
 
-def test_one_channel_is_grey():
+def test_frames_of_one_channel_are_drawn_in_grey():
     frames = np.full((1, 1, 4, 4), 51 / 255)
     assert count(prediction_strip(frames, frames * 0, frames * 0), (51, 51, 51)) == 120 * 120
 

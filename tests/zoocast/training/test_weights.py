@@ -34,7 +34,7 @@ def leave(objective, directory):
 
 
 @pytest.mark.parametrize("projection", [False, True])
-def test_every_weight_comes_back(make, tmp_path, projection):
+def test_every_weight_of_an_objective_is_loaded_as_it_was_saved(make, tmp_path, projection):
     left, taken = make(projection), make(projection)
     leave(left, tmp_path)
     assert (tmp_path / "objective.safetensors").exists() == projection
@@ -49,7 +49,7 @@ def test_a_predictor_alone_can_start_from_any_training(make, tmp_path):
     assert torch.equal(left.predictor.head.weight, taken.predictor.head.weight)
 
 
-def test_weights_that_a_training_lacks_are_missed(make, tmp_path):
+def test_an_objective_with_weights_that_a_training_lacks_is_refused(make, tmp_path):
     leave(make(), tmp_path)
     with pytest.raises(ConfigError, match=r"holds a predictor and nothing beside it; go on with the method"):
         load_objective(make(projection=True), tmp_path)
@@ -57,7 +57,7 @@ def test_weights_that_a_training_lacks_are_missed(make, tmp_path):
         load_objective(make(hidden_channels=(4,)), tmp_path)
 
 
-def test_weights_that_would_be_left_out_are_named(make, tmp_path):
+def test_an_objective_that_would_leave_weights_out_is_refused_and_they_are_named(make, tmp_path):
     left = make(projection=True)
     left.second = nn.Linear(2, 2)
     leave(left, tmp_path)
@@ -66,7 +66,7 @@ def test_weights_that_would_be_left_out_are_named(make, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["flip", "lost", "record"])
-def test_damage_is_seen(make, tmp_path, damage):
+def test_damaged_weights_are_refused(make, tmp_path, damage):
     objective = make(projection=True)
     leave(objective, tmp_path)
     path = tmp_path / "objective.safetensors"

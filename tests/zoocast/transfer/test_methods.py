@@ -322,7 +322,7 @@ def test_without_weight_on_distillation_the_bank_is_not_read(folder, tmp_path):
     assert load_predictor(tmp_path / "arm" / "model").config.num_sources == 2
 
 
-def test_a_missing_bank_is_missed(folder, tmp_path):
+def test_distillation_without_its_stored_bank_is_refused(folder, tmp_path):
     at_rest = dataclasses.replace(ONLINE, mode="stored")
     with pytest.raises(ConfigError, match="mode: a stored bank is read from a directory"):
         train(tmp_path, folder, TRANSFER, bank=at_rest)
@@ -338,7 +338,7 @@ def test_a_missing_bank_is_missed(folder, tmp_path):
         (lambda: Transfer(distillation_weight=-0.1), "distillation_weight: must be at least 0, but got -0.1"),
     ],
 )
-def test_settings_that_cannot_work(make, message):
+def test_settings_of_methods_that_cannot_work_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
 
