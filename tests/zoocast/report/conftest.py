@@ -248,7 +248,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
         for seed in range(SEEDS):
             trained.append(f"target.{arm}.seed{seed}")
             directory = steps.add("adapt", trained[-1], needs, 15.0, val_mse=0.05 * blur + 0.0001 * seed)
-            tell(directory, seed, {"adam": None, "searched.1": 3.1e-4}.get(arm, 1e-4))
+            write_journal(directory, seed, {"adam": None, "searched.1": 3.1e-4}.get(arm, 1e-4))
         evaluations[arm] = steps.evaluation(arm, trained)
         evaluate(evaluations[arm], blur, SEEDS, clips, random)
     comparison = Comparison(ours=SEARCHED, rival=("adam",), ours_words="the searched meta-adapter", rival_words="plain Adam")
@@ -272,7 +272,7 @@ def study(random: np.random.Generator) -> Study:
     return Study({"num_trials": len(trials)}, SPACE, tuple(trials))
 
 
-def tell(directory: Path, seed: int, initial: float | None) -> None:
+def write_journal(directory: Path, seed: int, initial: float | None) -> None:
     """A journal, with rates that grow towards the head unless `initial` is None; the adapter's stays."""
     journal = Journal(directory / "journal.jsonl")
     journal.params({"adapter.initial_rate": initial} if initial else {})
