@@ -18,6 +18,7 @@ __all__ = [
     "Comparison",
     "Difference",
     "Measured",
+    "check_arms",
     "compare",
     "decimals",
     "difference",
@@ -54,9 +55,14 @@ class Comparison:
 
     def check(self, arms: Collection[str]) -> None:
         """Raise `ConfigError` unless all arms that are named are among `arms`."""
-        for name in ("ours", "rival"):
-            if missing := [arm for arm in getattr(self, name) if arm not in arms]:
-                raise ConfigError(name, f"must be arms of the report ({', '.join(arms)}), but got {', '.join(missing)}")
+        check_arms("ours", self.ours, arms)
+        check_arms("rival", self.rival, arms)
+
+
+def check_arms(field: str, named: Collection[str], arms: Collection[str]) -> None:
+    """Raise `ConfigError` for `field` unless all that it names are among `arms`."""
+    if missing := [arm for arm in named if arm not in arms]:
+        raise ConfigError(field, f"must be arms of the report ({', '.join(arms)}), but got {', '.join(missing)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -158,7 +158,7 @@ def _scores(arms: Mapping[str, Path]) -> tuple[str, dict[str, dict[int, Scores]]
     if not arms:
         raise IntegrityError("a report needs the evaluation of at least one arm, but got none")
     read = {arm: read_scores(path) for arm, path in arms.items()}
-    # Differences are paired by clip, so a set with one element is a condition for every number of the comparison.
+    # Differences are paired by clip, so every arm must have been measured on the very same ones.
     kinds = {(split, tuple(s.clip_mse), s.names) for split, seeds in read.values() for s in seeds.values()}
     if len(kinds) != 1:
         raise IntegrityError("all arms of a report must be evaluated on the same clips by the same metrics; evaluate them again")

@@ -247,7 +247,7 @@ def inline_svg(svg: str, prefix: str) -> str:
     # matplotlib's style sheet is for `*`, and would change every line of the page.
     svg = re.sub(r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>", "", svg, flags=re.DOTALL)
     name = re.sub(r"[^A-Za-z0-9_-]", "-", prefix)
-    # Ids are the same in every figure of the same parts, and the first of a page would serve them all.
+    # Ids are the same in figures of the same parts, and the page's first would serve all of them.
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     # Only these four: arms have the same colours in light and dark mode.
     for plain, themed in ((INK, "currentColor"), (MUTED, "var(--muted)"), (GRID, "var(--grid)"), (PAPER, "var(--paper)")):

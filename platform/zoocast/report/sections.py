@@ -15,7 +15,7 @@ import numpy as np
 
 from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.report.compare import HEADLINE_METRIC, Difference, Measured, decimals, difference, interval_ends, signed
+from zoocast.report.compare import HEADLINE_METRIC, Difference, Measured, check_arms, decimals, difference, interval_ends, signed
 from zoocast.report.figures import source_matrix
 from zoocast.report.figures.curves import mean_interval
 
@@ -97,8 +97,7 @@ class SourceMatrix:
 
     def check(self, arms: Collection[str]) -> None:
         """Raise `ConfigError` for an arm that is not among those of the report."""
-        if missing := [arm for arm in self.arms if arm not in arms]:
-            raise ConfigError("arms", f"must be arms of the report ({', '.join(arms)}), but got {', '.join(missing)}")
+        check_arms("arms", self.arms, arms)
 
     def show(self, measured: Measured, split: str) -> SectionView:
         """The matrix of sources and arms, and what leaving sources out did to the error on `split`."""

@@ -279,6 +279,6 @@ def write_journal(directory: Path, seed: int, initial: float | None) -> None:
     for iteration in range(20, 121, 20):
         pull = (np.tile([-0.9, -0.4, 0.1, 0.5, 0.9, 0.0], 2) + 0.05 * seed) * iteration / 120
         rates = (initial or 0.0) * np.clip(1 + pull, 0, 2)
-        told = {f"rate/{level}": float(rate) for level, rate in zip(LEVELS, rates, strict=True)} if initial else {}
-        journal.metrics({"val/mse": 0.05 - 1e-5 * iteration, "train/loss": 0.04, **told}, step=iteration)
+        by_level = {f"rate/{level}": float(rate) for level, rate in zip(LEVELS, rates, strict=True)} if initial else {}
+        journal.metrics({"val/mse": 0.05 - 1e-5 * iteration, "train/loss": 0.04, **by_level}, step=iteration)
     journal.close()

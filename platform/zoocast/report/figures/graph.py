@@ -8,7 +8,7 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ from matplotlib.path import Path
 from zoocast.report.figures.steps import StepView, grouped, step_color, title
 from zoocast.report.figures.style import INK, MUTED, PAPER, styled, svg, text_width
 
-_ROW, _GAP, _PAD = 40.0, 38.0, 9.0  # points
+_ROW, _BOX, _GAP, _PAD = 40.0, 27.0, 38.0, 9.0  # points: from row to row, a box's height, between layers, inside a box
 
 
 def dag_drawing(steps: Sequence[StepView]) -> str:
@@ -181,25 +181,12 @@ def _draw_edge(
 
 
 def _draw_box(ax: Axes, box: _Box, x: float, y: float) -> None:
-    height = 27.0
-    for shift in (5.0, 2.5, 0.0) if box.stacked else (0.0,):
-        ax.add_patch(
-            FancyBboxPatch(
-                (x + shift, y - height / 2 - shift), box.width, height,
-                boxstyle="round,pad=0,rounding_size=4", facecolor=PAPER, edgecolor=box.color, linewidth=1.1,
-            )
-        )  # fmt: skip
-    ax.add_patch(
-        FancyBboxPatch(
-            (x, y - height / 2),
-            box.width,
-            height,
-            boxstyle="round,pad=0,rounding_size=4",
-            facecolor=box.color,
-            alpha=0.12,
-            linewidth=0,
-        )
-    )
+    bottom = y - _BOX / 2
+    shape: dict[str, Any] = {"width": box.width, "height": _BOX, "boxstyle": "round,pad=0,rounding_size=4"}
+    for shift in (5.0, 2.5, 0.0) if box.stacked else (0.0,):  # from the back to the front
+        ax.add_patch(FancyBboxPatch((x + shift, bottom - shift), facecolor=PAPER, edgecolor=box.color, linewidth=1.1, **shape))
+    # The tint lies on paper and not in its place, or the boxes behind, and edges, would show through.
+    ax.add_patch(FancyBboxPatch((x, bottom), facecolor=box.color, alpha=0.12, linewidth=0, **shape))
     if box.kind:
         ax.text(x + _PAD, y - 6.5, box.kind, fontsize=7.5, color=MUTED, va="center")
     ax.text(x + _PAD, y + (4.5 if box.kind else 0), box.label, fontsize=9, fontweight="bold", va="center", color=INK)

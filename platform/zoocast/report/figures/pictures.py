@@ -19,7 +19,7 @@ from zoocast.report.figures.style import GRID, INK, MUTED, PNG_DPI, LineStyle, l
 
 _TILE = 120  # the side of a frame on the canvas that is aimed at, and the most that a row may take, in canvas pixels
 _WIDTH = 1640
-_COLUMNS = 6  # frames of a block: a row has two blocks, and with more of them tiles would not fit into `_WIDTH`
+_COLUMNS = 6  # frames of a block: a row has two blocks, and more tiles of full size would not fit into `_WIDTH`
 _PLOT = 200  # height of the plot below the gates
 _GAP = 4
 _BLOCK_GAP = 30
