@@ -32,13 +32,16 @@ def git_state(path: Path | None = None) -> GitState:
     folder = Path(path) if path is not None else Path(__file__).parent.parent
     folder = folder if folder.is_dir() else folder.parent
     commit = _git(folder, "rev-parse", "HEAD")
+    # git answers for any folder below a repository; only where it tracks our files is its commit that of our code.
     if commit is None or not _git(folder, "ls-files", "--", "."):
         sent = os.environ.get(SENT_COMMIT) or _version()
         return {"commit": sent.removesuffix("+"), "dirty": sent.endswith("+")}
+    # `:/` is the whole repository: what an experiment does may also be changed by a file beside this package.
     return {"commit": commit, "dirty": _git(folder, "status", "--porcelain", "--", ":/") != ""}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    # `git status` would refresh the index under its lock, and a commit that the user makes at this moment would fail.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         out = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, env=environment)
@@ -57,9 +60,9 @@ def _version() -> str:
 def program() -> list[str]:
     """How this command was called, in words that can be typed again."""
     called = Path(sys.argv[0])
-    if called.name == "__main__.py":
+    if called.name == "__main__.py":  # by `python -m pipelines`, as every job of a cluster is
         return [sys.executable if shutil.which("python") != sys.executable else "python", "-m", "pipelines"]
-    found = shutil.which(called.name)
+    found = shutil.which(called.name)  # the bare name, unless that would start another installation's command
     if found is not None and Path(found).resolve() == called.resolve():
         return [called.name]
     with contextlib.suppress(ValueError):

@@ -1,10 +1,11 @@
-"""Spans and moments of time as people read them: the same words in the terminal, on the report's page and in its figures."""
+"""Times and long lists as people read them: the same words in the terminal, on the report's page and in its figures."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-__all__ = ["duration", "moment"]
+__all__ = ["duration", "moment", "some"]
 
 
 def duration(seconds: float | None) -> str:
@@ -19,7 +20,7 @@ def duration(seconds: float | None) -> str:
     # Limits are those at which the shorter form would round up to the next one: 9.96 s is 10 s, 59.6 s is 1:00.
     if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)  # rounded first, or 3599.6 s would be 59:60
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
@@ -27,3 +28,9 @@ def duration(seconds: float | None) -> str:
 def moment(seconds: float) -> str:
     """Seconds since the epoch as local date and time: ``2026-11-30 16:45:00``."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def some(names: Sequence[str], most: int = 4) -> str:
+    """At most `most` of the names, and how many more there are: ``a, b and 3 more``."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zoocast.provenance import SENT_COMMIT
-from zoocast.tracking import git_state
+from zoocast.provenance import SENT_COMMIT, git_state
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from zoocast.words import duration, moment
+from zoocast.words import duration, moment, some
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from zoocast.words import duration, moment
         (7800.0, "2:10:00"),
     ],
 )
-def test_a_duration_is_told_shortly_and_rounds_up_to_the_next_unit(seconds: float | None, words: str) -> None:
+def test_a_duration_is_short_and_rounds_up_to_the_next_unit(seconds: float | None, words: str) -> None:
     assert duration(seconds) == words
 
 
@@ -33,3 +33,9 @@ def test_a_moment_is_local_time_to_the_second(monkeypatch: pytest.MonkeyPatch) -
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_of_a_long_list_the_first_are_named_and_the_rest_are_counted() -> None:
+    assert some(["a", "b", "c"], 3) == "a, b, c"
+    assert some(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert some([], 2) == ""

@@ -84,15 +84,16 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         InfrastructureError: there is no Ray at the address, it wants another token, or it cannot be started.
     """
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    # A local Ray's processes inherit our environment; those of a cluster get theirs by `_arguments`.
     settings = ENVIRONMENT | DRIVER | {"PYTHONPATH": _python_path()}
     if address == LOCAL:
         _make_token()
     else:
         settings["RAY_gcs_server_port_wait_time_s"] = CONNECT_ATTEMPTS
-        if address != "auto":
+        if address != "auto":  # which is no address: Ray itself looks for the one that runs on this machine
             _require_answer(address)
     with environment(settings):
-        import ray
+        import ray  # only here: commands that start nothing should not pay for its import
 
         try:
             with _sigterm_kept(), _no_dashboard() if address == LOCAL else contextlib.nullcontext():
@@ -108,6 +109,7 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
 
 
 def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
+    # Without the logs of workers, which Ray would print among our own lines; what they report is in their steps' journals.
     common = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
         return common | {
@@ -121,11 +123,13 @@ def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
 
 def _for_workers() -> dict[str, str]:
     """The environment of a cluster's workers, less what the job that we are in has set: Ray refuses what comes twice."""
+    # Ray passes to the driver of a job what it was submitted with in this variable; elsewhere it is missing.
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
     # A job's folder has a path of its own on each node, where workers begin in it. Else all nodes have the code at the same path.
     python_path = _python_path(Path.cwd() if "working_dir" in job else None)
     given = job.get("env_vars", {})
     wanted = ENVIRONMENT | ({"PYTHONPATH": python_path} if python_path else {})
+    # Which people may read a file of the root must not depend on the node that writes it.
     wanted |= {name: os.environ[name] for name in (UMASK,) if name in os.environ}
     return {name: value for name, value in wanted.items() if name not in given}
 
@@ -133,7 +137,7 @@ def _for_workers() -> dict[str, str]:
 @contextlib.contextmanager
 def _sigterm_kept() -> Iterator[None]:
     """Put our handler of SIGTERM back, if there is one: Ray replaces it, in the main thread, by one that ends the process."""
-    ours = signal.getsignal(signal.SIGTERM)
+    ours = signal.getsignal(signal.SIGTERM)  # the command's, by which steps stop at a checkpoint
     try:
         yield
     finally:
@@ -176,9 +180,11 @@ def _make_token() -> None:
     path = Path.home() / TOKEN_FILE
     if path.exists():
         return
+    # Written under a name of its own and linked, which fails where a token is: nobody reads half of one, and none is replaced.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
+        # The mode is given on creation: between writing and a later chmod others could read it.
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
         with contextlib.suppress(FileExistsError):  # another process was quicker, and its Ray may use its token already
@@ -191,7 +197,7 @@ def _make_token() -> None:
 
 
 def _no_ray(address: str, error: Exception) -> InfrastructureError:
-    if "InvalidAuthToken" in str(error.__cause__):
+    if "InvalidAuthToken" in str(error.__cause__):  # Ray raises a plain ConnectionError, with gRPC's refusal as its cause
         return _other_token(address)
     first = str(error).strip().splitlines()
     reason = first[0] if first else type(error).__name__
@@ -211,9 +217,10 @@ def _private_directory() -> str:
     folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), name)
     if len(str(folder / "ray")) > LONGEST_TEMPORARY_DIRECTORY:
         folder = Path("/tmp", name)
+    # Made or found, it is then looked at: in a common /tmp anybody may have made a folder, or a link, of this name before us.
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700, parents=True)
-    status = folder.lstat()
+    status = folder.lstat()  # of the link itself, if it is one
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise InfrastructureError(
             f"{folder}, where Ray is to keep its sockets and logs, is not a folder of yours alone;"
@@ -233,7 +240,7 @@ def source_roots() -> list[str]:
     """The folders from which this process imports zoocast and its neighbours; workers import from the same ones."""
     roots: dict[str, None] = {}
     for package in ("zoocast", "pipelines", "searchspaces"):
-        spec = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(package)  # which finds it without importing it
         for location in (spec.submodule_search_locations or []) if spec else []:
             roots[str(Path(location).absolute().parent)] = None
     return list(roots)

@@ -24,14 +24,13 @@ import zoocast
 from zoocast.cluster.connect import environment
 from zoocast.cluster.package import Package, pack, select
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, did_you_mean
-from zoocast.provenance import SENT_COMMIT, program
+from zoocast.provenance import SENT_COMMIT, git_state, program
 from zoocast.store.files import human_bytes
-from zoocast.tracking import git_state
 
 __all__ = ["Job", "Jobs", "Log", "Submission"]
 
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in Ray's own order
-CONNECT_SECONDS, ANSWER_SECONDS, WORK_SECONDS = 5.0, 5.0, 60.0
+CONNECT_SECONDS, ANSWER_SECONDS, WORK_SECONDS = 5.0, 5.0, 60.0  # the last for all requests but the first
 POLL_SECONDS = 1.0
 SILENT_SECONDS = 60.0  # a head that is busy, or restarted with its memory, comes back
 STOP_SECONDS = 300  # from SIGTERM, after which steps end at their next checkpoint, to SIGKILL; Ray's default is 3
@@ -66,6 +65,7 @@ class Submission:
 
     def entrypoint(self) -> str:
         """The command of the job."""
+        # By module: the `pipelines` script is only there where the package is installed, and the code may have just been sent.
         return shlex.join(
             ["python", "-m", "pipelines", "run", *self._arguments(), *self._forced(), "--address", "auto", "--json"]
         )
@@ -120,7 +120,7 @@ class Job:
         """
         if self.state == "stopped":
             return Interrupted.exit_code
-        if self.exit_code is None or self.exit_code < 0:
+        if self.exit_code is None or self.exit_code < 0:  # negative: the signal, as Python's subprocess has it
             how = (
                 f"was killed by signal {-self.exit_code}"
                 if self.exit_code
@@ -142,7 +142,7 @@ class Log:
 
     def take(self, text: str, *, whole: bool) -> None:
         """Go on with `text`, which is the log from its beginning; `whole` when no more will come."""
-        end = len(text) if whole else text.rfind("\n") + 1
+        end = len(text) if whole else text.rfind("\n") + 1  # the rest of a line that is being written comes next time
         for line in text[self._read : end].splitlines(keepends=True):
             self._take_line(line)
         self._read = max(self._read, end)
@@ -151,13 +151,14 @@ class Log:
         self.stream.flush()
 
     def _take_line(self, line: str) -> None:
+        # `--json` prints one document with indents, so its first and last lines are lone braces.
         if not self._held and line != "{\n":
             self.stream.write(line)
             return
         self._held.append(line)
         if line.rstrip() == "}":
             document = _document("".join(self._held))
-            if document is None:
+            if document is None:  # something else that printed braces
                 self._let_go()
             else:
                 self.result = document
@@ -193,7 +194,7 @@ class Jobs:
             InfrastructureError: no job API answers there, or it asks for a token; or a package of `zoocast[cluster]` is missing.
         """
         address = locate(given)
-        client = _client_class()
+        client = _client_class()  # before Ray is imported, so that it can say which package is missing
         from ray.exceptions import AuthenticationError
 
         try:
@@ -209,6 +210,7 @@ class Jobs:
 
     def all(self) -> list[Job]:
         """Every submitted job that the cluster remembers, the latest first."""
+        # Ray lists every driver that connected as a job; only submitted ones have an id, a log and an end.
         details = [one for one in self._client.list_jobs() if one.submission_id]
         return sorted((_job(one) for one in details), key=lambda job: job.started or 0, reverse=True)
 
@@ -233,6 +235,7 @@ class Jobs:
             package = pack(selection, Path(temporary, "code.zip"))
             print(f"{len(selection.files)} files of {folder}: {human_bytes(package.num_bytes)} to send", file=sys.stderr)
             while True:
+                # Ray refuses an id that there is already, so of two that submit the same run at once only one starts it.
                 known = self.all()
                 running = self._at_work(known, submission, package)
                 if running is not None:
@@ -248,6 +251,7 @@ class Jobs:
         for job in known:
             if job.ended or (job.run, job.root) != (submission.run, submission.root):
                 continue
+            # The same command on the same files is the same work: join it. Anything else would be two drivers on one run.
             if (job.entrypoint, job.code) == (submission.entrypoint(), package.digest):
                 return job
             other = "code" if job.code != package.digest else "options"
@@ -263,7 +267,7 @@ class Jobs:
             entrypoint=submission.entrypoint(),
             submission_id=job_id,
             runtime_env={"working_dir": str(package.path), "env_vars": dict(variables)},
-            metadata={
+            metadata={  # by which another machine, or a later `submit`, knows the job again
                 "zoocast.run": submission.run,
                 "zoocast.root": submission.root,
                 "zoocast.code": package.digest,
@@ -278,7 +282,7 @@ class Jobs:
 
     def read(self, job: Job, log: Log) -> None:
         """Pass on what the job has printed so far."""
-        log.take(self._client.get_job_logs(job.id), whole=True)
+        log.take(self._client.get_job_logs(job.id), whole=True)  # no more will be read, whether or not the job goes on
 
     def follow(self, job: Job, log: Log) -> Job:
         """Pass on what the job prints until it ends; returns how it ended.
@@ -294,7 +298,7 @@ class Jobs:
                 log.take(self._client.get_job_logs(job.id), whole=job.ended)
                 if job.ended:
                     return job
-                answered = time.monotonic()
+                answered = time.monotonic()  # any answer counts: a job may print nothing for hours
             except InfrastructureError as error:
                 if time.monotonic() - answered > SILENT_SECONDS:
                     raise InfrastructureError(f"{error}; rejoin the job with: {self.hint('logs', '-f', job.id)}") from None
@@ -384,8 +388,10 @@ def _client_class() -> Any:
 
     logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # else Ray prints every upload
 
+    # Ray's client waits without end for a head that does not answer, and raises what it got as RuntimeError with a traceback.
     class Client(JobSubmissionClient):
         def _do_request(self, method: str, endpoint: str, *, data: bytes | None = None, json_data: Any = None) -> Any:
+            # The version is asked for first, while it connects: what does not answer this soon is no job API.
             patience = (CONNECT_SECONDS, ANSWER_SECONDS if endpoint == "/api/version" else WORK_SECONDS)
             try:
                 return super()._do_request(method, endpoint, data=data, json_data=json_data, timeout=patience)
@@ -398,7 +404,7 @@ def _client_class() -> Any:
                 ) from None
 
         def _raise_error(self, r: Any) -> None:
-            if "already exists" in r.text:
+            if "already exists" in r.text:  # Ray's words are the only sign of it: its exception ends in the head's answer
                 raise _Taken
             lines = r.text.strip().splitlines() or [""]
             raise InfrastructureError(f"{self._address} answers {r.status_code}: {lines[-1]}")

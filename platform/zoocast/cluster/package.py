@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from zoocast.errors import ConfigError, DataError
 from zoocast.store.files import human_bytes, sha256_file
+from zoocast.words import some
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 __all__ = ["LARGEST_BYTES", "Package", "Selection", "pack", "select"]
 
-LARGEST_BYTES = 100 * 2**20
+LARGEST_BYTES = 100 * 2**20  # Ray keeps packages in the head's memory; code alone is far smaller
 NUM_LARGEST = 10
 NUM_NAMED = 5
 IGNORE_FILES = (".gitignore", ".rayignore")
@@ -67,7 +68,7 @@ class Selection:
             "are data or weights (keep them on the storage that every node sees)": self.data,
             "are symbolic links": self.links,
         }
-        return [f"left out, since they {why}: {_some(paths)}" for why, paths in kinds.items() if paths]
+        return [f"left out, since they {why}: {some(paths, NUM_NAMED)}" for why, paths in kinds.items() if paths]
 
 
 def select(folder: Path) -> Selection:
@@ -116,8 +117,9 @@ def pack(selection: Selection, target: Path) -> Package:
     Raises:
         DataError: a file cannot be read any more.
     """
+    # Of a file's mode only whether it may be run, as in git: else the digest, which tells jobs apart, would depend on the umask.
     with zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as archive:
-        for name in selection.files:
+        for name in selection.files:  # which are in order
             path = selection.folder / name
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
@@ -151,10 +153,13 @@ class _Walk:
         with os.scandir(self.folder / inside) as entries:
             for entry in entries:
                 path = inside + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
+                # Secrets first: one is named even where .gitignore hides it, and nothing below can send it.
                 if self._secret.match_file(path):
                     self.secrets.append(path)
+                # A folder that is ignored is not entered, so that no rule inside can bring back a file of it; git does the same.
                 elif self._generated.match_file(path) or _is_ignored(path, specs):
                     continue
+                # A link may lead out of the folder, to a file that nobody meant to send.
                 elif entry.is_symlink():
                     self.links.append(path)
                 elif self._data.match_file(path):
@@ -174,15 +179,12 @@ def _ignore_files(folder: Path, inside: str) -> Iterator[tuple[str, GitIgnoreSpe
 
 
 def _is_ignored(path: str, specs: tuple[tuple[str, GitIgnoreSpec], ...]) -> bool:
-    for inside, spec in specs:
+    for inside, spec in specs:  # from the nearest folder upwards, and the first that has an opinion decides
+        # Patterns are relative to the folder of their file. None: no pattern matches; False: a `!` pattern does.
         decided = spec.check_file(path.removeprefix(inside)).include
         if decided is not None:
             return decided
     return False
-
-
-def _some(paths: tuple[str, ...]) -> str:
-    return ", ".join(paths[:NUM_NAMED]) + (f" and {len(paths) - NUM_NAMED} more" if len(paths) > NUM_NAMED else "")
 
 
 def _largest(files: dict[str, int]) -> str:

@@ -1,7 +1,7 @@
 """Whether the cluster, the root and the tracking server are fit for a run, found out before any of its work begins.
 
 `run` refuses what fails, with all reasons together; `doctor` shows everything. Every node is asked once, all at the same time; a
-Ray of our own is this machine, which looks at itself without a task.
+Ray of our own is this machine, which is examined without a task.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from zoocast.errors import InfrastructureError
 from zoocast.store.address import address, open_root
 from zoocast.store.files import human_bytes
 from zoocast.tracking.backend import locate, sqlite_file
+from zoocast.words import some
 
 __all__ = ["Answer", "Finding", "access", "at_least", "clock", "disk", "on_cluster", "require_fit", "token", "versions"]
 
@@ -51,7 +52,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What `probe.look` saw on one node, asked at `asked` and answered at `answered`, in seconds of this machine's clock."""
+    """What `probe.examine` found on one node, asked at `asked` and answered at `answered`, in seconds of this machine's clock."""
 
     node_id: str
     node: str
@@ -69,6 +70,7 @@ class Answer:
     @property
     def skew(self) -> float:
         """By how many seconds the node's clock is off at least: what the way of the question and the answer cannot explain."""
+        # A sound clock, read on the node in between, shows a time between the two that we read here.
         return max(self.asked - self.clock, self.clock - self.answered, 0.0)
 
 
@@ -78,7 +80,7 @@ def require_fit(cluster: ClusterSummary, root: Path, tracking_uri: str | None, s
     Raises:
         InfrastructureError: with everything that keeps the steps from running.
     """
-    failed = []
+    failed = []  # all of them are collected, so that a user mends everything at once
     for finding in [disk(root, steps), *on_cluster(cluster, root, tracking_uri, steps)]:
         if finding.state == "warn":
             print(f"warning: {finding}", file=sys.stderr)
@@ -96,7 +98,7 @@ def disk(root: Path, steps: Iterable[Step] = ()) -> Finding:
     Clips are known before; banks and checkpoints are not, and those steps check for themselves when they begin.
     """
     place = root.absolute()
-    while not place.exists():
+    while not place.exists():  # a new root is made later, in the first folder above it that there is
         place = place.parent
     if not os.access(place, os.W_OK | os.X_OK):
         return Finding("disk", "fail", f"{root} cannot be written (looked at {place})", "give a folder of yours with --root")
@@ -127,8 +129,8 @@ def on_cluster(cluster: ClusterSummary, root: Path, tracking_uri: str | None, st
     if steps:
         yield _room(nodes, steps)
     with _exchange(root.absolute()) as exchange:
-        asked, seen = time.time(), probe.look(HERE, address(exchange.folder), exchange.word, _server(uri))
-        here = Answer(HERE, HERE, asked, time.time(), **seen)
+        asked, found = time.time(), probe.examine(HERE, address(exchange.folder), exchange.nonce, _server(uri))
+        here = Answer(HERE, HERE, asked, time.time(), **found)
         answers = [here]
         if not cluster.is_ours:
             answers, silent = _ask(nodes, exchange, _server(uri))
@@ -136,6 +138,7 @@ def on_cluster(cluster: ClusterSummary, root: Path, tracking_uri: str | None, st
             yield versions(here, answers)
             yield _code(here, answers)
         yield exchange.compare(answers)
+    # The driver counts as well: it sends what the nodes' journals hold, and need not be on any of them.
     yield _tracking(uri, len(nodes), [here, *answers])
     if not cluster.is_ours:
         yield clock(answers)
@@ -147,16 +150,17 @@ def on_cluster(cluster: ClusterSummary, root: Path, tracking_uri: str | None, st
 
 
 def _ask(nodes: Sequence[dict[str, Any]], exchange: _Exchange, server: tuple[str, int] | None) -> tuple[list[Answer], list[str]]:
-    """Let every node look, all at the same time; returns what they saw, and which of them did not answer and why."""
+    """Examine every node, all at the same time; returns the answers, and which nodes gave none and why."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    look = ray.remote(num_cpus=0, max_retries=0)(probe.look)
+    # No CPU, so that a node which works for others answers too; no retries, for a node that fails is what we want to know.
+    examine = ray.remote(num_cpus=0, max_retries=0)(probe.examine)
     asked = time.time()
     questions = {}
     for node in nodes:
-        only_there = look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        questions[only_there.remote(node["NodeID"], address(exchange.folder), exchange.word, server)] = (
+        only_there = examine.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        questions[only_there.remote(node["NodeID"], address(exchange.folder), exchange.nonce, server)] = (
             node["NodeID"],
             _name(node),
         )
@@ -165,16 +169,16 @@ def _ask(nodes: Sequence[dict[str, Any]], exchange: _Exchange, server: tuple[str
     until = time.monotonic() + ANSWER_SECONDS
     while waiting and time.monotonic() < until:
         ready, waiting = ray.wait(waiting, timeout=max(until - time.monotonic(), 0))
-        answered = time.time()
+        answered = time.time()  # before `ray.get`, whose time would widen what `skew` must allow for
         for ref in ready:
             try:
                 answers.append(Answer(*questions[ref], asked, answered, **ray.get(ref)))
-            except TypeError:
+            except TypeError:  # its fields are not those of `Answer`
                 silent.append(f"{questions[ref][1]} (it has another zoocast, which answers otherwise)")
             except ray.exceptions.RayError as error:  # it has no zoocast, or its process died
                 silent.append(f"{questions[ref][1]} ({str(error).strip().splitlines()[-1]})")
     for ref in waiting:
-        ray.cancel(ref, force=True)
+        ray.cancel(ref, force=True)  # else it would still run when the node comes to itself
         silent.append(f"{questions[ref][1]} (no answer in {ANSWER_SECONDS:.0f} s)")
     return sorted(answers, key=lambda a: a.node), sorted(silent)
 
@@ -184,17 +188,12 @@ def _name(node: dict[str, Any]) -> str:
     return f"{host} ({address})" if name == address else name
 
 
-def _some(nodes: Sequence[str]) -> str:
-    """Up to four of the names."""
-    return ", ".join(nodes[:4]) + (f" and {len(nodes) - 4} more" if len(nodes) > 4 else "")
-
-
 def _nodes(answers: Sequence[Answer], silent: Sequence[str]) -> Finding:
     if silent:
         remedy = "look at Ray's logs there, or take such nodes out of the cluster with `ray stop`"
-        return Finding("nodes", "fail", f"no answer from {_some(silent)}", remedy)
+        return Finding("nodes", "fail", f"no answer from {some(silent)}", remedy)
     seconds = max((a.answered - a.asked for a in answers), default=0.0)
-    return Finding("nodes", "ok", f"all answered within {seconds:.1f} s: {_some([a.node for a in answers])}")
+    return Finding("nodes", "ok", f"all answered within {seconds:.1f} s: {some([a.node for a in answers])}")
 
 
 def _room(nodes: Sequence[dict[str, Any]], steps: Sequence[Step]) -> Finding:
@@ -207,11 +206,11 @@ def _room(nodes: Sequence[dict[str, Any]], steps: Sequence[Step]) -> Finding:
 
 def versions(here: Answer, answers: Sequence[Answer]) -> Finding:
     wrong = []
-    for package, version in here.versions.items():
+    for package, version in here.versions.items():  # those of this process, for what it pickles is read there
         others: dict[str, list[str]] = {}
         for answer in answers:
             others.setdefault(answer.versions[package], []).append(answer.node)
-        wrong += [f"{package} {version} here, {v} on {_some(n)}" for v, n in others.items() if v != version]
+        wrong += [f"{package} {version} here, {v} on {some(n)}" for v, n in others.items() if v != version]
     if wrong:
         return Finding("versions", "fail", "; ".join(wrong), "install the same on every node: pip install -c constraints.txt .")
     return Finding("versions", "ok", ", ".join(f"{p} {v}" for p, v in here.versions.items()) + " on every node")
@@ -220,7 +219,7 @@ def versions(here: Answer, answers: Sequence[Answer]) -> Finding:
 def _code(here: Answer, answers: Sequence[Answer]) -> Finding:
     wrong = [f"{a.code} on {a.node} ({a.place or 'no zoocast there'})" for a in answers if a.code != here.code]
     if wrong:
-        seen = f"zoocast's source files differ: {here.code} here ({here.place}), {_some(wrong)}"
+        seen = f"zoocast's source files differ: {here.code} here ({here.place}), {some(wrong)}"
         return Finding("code", "fail", seen, "bring the same files to every node, or send yours along with `pipelines submit`")
     return Finding("code", "ok", f"the same source files on every node ({here.code})")
 
@@ -239,16 +238,16 @@ def clock(answers: Sequence[Answer]) -> Finding:
 
 @dataclasses.dataclass(frozen=True)
 class _Exchange:
-    """A folder under the root in which this machine leaves a word, and every node that finds it leaves it again."""
+    """A folder under the root in which this machine writes a nonce, and every node that finds it writes it again."""
 
     root: Path
     folder: Path
-    word: str
+    nonce: str
     problem: str
 
     def compare(self, answers: Sequence[Answer]) -> Finding:
         """Whether every node wrote where this machine reads."""
-        if self.problem:
+        if self.problem:  # nodes were asked all the same, for their versions, but their view of the root means nothing
             return Finding(
                 "storage", "fail", f"cannot write under {address(self.root)} ({self.problem})", "choose another --root"
             )
@@ -256,33 +255,33 @@ class _Exchange:
         wrong += [f"{a.node} writes what does not arrive here" for a in answers if not a.storage and not self._echoed(a)]
         if wrong:
             remedy = "give a folder that all nodes share (--root /mnt/...), or an object store (--root s3://BUCKET/FOLDER)"
-            return Finding("storage", "fail", f"{address(self.root)} is not the same everywhere: {_some(wrong)}", remedy)
+            return Finding("storage", "fail", f"{address(self.root)} is not the same everywhere: {some(wrong)}", remedy)
         return Finding("storage", "ok", f"{address(self.root)} is written and read{' by every node' if len(answers) > 1 else ''}")
 
     def _echoed(self, answer: Answer) -> bool:
-        return open_root(self.root).read_note(self.folder / answer.node_id) == self.word
+        return open_root(self.root).read_note(self.folder / answer.node_id) == self.nonce
 
 
 @contextlib.contextmanager
 def _exchange(root: Path) -> Iterator[_Exchange]:
     """Names that no one has asked for before: a network file system may remember for a while that a file was not there."""
-    folder, word, problem = root / f".preflight.{secrets.token_hex(16)}", secrets.token_hex(16), ""
+    folder, nonce, problem = root / f".preflight.{secrets.token_hex(16)}", secrets.token_hex(16), ""
     existed = root.exists()
     try:
         folder.mkdir(parents=True)
-        open_root(root).write_note(folder / "driver", word)
+        open_root(root).write_note(folder / "driver", nonce)
     except OSError as error:
         problem = error.strerror or str(error)
     except InfrastructureError as error:  # an object store
         problem = str(error)
     try:
-        yield _Exchange(root, folder, word, problem)
+        yield _Exchange(root, folder, nonce, problem)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if not problem:
             open_root(root).remove_notes(folder)
-        if not existed:
-            with contextlib.suppress(OSError):
+        if not existed:  # `doctor`, and a run that is refused, leave no root behind
+            with contextlib.suppress(OSError):  # somebody else works in it by now
                 root.rmdir()
 
 
@@ -305,10 +304,12 @@ def _tracking(uri: str, num_nodes: int, answers: Sequence[Answer]) -> Finding:
         )
     if file is not None:
         return Finding("tracking", "ok", f"SQLite at {file}")
+    # On a Ray of our own this machine is there twice, as the driver and as the only node.
     wrong = list(dict.fromkeys(f"{a.node} ({a.tracking})" for a in answers if a.tracking))
     if wrong:
         remedy = "start it, or correct --tracking-uri; training does not wait for it, and what is logged is delivered later"
-        return Finding("tracking", "warn", f"{uri} is not reached from {_some(wrong)}", remedy)
+        # No failure: journals lie beside the work and are exported when the server is back.
+        return Finding("tracking", "warn", f"{uri} is not reached from {some(wrong)}", remedy)
     return Finding("tracking", "ok", f"{uri} takes connections")
 
 
@@ -316,7 +317,7 @@ def access(answers: Sequence[Answer]) -> Finding:
     """Ray listens on all interfaces, and runs what anyone sends who is not asked for a token."""
     free = [a.node for a in answers if a.authentication != "token"]
     if free:
-        seen = f"Ray asks for no token on {_some(free)}: whoever reaches its ports can run anything there"
+        seen = f"Ray asks for no token on {some(free)}: whoever reaches its ports can run anything there"
         return Finding("access", "warn", seen, "start Ray on every node with RAY_AUTH_MODE=token and the same token")
     return Finding("access", "ok", "Ray asks for a token")
 
@@ -325,5 +326,5 @@ def token(answers: Sequence[Answer]) -> Finding:
     files = list(dict.fromkeys(a.open_token for a in answers if a.open_token))
     if files:
         nodes = [a.node for a in answers if a.open_token]
-        return Finding("token", "warn", f"others can read Ray's token on {_some(nodes)}", f"chmod 600 {' '.join(files)}")
+        return Finding("token", "warn", f"others can read Ray's token on {some(nodes)}", f"chmod 600 {' '.join(files)}")
     return Finding("token", "ok", "no one else can read Ray's token")

@@ -15,27 +15,29 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["look", "open_token_file", "unreachable"]
+__all__ = ["examine", "open_token_file", "unreachable"]
 
 PACKAGES = ("ray", "torch", "zoocast")
 CODE = ("zoocast", "pipelines", "searchspaces")
 CONNECT_SECONDS = 2.0
 
 
-def look(name: str, exchange: str, word: str, server: tuple[str, int] | None) -> dict[str, Any]:
-    """Everything at once.
+def examine(name: str, exchange: str, nonce: str, server: tuple[str, int] | None) -> dict[str, Any]:
+    """Everything at once, in one task per node.
 
     Args:
         name: what this node is called in the exchange.
-        exchange: the folder under the root, or its URL, in which the driver has left `word`.
+        exchange: the folder under the root, or its URL, in which the driver has written `nonce`.
         server: host and port of the tracking server, if there is one.
     """
     code, place = _code()
     return {
+        # Of Python major and minor alone: what is pickled by one patch release is read by another.
         "versions": {"Python": ".".join(platform.python_version_tuple()[:2]), **{p: _version(p) for p in PACKAGES}},
         "code": code,
         "place": place,
-        "storage": _answer_in_store(exchange, word, name) if "://" in exchange else _answer(Path(exchange), word, name),
+        "storage": _answer_in_store(exchange, nonce, name) if "://" in exchange else _answer(Path(exchange), nonce, name),
+        # The port alone: importing MLflow for a real request would take longer than all else here.
         "tracking": unreachable(*server) if server else "",
         "authentication": os.environ.get("RAY_AUTH_MODE", "disabled").lower(),
         "open_token": open_token_file(),
@@ -45,7 +47,7 @@ def look(name: str, exchange: str, word: str, server: tuple[str, int] | None) ->
 
 def _version(package: str) -> str:
     """The installed version without its local part: a node with GPUs and one without have other builds of the same torch."""
-    try:
+    try:  # from the package's files: importing torch only to ask it would take seconds
         return metadata.version(package).partition("+")[0]
     except metadata.PackageNotFoundError:
         return "none"
@@ -60,17 +62,18 @@ def _code() -> tuple[str, str]:
         for place in (spec.submodule_search_locations or ()) if spec else ():
             places.append(place)
             for path in sorted(Path(place).rglob("*.py")):
+                # Names count, but below the package only: the same code may lie in another folder on every node.
                 total.update(f"{package}/{path.relative_to(place)}\0".encode())
                 total.update(hashlib.sha256(path.read_bytes()).digest())
     return (total.hexdigest()[:8], places[0]) if places else ("none", "")
 
 
-def _answer(folder: Path, word: str, name: str) -> str:
-    """Read the driver's word and leave it again under `name`; returns what was in the way."""
+def _answer(folder: Path, nonce: str, name: str) -> str:
+    """Read the driver's nonce and write it again under `name`; returns what was in the way."""
     try:
-        if (folder / "driver").read_text(encoding="utf-8") != word:
+        if (folder / "driver").read_text(encoding="utf-8") != nonce:
             return "reads something else there"
-        (folder / name).write_text(word, encoding="utf-8")
+        (folder / name).write_text(nonce, encoding="utf-8")
     except FileNotFoundError:
         return "does not see what this machine writes there"
     except OSError as error:
@@ -78,20 +81,21 @@ def _answer(folder: Path, word: str, name: str) -> str:
     return ""
 
 
-def _answer_in_store(url: str, word: str, name: str) -> str:
+def _answer_in_store(url: str, nonce: str, name: str) -> str:
     """The same in an object store."""
-    from pyarrow import fs
+    from pyarrow import fs  # only here: a run on a shared folder needs none of it
 
     try:
         system, folder = fs.FileSystem.from_uri(url)
         with system.open_input_stream(f"{folder}/driver") as stream:
-            if stream.read() != word.encode():
+            if stream.read() != nonce.encode():
                 return "reads something else there"
         with system.open_output_stream(f"{folder}/{name}") as stream:
-            stream.write(word.encode())
+            stream.write(nonce.encode())
     except FileNotFoundError:
         return "does not see what this machine writes there"
     except (OSError, ValueError) as error:
+        # Arrow's messages may be many lines long; this is a part of one sentence.
         return f"cannot use it ({' '.join(str(error).split())[:200]})"
     return ""
 

@@ -13,7 +13,18 @@ from zoocast.config import setting
 from zoocast.errors import ConfigError
 from zoocast.evaluation import Scores, paired_difference, paired_over_clips
 
-__all__ = ["HEADLINE_METRIC", "Comparison", "Difference", "Measured", "compare", "decimals", "difference", "signed"]
+__all__ = [
+    "HEADLINE_METRIC",
+    "Comparison",
+    "Difference",
+    "Measured",
+    "check_arms",
+    "compare",
+    "decimals",
+    "difference",
+    "interval_ends",
+    "signed",
+]
 
 HEADLINE_METRIC = "strict/mse"
 Verdict = Literal["won", "lost", "open"]
@@ -44,9 +55,14 @@ class Comparison:
 
     def check(self, arms: Collection[str]) -> None:
         """Raise `ConfigError` unless all arms that are named are among `arms`."""
-        for name in ("ours", "rival"):
-            if missing := [arm for arm in getattr(self, name) if arm not in arms]:
-                raise ConfigError(name, f"must be arms of the report ({', '.join(arms)}), but got {', '.join(missing)}")
+        check_arms("ours", self.ours, arms)
+        check_arms("rival", self.rival, arms)
+
+
+def check_arms(field: str, named: Collection[str], arms: Collection[str]) -> None:
+    """Raise `ConfigError` for `field` unless all that it names are among `arms`."""
+    if missing := [arm for arm in named if arm not in arms]:
+        raise ConfigError(field, f"must be arms of the report ({', '.join(arms)}), but got {', '.join(missing)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +87,7 @@ class Difference:
     @property
     def verdict(self) -> Verdict:
         """Whether the interval over seeds lies below zero (won), above it (lost), or neither."""
+        # Over seeds alone: the interval over clips says nothing of what training again would give.
         if self.seeds is None or self.seeds[0] <= 0 <= self.seeds[1]:
             return "open"
         return "won" if self.seeds[1] < 0 else "lost"
@@ -101,7 +118,7 @@ def _best(side: str, arms: Sequence[str], validation: Mapping[str, float]) -> st
     known = [arm for arm in arms if arm in validation]
     if not known:
         raise ConfigError(side, f"must be one arm, or trained ones to choose from by validation, but got {', '.join(arms)}")
-    return min(known, key=validation.__getitem__)
+    return min(known, key=validation.__getitem__)  # of equal ones the first named, so the choice is always the same
 
 
 def difference(measured: Measured, arm: str, other: str, *, untrained: Collection[str] = ()) -> Difference | None:
@@ -122,6 +139,7 @@ def difference(measured: Measured, arm: str, other: str, *, untrained: Collectio
         arm=arm,
         other=other,
         mean=seeds.mean,
+        # A rival without any error (none but a made-up one) has nothing to be a part of.
         relative=seeds.mean / float(np.mean(values_b)) if np.mean(values_b) else 0.0,
         seeds=_interval(seeds.low, seeds.high),
         clips=_interval(clips.low, clips.high),
@@ -139,7 +157,13 @@ def _interval(low: float | None, high: float | None) -> Interval | None:
 def signed(value: float, digits: int) -> str:
     """A number that always carries its sign; zero has none."""
     text = f"{value:+.{digits}f}"
+    # Judged by the text, for what rounds to zero has no sign either.
     return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
+
+
+def interval_ends(interval: Interval, digits: int) -> str:
+    """Both ends of an interval, each with its sign: ``−0.00177 to +0.00222``."""
+    return f"{signed(interval[0], digits)} to {signed(interval[1], digits)}"
 
 
 def decimals(values: Sequence[float], spreads: Sequence[float]) -> int:
@@ -147,6 +171,7 @@ def decimals(values: Sequence[float], spreads: Sequence[float]) -> int:
     known = [s for s in spreads if s > 0 and math.isfinite(s)]
     largest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
     magnitude = _magnitude(largest) if largest > 0 else 0
+    # Of a spread of 0.0123, magnitude -2, three decimals show 0.012. Without one: four digits of the largest value.
     wanted = 1 - _magnitude(float(np.median(known))) if known else 3 - magnitude
     return max(0, min(wanted, 4 - magnitude, 8))
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from zoocast.config import Setting
 from zoocast.metrics import METRICS
-from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, decimals, signed
+from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, decimals, interval_ends, signed
 from zoocast.report.figures import FieldView, LineStyle, StepView, TrialView, line_styles
 from zoocast.report.figures.curves import Curve, Curves
 from zoocast.report.sections import SectionView
@@ -32,6 +32,8 @@ __all__ = [
     "table_rows",
 ]
 
+ARROWS = {"lower": "↓", "higher": "↑"}  # which way a metric is better
+# An error, two measures of likeness, and the error as the papers' tables for Moving MNIST count it.
 TERMINAL_METRICS = ("strict/mse", "strict/ssim", "strict/psnr", "predrnn/mse")
 
 
@@ -131,6 +133,7 @@ class ReportData:
     def styles(self) -> dict[str, LineStyle]:
         """How each arm is drawn."""
         ours = self.comparison.ours if self.comparison else ()
+        # Of all arms at once: an arm keeps its colour in a figure that shows only some of them.
         return line_styles(self.arms, families=self.families, ours=ours, untrained=self.untrained)
 
     @property
@@ -146,14 +149,15 @@ class ReportData:
     @property
     def headline_parts(self) -> tuple[str, str]:
         """The verdict in a few words, and what it rests on with what sections have to say."""
-        told = [section.headline for section in self.sections if section.headline]
+        headlines = [section.headline for section in self.sections if section.headline]
         if self.comparison is None:
-            short, *rest = told or ["No comparison.", "The report names no arms that are to be compared."]
+            # The first section's sentence then stands for the verdict.
+            short, *rest = headlines or ["No comparison.", "The report names no arms that are to be compared."]
         elif (difference := self.decisive) is None:
             ours, rival = self.comparison.ours_words, self.comparison.rival_words
-            short, rest = "No comparison.", [f"{capitalised(ours)} and {rival} have no seed in common.", *told]
+            short, rest = "No comparison.", [f"{capitalised(ours)} and {rival} have no seed in common.", *headlines]
         else:
-            short, rest = self._verdict(difference, self.comparison), [self._grounds(difference, self.comparison), *told]
+            short, rest = self._verdict(difference, self.comparison), [self._grounds(difference, self.comparison), *headlines]
         return short, " ".join(rest)
 
     def _verdict(self, difference: Difference, comparison: Comparison) -> str:
@@ -168,20 +172,19 @@ class ReportData:
 
     def _grounds(self, difference: Difference, comparison: Comparison) -> str:
         ours, theirs = (float(np.mean(self.scores[HEADLINE_METRIC][a])) for a in (difference.arm, difference.other))
-        digits = decimals([ours, theirs], [abs(difference.mean) / 10])
-        told = "lower" if difference.mean <= 0 else "higher"
+        digits = decimals([ours, theirs], [abs(difference.mean) / 10])  # three digits of the difference
+        direction = "lower" if difference.mean <= 0 else "higher"
         grounds = (
             f"{HEADLINE_METRIC} of {difference.arm} on the {self.split} split is"
-            f" {100 * abs(difference.relative):.1f}\N{NO-BREAK SPACE}% {told} than that of"
+            f" {100 * abs(difference.relative):.1f}\N{NO-BREAK SPACE}% {direction} than that of"
             f" {comparison.rival_words}, {difference.other}: {ours:.{digits}f} against {theirs:.{digits}f}."
         )
         if difference.seeds is None:
             return f"{grounds} One seed gives no interval, so nothing can be concluded."
-        low, high = difference.seeds
-        ends = {"won": "lies below zero", "lost": "lies above zero", "open": "contains zero"}[difference.verdict]
+        where = {"won": "lies below zero", "lost": "lies above zero", "open": "contains zero"}[difference.verdict]
         return (
             f"{grounds} The paired difference over {difference.count} seeds is {signed(difference.mean, digits)} with a"
-            f" 95\N{NO-BREAK SPACE}% interval of {signed(low, digits)} to {signed(high, digits)}, which {ends}."
+            f" 95\N{NO-BREAK SPACE}% interval of {interval_ends(difference.seeds, digits)}, which {where}."
         )
 
 
@@ -205,6 +208,7 @@ def cells(data: ReportData, metric: str) -> dict[str, Cell]:
     means = {arm: float(np.mean(v)) for arm, v in values.items()}
     spreads = {arm: float(np.std(v, ddof=1)) if len(v) > 1 else math.nan for arm, v in values.items()}
     digits = decimals(list(means.values()), list(spreads.values()))
+    # Compared before rounding: two means that look alike are not both bold.
     best = (min if METRICS[metric].better == "lower" else max)(means.values(), default=math.nan)
     return {
         arm: Cell(
@@ -214,26 +218,25 @@ def cells(data: ReportData, metric: str) -> dict[str, Cell]:
     }  # fmt: skip
 
 
-def table_rows(data: ReportData, metrics: Sequence[str] = TERMINAL_METRICS) -> tuple[list[str], list[list[str]]]:
+def table_rows(data: ReportData) -> tuple[list[str], list[list[str]]]:
     """Column names and rows of text for a terminal: arm, seeds, and mean ± standard deviation of some metrics."""
-    shown = [m for m in metrics if m in data.scores]
+    shown = [m for m in TERMINAL_METRICS if m in data.scores]
     columns = {metric: cells(data, metric) for metric in shown}
     rows = [[arm, seeds_in_words(data, arm), *(str(columns[m].get(arm, "")) for m in shown)] for arm in data.arms]
     return ["arm", "seeds", *shown], rows
 
 
-def table_markdown(data: ReportData, metrics: Sequence[str] | None = None) -> str:
+def table_markdown(data: ReportData) -> str:
     """The headline and the table in Markdown, the best value of each column in bold; for a README or MLflow's note."""
-    shown = [m for m in (metrics or tuple(data.scores)) if m in data.scores]
-    columns = {metric: cells(data, metric) for metric in shown}
-    arrows = {"lower": "↓", "higher": "↑"}
+    columns = {metric: cells(data, metric) for metric in data.scores}
     verdict, grounds = data.headline_parts
     rows = []
     for arm in data.arms:
-        row = [columns[m].get(arm) for m in shown]
-        told = ["" if cell is None else f"**{cell}**" if cell.best else str(cell) for cell in row]
-        rows.append((arm, seeds_in_words(data, arm), *told))
-    parts = [f"**{verdict}** {grounds}", _markdown(("arm", "seeds", *(f"{m} {arrows[METRICS[m].better]}" for m in shown)), rows)]
+        row = [column.get(arm) for column in columns.values()]
+        texts = ["" if cell is None else f"**{cell}**" if cell.best else str(cell) for cell in row]
+        rows.append((arm, seeds_in_words(data, arm), *texts))
+    heads = ("arm", "seeds", *(f"{metric} {ARROWS[METRICS[metric].better]}" for metric in columns))
+    parts = [f"**{verdict}** {grounds}", _markdown(heads, rows)]
     for section in data.sections:
         parts += [
             f"**{section.title}**",

@@ -41,7 +41,9 @@ def read_scores(directory: Path) -> tuple[str, dict[int, Scores]]:
 
 def save_strips(directory: Path, observed: np.ndarray, truth: np.ndarray, prediction: np.ndarray, clips: Sequence[int]) -> None:
     """Write clips (K, time, C, H, W), float in [0, 1] or uint8, to ``strips.npz`` as uint8, with their indices in the split."""
+    # A picture on a screen has 256 levels; float32 would take four times the space for no more to see.
     arrays = {name: _bytes(frames) for name, frames in (("observed", observed), ("truth", truth), ("prediction", prediction))}
+    # Without pickles an array of objects is refused here, where it would be made, and not where a report is read.
     np.savez_compressed(directory / STRIPS, allow_pickle=False, clips=np.asarray(clips, dtype=np.int64), **arrays)
 
 
@@ -84,7 +86,7 @@ def _load(path: Path, names: Sequence[str]) -> list[np.ndarray] | None:
         return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return [arrays[name] for name in names]
+            return [arrays[name] for name in names]  # reading a member of the archive checks its CRC
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from None
 

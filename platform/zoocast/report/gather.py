@@ -1,6 +1,6 @@
 """From the folders of finished steps to a report.
 
-Nothing is told by a step's name: the caller says which folder holds which arm's evaluation, and all that it rests on is found
+A step's name means nothing here: the caller says which folder holds which arm's evaluation, and all that it rests on is found
 through the records, whose inputs lead to an arm's trainings and whose kinds say what a step is.
 """
 
@@ -64,7 +64,7 @@ def gather(
         step: name of the report step itself, which has no record yet.
         comparison: whose comparison is the headline.
         families: of arms that share a colour; any other arm has one of its own.
-        notes: sentences to be told besides those that follow from the results.
+        notes: sentences to be shown besides those that follow from the results.
         sections: what the experiment shows besides.
 
     Raises:
@@ -82,8 +82,9 @@ def gather(
     # Results that nothing needs any more may have been removed.
     trainings = {arm: {k: p for k, p in found.items() if p.exists()} for arm, found in seeds.items() if found}
     split, scores = _scores(arms)
+    # Which arm stands for a side is decided on the validation split; the test split only measures it.
     differences = compare(scores, _validation(trainings), comparison, untrained=untrained) if comparison else ()
-    first = next(iter(next(iter(scores.values())).values()))
+    first = next(iter(next(iter(scores.values())).values()))  # any will do: `_scores` has seen that all are of the same clips
     return ReportData(
         title=title,
         facts=_provenance(),
@@ -119,8 +120,8 @@ def write_report(data: ReportData, directory: Path) -> None:
     for figure in figures:
         write_atomically(directory / "figures" / figure.file, figure.image)
     columns, rows = table_rows(data)
-    told = [sentence for section in data.sections for sentence in section.sentences]
-    result = {"headline": data.headline, "columns": columns, "rows": rows, "notes": [*data.notes, *told]}
+    sentences = [sentence for section in data.sections for sentence in section.sentences]
+    result = {"headline": data.headline, "columns": columns, "rows": rows, "notes": [*data.notes, *sentences]}
     write_atomically(directory / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
 
 
@@ -136,7 +137,7 @@ def lineage(directories: Iterable[Path]) -> dict[str, Path]:
         if record.name in found:
             return
         for name, key in record.inputs.values():
-            parent = path.parent / f"{name}-{key}"
+            parent = path.parent / f"{name}-{key}"  # all steps of a root lie beside each other
             if name not in found and parent.exists():  # results that nothing needs any more may have been removed
                 visit(parent)
         found[record.name] = path
@@ -157,6 +158,7 @@ def _scores(arms: Mapping[str, Path]) -> tuple[str, dict[str, dict[int, Scores]]
     if not arms:
         raise IntegrityError("a report needs the evaluation of at least one arm, but got none")
     read = {arm: read_scores(path) for arm, path in arms.items()}
+    # Differences are paired by clip, so every arm must have been measured on the very same ones.
     kinds = {(split, tuple(s.clip_mse), s.names) for split, seeds in read.values() for s in seeds.values()}
     if len(kinds) != 1:
         raise IntegrityError("all arms of a report must be evaluated on the same clips by the same metrics; evaluate them again")
@@ -170,9 +172,9 @@ def _validation(trainings: Trainings) -> dict[str, float]:
 
 
 def _curves(trainings: Trainings) -> dict[str, Curves]:
-    """For each of `CURVES` what the trainings of every arm told of it; a seed without any is left out."""
-    told = {arm: {seed: read_curves(folder) for seed, folder in seeds.items()} for arm, seeds in trainings.items()}
-    return {m: {arm: {k: c[m] for k, c in seeds.items() if m in c} for arm, seeds in told.items()} for m in CURVES}
+    """For each of `CURVES` what the trainings of every arm logged of it; a seed without any is left out."""
+    logged = {arm: {seed: read_curves(folder) for seed, folder in seeds.items()} for arm, seeds in trainings.items()}
+    return {m: {arm: {k: c[m] for k, c in seeds.items() if m in c} for arm, seeds in logged.items()} for m in CURVES}
 
 
 def _rates(trainings: Trainings, comparison: Comparison | None, differences: Iterable[Difference]) -> dict[str, Rates]:
@@ -193,14 +195,15 @@ def _views(records: Mapping[str, Record], trainings: Trainings) -> list[StepView
         for parent, _ in record.inputs.values():
             users.setdefault(parent, set()).add(name)
     for name in reversed(list(records)):  # users before what they use
+        # A step is an arm's own when all that use it are trainings of one seed: a start that two arms share belongs to both.
         owned = [owners.get(user) for user in users.get(name, ())]
         if name not in owners and owned and len({o and o[1] for o in owned}) == 1 and None not in owned:
             owners[name] = (GROUP.join(sorted({o[0] for o in owned if o})), next(o[1] for o in owned if o))
     return [
         StepView(
             name,
-            tuple(dict.fromkeys(parent for parent, _ in r.inputs.values())),
-            r.kind.rpartition(":")[2],
+            tuple(dict.fromkeys(parent for parent, _ in r.inputs.values())),  # one step may be the input under two names
+            r.kind.rpartition(":")[2],  # a function that is not marked with a kind is known as MODULE:NAME
             owners.get(name, ("", 0))[0],
             r.started,
             r.finished,
@@ -215,8 +218,8 @@ def _notes(
     notes = []
     counts = {arm: len(seeds) for arm, seeds in scores.items() if arm not in untrained}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{arm} {count}" for arm, count in counts.items())
-        notes.append(f"Arms have different numbers of seeds ({told}); differences use those in common.")
+        numbers = ", ".join(f"{arm} {count}" for arm, count in counts.items())
+        notes.append(f"Arms have different numbers of seeds ({numbers}); differences use those in common.")
     decisive = next((d for d in differences if d.chosen), None)
     if decisive is None or comparison is None:
         return notes
@@ -234,13 +237,14 @@ def _notes(
 
 def _provenance() -> dict[str, str]:
     state = git_state()
+    # Outside of a repository it is a version, `zoocast 1.2.3`, which is not to be cut.
     commit = state["commit"][:12] if re.fullmatch(r"[0-9a-f]{40}", state["commit"]) else state["commit"]
     return {"code": commit + (" with uncommitted changes" if state["dirty"] else ""), "date": time.strftime("%Y-%m-%d %H:%M")}
 
 
 def _environment(records: Iterable[Record]) -> dict[str, str]:
     """What the steps ran on and with; several values where steps differ."""
-    seen: dict[str, dict[str, None]] = {}
+    seen: dict[str, dict[str, None]] = {}  # dicts as sets that keep their order
     for record in records:
         for name, version in record.versions.items():
             seen.setdefault(name, {})[version] = None

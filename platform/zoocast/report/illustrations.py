@@ -8,7 +8,7 @@ import numpy as np
 
 from zoocast.metrics import METRICS
 from zoocast.report.compare import HEADLINE_METRIC
-from zoocast.report.data import Gates, ReportData, Search, Strips, seeds_of
+from zoocast.report.data import ARROWS, Gates, ReportData, Search, Strips, seeds_of
 from zoocast.report.figures import (
     LineStyle,
     dag_drawing,
@@ -62,7 +62,7 @@ def _results(data: ReportData, styles: Mapping[str, LineStyle]) -> Iterator[Illu
         "results",
         result_bars(panels, styles),
         f"{_listed(panels)} by arm on the {_clips(data)}. {marks} An arm far off the scale is written at its edge.",
-        f"Dot plot of {_listed(panels)} by arm. " + _told(data.scores[HEADLINE_METRIC] if HEADLINE_METRIC in panels else {}),
+        f"Dot plot of {_listed(panels)} by arm. " + _in_words(data.scores[HEADLINE_METRIC] if HEADLINE_METRIC in panels else {}),
     )
 
 
@@ -70,6 +70,7 @@ def _learning(data: ReportData, styles: Mapping[str, LineStyle]) -> Iterator[Ill
     panels = {m: curves for m, curves in data.curves.items() if curves}
     if not panels:
         return
+    # The lowest and not the last values, for the weights at the lowest are those that are evaluated.
     ends = {
         arm: [float(np.min(values)) for _, values in seeds.values()] for arm, seeds in panels.get("val/mse", {}).items() if seeds
     }
@@ -80,7 +81,7 @@ def _learning(data: ReportData, styles: Mapping[str, LineStyle]) -> Iterator[Ill
         "Learning curves: mean over seeds, the band spans all seeds. val/mse (strict, per pixel) is taken on the whole"
         " validation split, rolled out from the observed frames; the weights of its minimum are the ones evaluated. train/loss"
         " holds each arm's own terms (distillation, for example), so compare it within an arm only.",
-        f"Line plots of {_listed(panels)} against iterations. Lowest values. " + _told(ends),
+        f"Line plots of {_listed(panels)} against iterations. Lowest values. " + _in_words(ends),
     )
 
 
@@ -116,13 +117,13 @@ def _importance(search: Search) -> Iterator[Illustration]:
     if not search.importance:
         return
     left_out = [f.name for f in search.fields if f.name not in search.importance]
-    told = f" Left out, as not all of these trials have it or it never varied: {', '.join(left_out)}." if left_out else ""
+    missing = f" Left out, as not all of these trials have it or it never varied: {', '.join(left_out)}." if left_out else ""
     yield Illustration(
         "search-importance",
         "search",
         importance_bars(search.importance),
         "How much of the error's variance each setting accounts for (fANOVA, Hutter et al., ICML 2014), estimated from the"
-        f" {search.count('done')} trials that used their whole budget and no others.{told}",
+        f" {search.count('done')} trials that used their whole budget and no others.{missing}",
         "Bars. " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in search.importance.items()) + ".",
     )
 
@@ -139,7 +140,7 @@ def _rates(data: ReportData) -> Iterator[Illustration]:
             " level is seen in the gaps of the upper one's line." + (f" Dotted: {', '.join(others)}." if others else ""),
             f"Line plots of the learning rates of {title}. "
             + (f"Initial rate: {rates.initial:.4g}. " if rates.initial is not None else "")
-            + _told(ends, "Last rates"),
+            + _in_words(ends, "Last rates"),
         )
 
 
@@ -155,7 +156,7 @@ def _horizon(data: ReportData, styles: Mapping[str, LineStyle]) -> Iterator[Illu
         horizon_error(panels, styles, first=first),
         f"Error along the horizon: frames {first} to {data.observed + data.horizon} are predicted from"
         f" {data.observed} observed ones. Mean over the {_clips(data)} and over seeds; the band spans all seeds.",
-        f"Line plots of {_listed(panels)} for each predicted frame. Last frame, {next(iter(panels))}. " + _told(ends),
+        f"Line plots of {_listed(panels)} for each predicted frame. Last frame, {next(iter(panels))}. " + _in_words(ends),
     )
 
 
@@ -163,6 +164,7 @@ def _strips(data: ReportData, styles: Mapping[str, LineStyle]) -> Iterator[Illus
     if not data.strips:
         return
     first = next(iter(data.strips.values()))
+    # Arms that kept other clips, or frames of another shape, cannot stand in the same picture.
     same = {arm: s for arm, s in data.strips.items() if s.clips == first.clips and s.truth.shape == first.truth.shape}
     for position, clip in enumerate(first.clips):
         picture = strip_comparison(
@@ -175,11 +177,12 @@ def _strips(data: ReportData, styles: Mapping[str, LineStyle]) -> Iterator[Illus
             f"Clip {clip} of the {data.split} split. Left: observed frames, what followed, and what the first seed of each"
             " arm predicts. Right: prediction minus truth (blue: too dark, red: too bright), with one scale for all arms.",
             f"Frames of clip {clip}: observed, truth, and the predictions of {', '.join(same)} with their errors. "
-            + _told({arm: [_error(s, position)] for arm, s in same.items()}, "Mean squared error per pixel of this clip"),
+            + _in_words({arm: [_error(s, position)] for arm, s in same.items()}, "Mean squared error per pixel of this clip"),
         )
 
 
 def _error(strips: Strips, position: int) -> float:
+    # Bytes would wrap around below zero.
     difference = strips.prediction[position].astype(float) - strips.truth[position].astype(float)
     return float(np.mean((difference / 255) ** 2))
 
@@ -202,11 +205,11 @@ def _gates(data: ReportData) -> Iterator[Illustration]:
 
 def _gate_means(gates: Gates, observed: int) -> str:
     values = gates.values.mean(axis=(2, 3))
-    told = []
+    sentences = []
     for name, row in zip(gates.sources, values, strict=True):
         after = f", {row[observed:].mean():.2f} after" if row[observed:].size else ""
-        told.append(f"{name}: {row[:observed].mean():.2f} while frames are observed{after}")
-    return f"Mean gate {'; '.join(told)}."
+        sentences.append(f"{name}: {row[:observed].mean():.2f} while frames are observed{after}")
+    return f"Mean gate {'; '.join(sentences)}."
 
 
 def _pipeline(data: ReportData) -> Iterator[Illustration]:
@@ -238,11 +241,10 @@ def _clips(data: ReportData) -> str:
 
 
 def _listed(panels: Mapping[str, object]) -> str:
-    arrows = {"lower": "↓", "higher": "↑"}
-    return " and ".join(f"{m} {arrows[METRICS[m].better]}" if m in METRICS else m for m in panels)
+    return " and ".join(f"{m} {ARROWS[METRICS[m].better]}" if m in METRICS else m for m in panels)
 
 
-def _told(values: Mapping[str, object], what: str = "Means") -> str:
+def _in_words(values: Mapping[str, object], what: str = "Means") -> str:
     """Numbers of the arms in words, for descriptions."""
     if not values:
         return ""

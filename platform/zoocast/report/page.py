@@ -18,8 +18,8 @@ from markupsafe import Markup
 
 from zoocast.config import Setting
 from zoocast.metrics import METRICS
-from zoocast.report.compare import HEADLINE_METRIC, Interval, decimals, signed
-from zoocast.report.data import ReportData, Search, cells, seeds_in_words, seeds_of
+from zoocast.report.compare import HEADLINE_METRIC, decimals, interval_ends, signed
+from zoocast.report.data import ARROWS, ReportData, Search, cells, seeds_in_words, seeds_of
 from zoocast.report.figures import TrialView
 from zoocast.report.figures.style import GRID, INK, MUTED, PAPER
 from zoocast.report.figures.trials import STATES
@@ -34,7 +34,6 @@ _PROTOCOLS = {
     "openstl": "As OpenSTL counts: MSE and MAE before clipping, summed over a frame's pixels; SSIM and PSNR on floats after"
     " clipping, SSIM with the data range 2 that the scikit-image of its day assumed.",
 }
-_ARROWS = {"lower": "↓", "higher": "↑"}
 
 
 class _Figure(NamedTuple):
@@ -78,7 +77,9 @@ class _Section:
 
 def compose(data: ReportData, figures: Sequence[Illustration] | None = None) -> str:
     """The page for `data`; `figures` are its illustrations where they are made already."""
+    # Table 1 holds the scores and table 2 the differences, if there are any; further tables are numbered as they come.
     numbers = itertools.count(2 + bool(data.differences))
+    # A list, since the template goes through it for the style, the links and the page itself.
     sections = [s for s in _sections(data, illustrations(data) if figures is None else figures, numbers) if s is not None]
     several = seeds_of(data)
     short, grounds = data.headline_parts
@@ -95,6 +96,7 @@ def compose(data: ReportData, figures: Sequence[Illustration] | None = None) -> 
         colors={arm: style.color for arm, style in data.styles.items()},
         ours=data.comparison.ours if data.comparison else (),
         rival=data.decisive.other if data.decisive else None,
+        # The page says how one arm was chosen to stand for a side; a side of one arm had no choice.
         chosen=[words for arms, words in sides if len(arms) > 1],
         score_table=_scores(data),
         difference_table=_differences(data),
@@ -105,7 +107,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("zoocast.report", ""),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a misspelt name is an error and not an empty place on the page
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -146,6 +148,7 @@ def _sections(data: ReportData, drawn: Sequence[Illustration], numbers: Iterator
 def _scores(data: ReportData) -> dict[str, Any]:
     """Protocols with their metrics, and for each arm its seeds and cells; a cell knows whether it opens a protocol's group."""
     metrics = [m for m in METRICS if m in data.scores]
+    # `groupby` joins neighbours only; METRICS has those of one protocol beside each other.
     groups = [(name, list(group)) for name, group in groupby(metrics, key=lambda m: METRICS[m].protocol)]
     firsts = {group[0] for _, group in groups}
     columns = {m: cells(data, m) for m in metrics}
@@ -157,20 +160,21 @@ def _scores(data: ReportData) -> dict[str, Any]:
 
 def _head(metric: str) -> dict[str, str]:
     better, name = METRICS[metric].better, metric.partition("/")[2].upper()
-    return {"name": name, "arrow": _ARROWS[better], "better": better, "title": f"{metric}: {METRICS[metric].unit}"}
+    return {"name": name, "arrow": ARROWS[better], "better": better, "title": f"{metric}: {METRICS[metric].unit}"}
 
 
 def _differences(data: ReportData) -> dict[str, Any] | None:
     if not data.differences:
         return None
+    # A tenth of each mean in place of a spread, of which `decimals` shows two digits: that is three of the typical mean.
     digits = decimals([d.mean for d in data.differences], [abs(d.mean) / 10 for d in data.differences])
     rows = [
         {
             "other": d.other,
             "mean": signed(d.mean, digits),
             "relative": f"{signed(100 * d.relative, 1)}\N{NO-BREAK SPACE}%",
-            "seeds": _ends(d.seeds, digits),
-            "clips": _ends(d.clips, digits),
+            "seeds": interval_ends(d.seeds, digits) if d.seeds else "–",
+            "clips": interval_ends(d.clips, digits) if d.clips else "–",
             "count": d.count,
             "verdict": d.verdict,
         }
@@ -179,13 +183,10 @@ def _differences(data: ReportData) -> dict[str, Any] | None:
     return {"number": 2, "arm": data.differences[0].arm, "metric": HEADLINE_METRIC, "rows": rows}
 
 
-def _ends(interval: Interval | None, digits: int) -> str:
-    return f"{signed(interval[0], digits)} to {signed(interval[1], digits)}" if interval else "–"
-
-
 def _search(search: Search, number: int) -> _Table:
     """Settings of the best three trials, and of those whose settings were given, beside their errors."""
     trials = {t.number: t for t in search.trials}
+    # A given trial may be among the best as well; the dict keeps one of it, and the order.
     shown = [trials[n] for n in dict.fromkeys((*search.ranking[:3], *range(search.num_given)))]
     errors = [t.error for t in shown if t.error is not None]
     digits = decimals(errors, [(max(errors) - min(errors)) / 10])
@@ -214,7 +215,7 @@ def _settings(data: ReportData) -> list[tuple[str, list[tuple[str, str, str]]]]:
 
     def group_of(item: Setting) -> str:
         """Settings of one source of several stand together, apart from the next source's."""
-        owner = ".".join(item.path.split(".")[:2])
+        owner = ".".join(item.path.split(".")[:2])  # one source has a setting for its name, `target.training` has none
         return owner if f"{owner}.name" in paths else item.path.split(".")[0]
 
     grouped = groupby(data.settings, key=group_of)
@@ -236,19 +237,22 @@ def _figure(number: int, item: Illustration) -> _Figure:
     label = item.name.removeprefix("prediction-").replace("-", " ")
     if isinstance(item.image, str):
         return _Figure(number, item.caption, item.description, label, Markup(inline_svg(item.image, item.name)), "", 0)
-    width = int.from_bytes(item.image[16:20], "big")  # of the PNG's header
+    width = int.from_bytes(item.image[16:20], "big")  # these bytes of a PNG are its width
     return _Figure(number, item.caption, item.description, label, None, base64.b64encode(item.image).decode(), width)
 
 
 def inline_svg(svg: str, prefix: str) -> str:
     """An SVG file as a part of a page: its ids made unique, its greys replaced by the page's, its size by the page's width."""
     svg = svg[svg.index("<svg") :]
+    # matplotlib's style sheet is for `*`, and would change every line of the page.
     svg = re.sub(r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>", "", svg, flags=re.DOTALL)
     name = re.sub(r"[^A-Za-z0-9_-]", "-", prefix)
+    # Ids are the same in figures of the same parts, and the page's first would serve all of them.
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    # Only these four: arms have the same colours in light and dark mode.
     for plain, themed in ((INK, "currentColor"), (MUTED, "var(--muted)"), (GRID, "var(--grid)"), (PAPER, "var(--paper)")):
         svg = svg.replace(plain, themed)
     width, height = (float(v) for v in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
-    pixels = width * 4 / 3
+    pixels = width * 4 / 3  # 72 points or 96 CSS pixels to the inch; below 600 a figure is scrolled, not shrunk
     size = f'style="width:100%;max-width:{pixels:.0f}px;min-width:{min(pixels, 600):.0f}px;aspect-ratio:{width:g}/{height:g}"'
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"|height="[\d.]+pt" width="[\d.]+pt"', size, svg, count=1).strip()

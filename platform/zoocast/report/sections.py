@@ -1,7 +1,7 @@
 """Sections that an experiment adds to its report: configs that turn the measured scores into sentences, a table and a picture.
 
 `SourceMatrix` is one: which of several sources helped the target, from arms that each used a part of them. Another experiment can
-bring its own: any config with a `show` method is a `Section`.
+have its own: any config with a `show` method is a `Section`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.report.compare import HEADLINE_METRIC, Difference, Interval, Measured, decimals, difference, signed
+from zoocast.report.compare import HEADLINE_METRIC, Difference, Measured, check_arms, decimals, difference, interval_ends, signed
 from zoocast.report.figures import source_matrix
 from zoocast.report.figures.curves import mean_interval
 
@@ -89,6 +89,7 @@ class SourceMatrix:
         for arm, used in self.arms.items():
             if unknown := sorted({*used} - {*self.sources}):
                 raise ConfigError("arms", f"must use the sources {', '.join(self.sources)}, but {arm} uses {', '.join(unknown)}")
+            # Exactly one arm may have all sources, or it would not be clear what the others are compared with.
             if (arm == self.reference) != ({*used} == {*self.sources}):
                 raise ConfigError(
                     "arms", f"must hold one arm with all sources, the reference {self.reference}, but {arm} uses {_listed(used)}"
@@ -96,11 +97,11 @@ class SourceMatrix:
 
     def check(self, arms: Collection[str]) -> None:
         """Raise `ConfigError` for an arm that is not among those of the report."""
-        if missing := [arm for arm in self.arms if arm not in arms]:
-            raise ConfigError("arms", f"must be arms of the report ({', '.join(arms)}), but got {', '.join(missing)}")
+        check_arms("arms", self.arms, arms)
 
     def show(self, measured: Measured, split: str) -> SectionView:
         """The matrix of sources and arms, and what leaving sources out did to the error on `split`."""
+        # The reference first, as what the others are read against; the others as the report has them.
         arms = [self.reference, *(arm for arm in measured if arm in self.arms and arm != self.reference)]
         found = {arm: difference(measured, arm, self.reference) for arm in arms[1:]}
         differences = {arm: d for arm, d in found.items() if d is not None}
@@ -138,6 +139,7 @@ class SourceMatrix:
         self, arms: list[str], errors: Mapping[str, tuple[float, ...]], differences: Mapping[str, Difference]
     ) -> tuple[tuple[str, ...], ...]:
         means = {arm: mean_interval(np.array(values)) for arm, values in errors.items()}
+        # Digits are those that the differences need, so that a reader can subtract one column from another.
         changes = [abs(d.mean) / 10 for d in differences.values()]
         digits = decimals([mean for mean, _ in means.values()], changes)
         cells = {arm: [*("●" if s in self.arms[arm] else "–" for s in self.sources)] for arm in arms}
@@ -168,14 +170,15 @@ class SourceMatrix:
         if d.seeds is None:
             return f"One seed is too few to tell whether {without} helped."
         digits = decimals([d.mean, *d.seeds], [abs(d.mean) / 10])
-        told = {
+        # The arm that did without a source is the one that lost or won: where it lost, the source helped.
+        meaning = {
             "lost": f": {without} helped",
             "won": f": {without} harmed, a negative transfer",
             "open": f", which contains zero, so whether {without} helped cannot be told",
         }[d.verdict]
         return (
             f"Without {without} {HEADLINE_METRIC} changes by {signed(d.mean, digits)} over {d.count} seeds, with an interval of"
-            f" {_ends(d.seeds, digits)}{told}."
+            f" {interval_ends(d.seeds, digits)}{meaning}."
         )
 
     def _headline(self, differences: Mapping[str, Difference]) -> str:
@@ -185,9 +188,9 @@ class SourceMatrix:
             " or ".join(self._left_out(arm) for arm, d in differences.items() if d.verdict == verdict)
             for verdict in ("won", "lost")
         )
-        told = [f"Negative transfer: the target is better off without {harmed}."] if harmed else []
-        told += [f"The target is worse off without {helped}."] if helped else []
-        return " ".join(told) or "Of no source can it be told whether it helped or harmed: every interval contains zero."
+        sentences = [f"Negative transfer: the target is better off without {harmed}."] if harmed else []
+        sentences += [f"The target is worse off without {helped}."] if helped else []
+        return " ".join(sentences) or "Of no source can it be told whether it helped or harmed: every interval contains zero."
 
 
 def _change(d: Difference | None, digits: int) -> tuple[str, str, str, str]:
@@ -195,11 +198,7 @@ def _change(d: Difference | None, digits: int) -> tuple[str, str, str, str]:
     if d is None:
         return "–", "–", "–", "–"
     word = {"lost": "helped", "won": "harmed", "open": "open"}[d.verdict] if d.seeds else "too few seeds"
-    return signed(d.mean, digits), _ends(d.seeds, digits) if d.seeds else "–", str(d.count), word
-
-
-def _ends(interval: Interval, digits: int) -> str:
-    return f"{signed(interval[0], digits)} to {signed(interval[1], digits)}"
+    return signed(d.mean, digits), interval_ends(d.seeds, digits) if d.seeds else "–", str(d.count), word
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -17,18 +17,19 @@ from zoocast.tracking.journal import curves, read_entries
 
 
 def read_curves(directory: Path) -> dict[str, Curve]:
-    """Every metric that a step's journal tells as (iterations, values); none where it keeps no journal."""
+    """Every metric that a step's journal holds as (iterations, values); none where it keeps no journal."""
     path = directory / JOURNAL_FILE
-    told = curves(path) if path.exists() else {}
-    return {name: (np.array([i for i, _ in points]), np.array([v for _, v in points])) for name, points in told.items()}
+    logged = curves(path) if path.exists() else {}
+    return {name: (np.array([i for i, _ in points]), np.array([v for _, v in points])) for name, points in logged.items()}
 
 
 def read_rates(directory: Path) -> Rates | None:
     """The learning rates by level that a training's journal holds, as ``rate/LEVEL``; None if it holds none."""
-    told = read_curves(directory)
-    levels = {name.removeprefix("rate/"): curve for name, curve in told.items() if name.startswith("rate/")}
+    logged = read_curves(directory)
+    levels = {name.removeprefix("rate/"): curve for name, curve in logged.items() if name.startswith("rate/")}
     if not levels:
         return None
+    # A training logs its params in several entries; the adapter's are in one of them.
     params = (entry.values for entry in read_entries(directory / JOURNAL_FILE, entries.Params))
     initial = next((float(p["adapter.initial_rate"]) for p in params if "adapter.initial_rate" in p), None)
     return Rates(levels, initial)
@@ -39,11 +40,13 @@ def read_search(directory: Path) -> Search:
     study = read_study(directory)
     fields = {name: f.distribution if isinstance(f, When) else f for name, f in study.space.fields.items()}
     whole = [t.params for t in study.trials if t.state == "done"]
+    # A share of 0 for a field that never varied would read as if it did not matter.
     varied = {name for name in fields if len({params.get(name) for params in whole}) > 1}
     return Search(
         trials=tuple(_trial(t) for t in study.trials),
         fields=tuple(_field(name, distribution) for name, distribution in fields.items()),
         ranking=tuple(t.number for t in study.best(len(study.trials))),
+        # A search with fewer trials than given points tried only the first of them.
         num_given=min(len(study.space.points), len(study.trials)),
         importance={name: share for name, share in importance(study).items() if name in varied},
     )

@@ -88,12 +88,12 @@ def test_a_disk_without_room_for_what_the_steps_write_fails(tmp_path: Path) -> N
 
 def test_the_probes_digest_changes_with_a_source_file_and_not_with_its_folder(tmp_path: Path) -> None:
     copy = copied(tmp_path)
-    here = look(REPOSITORY)
-    assert look(copy)["code"] == here["code"]
-    assert look(copy)["place"] == str(copy / "platform" / "zoocast")
-    (copy / "pipelines" / "stages.py").write_text("# changed")
-    assert look(copy)["code"] != here["code"]
-    assert look(tmp_path)["code"] == "none"
+    here = probed(REPOSITORY)
+    assert probed(copy)["code"] == here["code"]
+    assert probed(copy)["place"] == str(copy / "platform" / "zoocast")
+    (copy / "pipelines" / "zoo_to_target.py").write_text("# changed")
+    assert probed(copy)["code"] != here["code"]
+    assert probed(tmp_path)["code"] == "none"
 
 
 def copied(folder: Path) -> Path:
@@ -103,7 +103,7 @@ def copied(folder: Path) -> Path:
     return folder / "copy"
 
 
-def look(tree: Path) -> dict[str, str]:
+def probed(tree: Path) -> dict[str, str]:
     """What the probe sees in a process that imports from `tree`, sent there as text."""
     code = (
         REPOSITORY / "platform" / "zoocast" / "cluster" / "probe.py"
@@ -125,7 +125,7 @@ def cluster(shell):
     (folder / "token").touch(0o600)
     (folder / "token").write_text("a-canary-of-a-token")
     changed = copied(folder)
-    with (changed / "pipelines" / "stages.py").open("a") as file:
+    with (changed / "pipelines" / "zoo_to_target.py").open("a") as file:
         file.write("# changed\n")
     address = f"127.0.0.1:{free_port()}"
     secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token"), "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}

@@ -248,7 +248,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
         for seed in range(SEEDS):
             trained.append(f"target.{arm}.seed{seed}")
             directory = steps.add("adapt", trained[-1], needs, 15.0, val_mse=0.05 * blur + 0.0001 * seed)
-            tell(directory, seed, {"adam": None, "searched.1": 3.1e-4}.get(arm, 1e-4))
+            write_journal(directory, seed, {"adam": None, "searched.1": 3.1e-4}.get(arm, 1e-4))
         evaluations[arm] = steps.evaluation(arm, trained)
         evaluate(evaluations[arm], blur, SEEDS, clips, random)
     comparison = Comparison(ours=SEARCHED, rival=("adam",), ours_words="the searched meta-adapter", rival_words="plain Adam")
@@ -272,13 +272,13 @@ def study(random: np.random.Generator) -> Study:
     return Study({"num_trials": len(trials)}, SPACE, tuple(trials))
 
 
-def tell(directory: Path, seed: int, initial: float | None) -> None:
+def write_journal(directory: Path, seed: int, initial: float | None) -> None:
     """A journal, with rates that grow towards the head unless `initial` is None; the adapter's stays."""
     journal = Journal(directory / "journal.jsonl")
     journal.params({"adapter.initial_rate": initial} if initial else {})
     for iteration in range(20, 121, 20):
         pull = (np.tile([-0.9, -0.4, 0.1, 0.5, 0.9, 0.0], 2) + 0.05 * seed) * iteration / 120
         rates = (initial or 0.0) * np.clip(1 + pull, 0, 2)
-        told = {f"rate/{level}": float(rate) for level, rate in zip(LEVELS, rates, strict=True)} if initial else {}
-        journal.metrics({"val/mse": 0.05 - 1e-5 * iteration, "train/loss": 0.04, **told}, step=iteration)
+        by_level = {f"rate/{level}": float(rate) for level, rate in zip(LEVELS, rates, strict=True)} if initial else {}
+        journal.metrics({"val/mse": 0.05 - 1e-5 * iteration, "train/loss": 0.04, **by_level}, step=iteration)
     journal.close()

@@ -135,15 +135,15 @@ def test_the_best_is_lowest_or_highest_as_the_metric_has_it() -> None:
         ([], [], 3),
     ],
 )
-def test_decimals(values: list[float], spreads: list[float], digits: int) -> None:
+def test_numbers_show_two_digits_of_the_typical_spread(values: list[float], spreads: list[float], digits: int) -> None:
     assert decimals(values, spreads) == digits
 
 
-def test_signed() -> None:
+def test_a_signed_number_has_its_sign_unless_it_rounds_to_zero() -> None:
     assert [signed(v, 2) for v in (1.234, -1.234, 0.001, -0.001)] == ["+1.23", "−1.23", "0.00", "0.00"]
 
 
-def test_table_for_the_terminal() -> None:
+def test_the_terminal_shows_seeds_means_and_deviations_of_a_few_metrics() -> None:
     columns, rows = table_rows(report())
     assert columns == ["arm", "seeds", "strict/mse", "strict/ssim", "predrnn/mse"]
     assert rows[0] == ["copy-last", "–", "0.1000", "0.500", "102.40"]

@@ -25,7 +25,7 @@ def test_scores_come_back_bit_for_bit_in_the_order_of_seeds(tmp_path: Path) -> N
     assert scores[2] == SCORES
 
 
-def test_strips_come_back_as_bytes(tmp_path: Path) -> None:
+def test_predicted_clips_come_back_as_uint8(tmp_path: Path) -> None:
     strips(tmp_path)
     found = read_strips(tmp_path)
     assert found is not None
@@ -45,7 +45,7 @@ def test_gates_come_back_with_their_sources(tmp_path: Path) -> None:
     assert found.sources == ("one-digit", "zwei")
 
 
-def test_an_arm_may_have_neither(tmp_path: Path) -> None:
+def test_an_evaluation_without_clips_or_gates_has_none(tmp_path: Path) -> None:
     assert read_strips(tmp_path) is None
     assert read_gates(tmp_path) is None
 
@@ -82,7 +82,7 @@ def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
         read_strips(tmp_path)
 
 
-def test_nothing_is_unpickled(tmp_path: Path) -> None:
+def test_an_archive_with_a_pickled_array_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "gates.npz", gates=np.array([{"a": 1}], dtype=object), sources=np.array(["a"]))
     with pytest.raises(IntegrityError, match="allow_pickle"):
         read_gates(tmp_path)

@@ -216,7 +216,7 @@ def test_arms_evaluated_on_different_clips_are_refused(run: Any, tmp_path: Path)
         gather(folders, title="t", config=run.config, observed=10)
 
 
-def test_unequal_numbers_of_seeds_are_told(run: Any, tmp_path: Path) -> None:
+def test_unequal_numbers_of_seeds_are_noted(run: Any, tmp_path: Path) -> None:
     folders = evaluations(run, copy(run, tmp_path))
     split, stored = read_scores(folders["scratch"])
     save_scores(folders["scratch"], split, {0: stored[0]})

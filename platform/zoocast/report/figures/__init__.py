@@ -3,7 +3,7 @@
 from zoocast.report.figures.curves import horizon_error, learning_curves, mean_interval, result_bars
 from zoocast.report.figures.graph import dag_drawing
 from zoocast.report.figures.matrix import source_matrix
-from zoocast.report.figures.pictures import gate_pictures, prediction_strip, strip_comparison
+from zoocast.report.figures.pictures import gate_pictures, strip_comparison
 from zoocast.report.figures.steps import StepView
 from zoocast.report.figures.style import LineStyle, line_styles
 from zoocast.report.figures.timeline import timeline
@@ -32,7 +32,6 @@ __all__ = [
     "mean_interval",
     "order_of_levels",
     "parallel_coordinates",
-    "prediction_strip",
     "result_bars",
     "search_history",
     "source_matrix",

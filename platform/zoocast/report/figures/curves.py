@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from zoocast.report.figures.style import INK, MUTED, LineStyle, line_styles, number, scale_axis, styled, svg, text_width
+from zoocast.report.figures.style import MUTED, LineStyle, bare_rows, line_styles, number, scale_axis, styled, svg, widest
 
 Curve: TypeAlias = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 Curves: TypeAlias = Mapping[str, Mapping[int, Curve]]
 
-_POINTS = 200
+_POINTS = 200  # of a line: a panel is 330 points wide, and each of them is text in the SVG
 
 
 def learning_curves(panels: Mapping[str, Curves], styles: Mapping[str, LineStyle] | None = None) -> str:
@@ -31,7 +31,7 @@ def learning_curves(panels: Mapping[str, Curves], styles: Mapping[str, LineStyle
     styles = styles or line_styles(arm for curves in panels.values() for arm in curves)
     with styled():
         figure, axes = _panels(panels, "iteration")
-        for ax, curves in zip(axes, panels.values(), strict=False):
+        for ax, curves in zip(axes, panels.values(), strict=False):  # without panels there is one empty axes
             drawn = []
             for arm, seeds in curves.items():
                 joined = join_seeds(seeds)
@@ -78,11 +78,11 @@ def result_bars(panels: Mapping[str, Mapping[str, Sequence[float]]], styles: Map
     """
     styles = styles or line_styles(arm for arms in panels.values() for arm in arms)
     arms = [arm for arm in styles if any(arm in values for values in panels.values())]
-    labels = max((text_width(arm, 9) for arm in arms), default=0.0) / 72
     with styled():
-        figure = Figure(figsize=(labels + 3.6 * len(panels) + 0.4, 0.75 + 0.29 * len(arms)), layout="constrained")
+        figure = Figure(figsize=(widest(arms) + 3.6 * len(panels) + 0.4, 0.75 + 0.29 * len(arms)), layout="constrained")
         axes = np.ravel(figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False))
         for ax, (metric, values) in zip(axes, panels.items(), strict=False):
+            # With the intervals, which may reach further than any seed.
             low, high = common_range([_extent(np.asarray(v, dtype=float)) for v in values.values()])
             for row, arm in enumerate(arms):
                 if arm in values:
@@ -90,15 +90,12 @@ def result_bars(panels: Mapping[str, Mapping[str, Sequence[float]]], styles: Map
             ax.set_xlim(low, high)
             ax.set_title(metric)
             ax.xaxis.set_major_locator(MaxNLocator(5))
-            ax.grid(axis="y", visible=False)
-            ax.tick_params(axis="y", length=0)
-            ax.spines["left"].set_visible(False)
+            bare_rows(ax)
         figure.set_layout_engine("constrained", wspace=0.08)
         axes[0].set_yticks(range(len(arms)), arms)
         axes[0].set_ylim(len(arms) - 0.5, -0.5)
         for label, arm in zip(axes[0].get_yticklabels(), arms, strict=True):
-            label.set_color(INK)
-            label.set_fontweight("bold" if styles[arm].width > 2 else "normal")
+            label.set_fontweight("bold" if styles[arm].thick else "normal")
         return svg(figure)
 
 
@@ -116,6 +113,7 @@ def join_seeds(seeds: Mapping[int, Curve]) -> tuple[np.ndarray, np.ndarray] | No
             pairs.append((x, y[keep][first]))
     if not pairs:
         return None
+    # Where every seed has been: beyond it the mean would jump whenever a seed ends.
     start, stop = max(x[0] for x, _ in pairs), min(x[-1] for x, _ in pairs)
     grid = np.unique(np.concatenate([x for x, _ in pairs]))
     grid = grid[(grid >= start) & (grid <= stop)]
@@ -151,10 +149,11 @@ def common_range(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
         return 0.0, 1.0
     centers = np.array([(a + b) / 2 for a, b in spans])
     middle = float(np.median(centers))
+    # At least 2 % of the median, or of arms that nearly agree some would be put off the scale.
     width = max(float(np.subtract(*np.percentile(centers, [75, 25]))), abs(middle) * 0.02)
     kept = [s for s, c in zip(spans, centers, strict=True) if abs(c - middle) <= 4 * width]
     low, high = min(a for a, _ in kept), max(b for _, b in kept)
-    pad = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
+    pad = 0.06 * (high - low) or abs(high) * 0.05 or 1.0  # equal values, and zeros, need a range as well
     return low - pad, high + pad
 
 
@@ -173,10 +172,10 @@ def _panels(panels: Mapping[str, object], xlabel: str) -> tuple[Figure, list[Axe
 
 def _line_with_band(ax: Axes, x: np.ndarray, seeds: np.ndarray, styles: LineStyle, *, marker: bool = False) -> np.ndarray:
     """Draws (N,) against (seeds, N); returns all values drawn."""
-    order = 3 if styles.width > 2 else 2
+    order = 3 if styles.thick else 2
     if len(seeds) > 1:
         ax.fill_between(x, seeds.min(axis=0), seeds.max(axis=0), color=styles.color, alpha=0.16, linewidth=0, zorder=order - 1)
-    shape = styles.marker if marker or len(x) == 1 else ""
+    shape = styles.marker if marker or len(x) == 1 else ""  # a line of one point is not seen
     (line,) = ax.plot(
         x, seeds.mean(axis=0), color=styles.color, linewidth=styles.width, marker=shape, markersize=3.5, zorder=order
     )
@@ -193,9 +192,9 @@ def _legend(figure: Figure, styles: Mapping[str, LineStyle], present: set[str], 
             handles[-1].set_marker(style.marker if markers else "")
             if style.dashes:
                 handles[-1].set_dashes(style.dashes)
-    widest = max((text_width(arm, 9) for arm in present), default=0.0) / 72 + 0.55
-    rows = math.ceil(len(handles) / max(1, int(figure.get_size_inches()[0] / widest)))
-    columns = math.ceil(len(handles) / max(1, rows))
+    fitting = int(figure.get_size_inches()[0] / (widest(present) + 0.55))
+    rows = math.ceil(len(handles) / max(1, fitting))
+    columns = math.ceil(len(handles) / max(1, rows))  # so that all rows are of about the same length
     figure.legend(handles=handles, loc="outside lower left", ncols=max(1, columns), handlelength=2.2, columnspacing=1.4)
 
 
@@ -210,5 +209,5 @@ def _dots(ax: Axes, row: int, values: np.ndarray, styles: LineStyle, low: float,
         ax.plot([mean - half, mean + half], [row, row], color=styles.color, linewidth=1.2, solid_capstyle="butt", zorder=2)
     if len(values) > 1:
         ax.scatter(values, np.full(len(values), row + 0.3), s=9, color=styles.color, alpha=0.7, linewidths=0, zorder=3)
-    size = 58 if styles.width > 2 else 32
+    size = 58 if styles.thick else 32
     ax.scatter([mean], [row], s=size, marker="D", color=styles.color, zorder=4)

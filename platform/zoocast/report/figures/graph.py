@@ -8,7 +8,7 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ from matplotlib.path import Path
 from zoocast.report.figures.steps import StepView, grouped, step_color, title
 from zoocast.report.figures.style import INK, MUTED, PAPER, styled, svg, text_width
 
-_ROW, _GAP, _PAD = 40.0, 38.0, 9.0  # points
+_ROW, _BOX, _GAP, _PAD = 40.0, 27.0, 38.0, 9.0  # points: from row to row, a box's height, between layers, inside a box
 
 
 def dag_drawing(steps: Sequence[StepView]) -> str:
@@ -71,9 +71,10 @@ def _layers(parents: Mapping[str, set[str]]) -> tuple[list[list[str]], list[tupl
     """Layers by the longest path to the end, and edges cut into pieces that span one layer each by way points."""
     children: dict[str, list[str]] = {n: [] for n in parents}
     for node, direct in parents.items():
-        for p in sorted(direct):
+        for p in sorted(direct):  # sets have no order, and the same steps are to give the same bytes
             children[p].append(node)
     order = list(graphlib.TopologicalSorter(parents).static_order())
+    # Counted from the end, not the start: a step then stands just before its first consumer, and arrows are short.
     depth: dict[str, int] = {}
     for node in reversed(order):
         depth[node] = max((depth[c] + 1 for c in children[node]), default=0)
@@ -84,13 +85,14 @@ def _layers(parents: Mapping[str, set[str]]) -> tuple[list[list[str]], list[tupl
     edges = []
     for node in parents:
         for child in children[node]:
+            # An edge across several layers gets a place in each of them, so that it is led around the boxes there.
             chain = [node]
             for level in range(deepest - depth[node] + 1, deepest - depth[child]):
                 chain.append(f"\0{node}\0{level}")  # all long edges of one step share their way points
                 if chain[-1] not in layers[level]:
                     layers[level].append(chain[-1])
             chain.append(child)
-            edges += [e for e in pairwise(chain) if e not in edges]
+            edges += [e for e in pairwise(chain) if e not in edges]  # those with common way points have pieces in common
     return layers, edges
 
 
@@ -109,10 +111,11 @@ def _rows(layers: list[list[str]], edges: Sequence[tuple[str, str]], real: set[s
         wish = {n: _mean([rows[m] for m in near[n] if m in seen], rows[n]) for n in layer}
         if sort:
             layer.sort(key=wish.__getitem__)
-        gaps = [1.0 if a in real and b in real else 0.6 for a, b in pairwise(layer)]
+        gaps = [1.0 if a in real and b in real else 0.6 for a, b in pairwise(layer)]  # a line needs less room than a box
         rows.update(zip(layer, spread([wish[n] for n in layer], gaps), strict=True))
 
     forth = range(len(layers))
+    # Each sweep orders a layer by the one before it, forwards and backwards in turn (Sugiyama et al., 1981).
     for _ in range(4):
         for index in forth:
             settle(index, (index - 1,), sort=True)
@@ -130,6 +133,7 @@ def _mean(values: Sequence[float], default: float) -> float:
 
 def spread(wish: Sequence[float], gaps: Sequence[float]) -> list[float]:
     """The positions nearest to `wish` (least squares) that keep their order and at least `gaps` between neighbours."""
+    # Less the gaps before it, a position need only not be smaller than the one before: isotonic regression.
     offsets = np.concatenate([[0.0], np.cumsum(gaps)]) if len(wish) else np.zeros(0)
     blocks: list[list[float]] = []  # pool adjacent violators: [mean, count] of positions that must move together
     for target in np.asarray(wish, dtype=float) - offsets:
@@ -148,11 +152,11 @@ def _draw_graph(
     right = max((x + w for x, w, _ in place.values()), default=1.0)
     top, bottom = min((r for *_, r in place.values()), default=0.0), max((r for *_, r in place.values()), default=0.0)
     size = (right + 8, (bottom - top + 1) * _ROW + 8)
-    figure = Figure(figsize=(size[0] / 72, size[1] / 72))
+    figure = Figure(figsize=(size[0] / 72, size[1] / 72))  # one unit of the axes is a point, in which text is measured
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
     ax.set_xlim(-4, right + 4)
-    ax.set_ylim(size[1] - 4 - _ROW / 2, -4 - _ROW / 2)
+    ax.set_ylim(size[1] - 4 - _ROW / 2, -4 - _ROW / 2)  # from large to small: row 0 is at the top
     for a, b in edges:
         _draw_edge(ax, a, b, boxes, place, top)
     for group, box in boxes.items():
@@ -177,25 +181,12 @@ def _draw_edge(
 
 
 def _draw_box(ax: Axes, box: _Box, x: float, y: float) -> None:
-    height = 27.0
-    for shift in (5.0, 2.5, 0.0) if box.stacked else (0.0,):
-        ax.add_patch(
-            FancyBboxPatch(
-                (x + shift, y - height / 2 - shift), box.width, height,
-                boxstyle="round,pad=0,rounding_size=4", facecolor=PAPER, edgecolor=box.color, linewidth=1.1,
-            )
-        )  # fmt: skip
-    ax.add_patch(
-        FancyBboxPatch(
-            (x, y - height / 2),
-            box.width,
-            height,
-            boxstyle="round,pad=0,rounding_size=4",
-            facecolor=box.color,
-            alpha=0.12,
-            linewidth=0,
-        )
-    )
+    bottom = y - _BOX / 2
+    shape: dict[str, Any] = {"width": box.width, "height": _BOX, "boxstyle": "round,pad=0,rounding_size=4"}
+    for shift in (5.0, 2.5, 0.0) if box.stacked else (0.0,):  # from the back to the front
+        ax.add_patch(FancyBboxPatch((x + shift, bottom - shift), facecolor=PAPER, edgecolor=box.color, linewidth=1.1, **shape))
+    # The tint lies on paper and not in its place, or the boxes behind, and edges, would show through.
+    ax.add_patch(FancyBboxPatch((x, bottom), facecolor=box.color, alpha=0.12, linewidth=0, **shape))
     if box.kind:
         ax.text(x + _PAD, y - 6.5, box.kind, fontsize=7.5, color=MUTED, va="center")
     ax.text(x + _PAD, y + (4.5 if box.kind else 0), box.label, fontsize=9, fontweight="bold", va="center", color=INK)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from zoocast.report.figures.style import GRID, INK, MUTED, PAPER, styled, svg, text_width
+from zoocast.report.figures.style import GRID, INK, MUTED, PAPER, styled, svg, widest
 
 HELPED, HARMED = "#1a7f4b", "#b3372b"
 
@@ -27,9 +27,8 @@ def source_matrix(
             helped), red where it did good.
         metric: what the differences are of.
     """
-    left = max((text_width(name, 9) for name in sources), default=0.0) / 72 + 0.9
     with styled():
-        width = left + max(0.8, *(text_width(arm, 9) / 72 + 0.25 for arm in arms)) * len(arms)
+        width = widest(sources) + 0.9 + max(0.8, widest(arms) + 0.25) * len(arms)
         below = 0.3 * len(sources) + 0.1
         figure = Figure(figsize=(width, 2.2 + below), layout="constrained")
         above, dots = figure.subplots(2, 1, sharex=True, height_ratios=(1.9, below))
@@ -37,11 +36,12 @@ def source_matrix(
         for column, arm in enumerate(arms):
             if arm in differences:
                 mean, ends = differences[arm]
+                # Above zero the error rose without the sources, so they helped.
                 color = MUTED if ends is None or ends[0] <= 0 <= ends[1] else HELPED if mean > 0 else HARMED
                 if ends is not None:
                     above.plot([column, column], ends, color=color, linewidth=1.6, solid_capstyle="butt")
                 above.plot(column, mean, color=color, marker="D", markersize=6)
-            else:
+            else:  # the reference, which does not differ from itself
                 above.plot(column, 0, color=INK, marker="D", markersize=6)
             for row, source in enumerate(sources):
                 used = source in arms[arm]

@@ -19,36 +19,14 @@ from zoocast.report.figures.style import GRID, INK, MUTED, PNG_DPI, LineStyle, l
 
 _TILE = 120  # the side of a frame on the canvas that is aimed at, and the most that a row may take, in canvas pixels
 _WIDTH = 1640
+_COLUMNS = 6  # frames of a block: a row has two blocks, and more tiles of full size would not fit into `_WIDTH`
+_PLOT = 200  # height of the plot below the gates
 _GAP = 4
 _BLOCK_GAP = 30
 _POINTS = 9.0
 _LINE = int(_POINTS * PNG_DPI / 72 * 1.45)  # height of a line of text
-_ERRORS = colormaps["RdBu_r"]
-_GATES = colormaps["magma"]
-
-
-def prediction_strip(
-    observed: np.ndarray, truth: np.ndarray, prediction: np.ndarray, *, error_limit: float = 1.0, title: str = ""
-) -> bytes:
-    """One clip as four rows, time from left to right: observed | truth | prediction | error, as PNG.
-
-    Args:
-        observed: (To, C, H, W), uint8 or float in [0, 1].
-        truth: (Th, C, H, W), the frames that followed.
-        prediction: (Th, C, H, W).
-        error_limit: the difference prediction - truth that gets the darkest red or blue; the same for pictures to be compared.
-        title: one line above.
-    """
-    count = len(observed)
-    rows = [
-        _Row("observed", _rgb(observed), range(1, count + 1)),
-        _Row("truth", _rgb(truth), range(count + 1, count + len(truth) + 1), space=10),
-        _Row("prediction", _rgb(prediction)),
-        _Row("error", _error(prediction, truth, error_limit)),
-    ]
-    canvas = _Canvas(rows, title=title, below=_LINE + 24)
-    canvas.colorbar(_Bar("prediction − truth", _ERRORS, -error_limit, error_limit), canvas.left, canvas.bottom + 14)
-    return canvas.png()
+_ERRORS = colormaps["RdBu_r"]  # diverging, white at zero
+_GATES = colormaps["magma"]  # sequential, and even to the eye
 
 
 def strip_comparison(
@@ -56,49 +34,44 @@ def strip_comparison(
     truth: np.ndarray,
     predictions: Mapping[str, np.ndarray],
     styles: Mapping[str, LineStyle] | None = None,
-    *,
-    columns: int = 6,
-    error_limit: float | None = None,
-    title: str = "",
 ) -> bytes:
     """The same clip across arms: observed frames, the truth, then a row per arm, predictions left and errors right, as PNG.
+
+    Of long clips six frames are shown, spread evenly from the first to the last. The error is prediction - truth, averaged over
+    channels; the darkest red and blue stand for the median of the arms' largest differences, and for what is beyond it.
 
     Args:
         observed: (To, C, H, W), uint8 or float in [0, 1].
         truth: (Th, C, H, W).
         predictions: for each arm (Th, C, H, W).
         styles: of every arm; made from `predictions` where missing.
-        columns: at most so many frames are shown, spread evenly from the first to the last.
-        error_limit: see `prediction_strip`; by default the median of the arms' largest differences, so that one poor arm does not
-            leave the others pale. Larger differences get the darkest colour.
-        title: one line above.
     """
     styles = styles or line_styles(predictions)
     largest = [float(np.abs(_difference(p, truth)).max()) for p in predictions.values()]
-    limit = error_limit or float(np.median(largest)) or 1.0
-    seen, shown = _spread(len(observed), columns), _spread(len(truth), columns)
+    # The median, not the largest of all: one poor arm (copying the last frame) would leave the others pale. 1 if all are perfect.
+    limit = float(np.median(largest)) or 1.0
+    seen, shown = _spread(len(observed), _COLUMNS), _spread(len(truth), _COLUMNS)
     rows = [
         _Row("observed", _rgb(observed[seen]), seen + 1),
         _Row("truth", _rgb(truth[shown]), shown + len(observed) + 1, space=10),
     ]
     for index, (arm, prediction) in enumerate(predictions.items()):
-        chosen, thick = prediction[shown], styles[arm].width > 2
+        chosen, thick = prediction[shown], styles[arm].thick
         errors = _error(chosen, truth[shown], limit)
         rows.append(_Row(arm, _rgb(chosen), space=10 * (index == 0), color=styles[arm].color, bold=thick, right=errors))
-    canvas = _Canvas(rows, title=title)
+    canvas = _Canvas(rows)
     bar = _Bar("prediction − truth", _ERRORS, -limit, limit, clipped=max(largest, default=0.0) > limit)
     canvas.colorbar(bar, canvas.right + 40, canvas.tops[1] + canvas.cell_h // 2 - _LINE)
     return canvas.png()
 
 
-def gate_pictures(gates: np.ndarray, sources: Sequence[str], *, observed: int, title: str = "") -> bytes:
+def gate_pictures(gates: np.ndarray, sources: Sequence[str], *, observed: int) -> bytes:
     """What each transfer gate let through: a row of maps per source over time, and below the mean of each over space, as PNG.
 
     Args:
         gates: (M, T - 1, h, w), gate values averaged over channels; step t (from 1) reads frame t and predicts frame t + 1.
         sources: the M sources' names.
         observed: number of observed frames: the steps after them read predictions instead of frames.
-        title: one line above.
     """
     if len(gates) != len(sources):
         raise ValueError(f"there must be a name for each of the {len(gates)} gates, but got {list(sources)}")
@@ -106,6 +79,7 @@ def gate_pictures(gates: np.ndarray, sources: Sequence[str], *, observed: int, t
     low, high = float(gates.min()), float(gates.max())
     if high - low < 0.01:  # an even gate is an even picture, not amplified rounding
         low, high = low - 0.005, high + 0.005
+    # One scale for all, or a gate that is nearly shut would look as open as the others.
     scale, count = Normalize(low, high), gates.shape[1]
     rows = [
         _Row(
@@ -117,11 +91,11 @@ def gate_pictures(gates: np.ndarray, sources: Sequence[str], *, observed: int, t
         )
         for index, (name, maps) in enumerate(zip(sources, gates, strict=True))
     ]
-    canvas = _Canvas(rows, title=title, below=200 + 2 * _LINE + 40)
-    canvas.lines([(maps.mean(axis=(1, 2)), styles[name].color) for name, maps in zip(sources, gates, strict=True)], 200)
-    if 0 < observed < count:
-        canvas.boundary(observed, 200)
-    canvas.colorbar(_Bar("gate", _GATES, low, high), canvas.left, canvas.bottom + 200 + _LINE + 30)
+    canvas = _Canvas(rows, below=_PLOT + 2 * _LINE + 40)
+    canvas.lines([(maps.mean(axis=(1, 2)), styles[name].color) for name, maps in zip(sources, gates, strict=True)], _PLOT)
+    if 0 < observed < count:  # else all steps read frames, or all read predictions, and there is nothing to divide
+        canvas.boundary(observed, _PLOT)
+    canvas.colorbar(_Bar("gate", _GATES, low, high), canvas.left, canvas.bottom + _PLOT + _LINE + 30)
     return canvas.png()
 
 
@@ -170,6 +144,7 @@ def _difference(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _error(prediction: np.ndarray, truth: np.ndarray, limit: float) -> np.ndarray:
+    # Both ends at the same distance from zero, so that white is no error.
     return _pixels(_ERRORS, Normalize(-limit, limit)(_difference(prediction, truth)))
 
 
@@ -193,17 +168,19 @@ class _Canvas:
         tops: of each row of frames; `bottom` is below the last.
     """
 
-    def __init__(self, rows: Sequence[_Row], *, title: str = "", below: int = 8) -> None:
+    def __init__(self, rows: Sequence[_Row], *, below: int = 8) -> None:
         columns = max(len(row.frames) for row in rows)
         blocks = 2 if any(row.right is not None for row in rows) else 1
         height, width = rows[0].frames.shape[1:3]
+        # Magnified by a whole number, so that all pixels are squares of one size; a frame larger than a tile keeps its own.
         side = min(_TILE, _WIDTH // (columns * blocks) - _GAP)
         zoom = max(1, round(side / max(height, width)))
         self.cell_h, self.pitch = height * zoom, width * zoom + _GAP
+        # Text is measured in points, of which an inch has 72, the canvas in pixels.
         self.left = int(max(text_width(row.label, _POINTS, bold=row.bold) for row in rows) * PNG_DPI / 72) + 26
         self.right = self.left + columns * self.pitch - _GAP + _BLOCK_GAP
         self.tops: list[int] = []
-        self.bottom = _LINE + 12 if title else 6
+        self.bottom = 6
         for row in rows:
             self.tops.append(self.bottom + row.space + (_LINE if len(row.times) else 0))
             self.bottom = self.tops[-1] + self.cell_h + _GAP
@@ -213,8 +190,6 @@ class _Canvas:
         with styled():
             self.figure = Figure(figsize=(self.width / PNG_DPI, self.height / PNG_DPI), dpi=PNG_DPI)
         self._draw(rows, zoom)
-        if title:
-            self.write(self.left, 4 + _LINE / 2, title, weight="bold")
 
     def _draw(self, rows: Sequence[_Row], zoom: int) -> None:
         pixels = np.full((self.height, self.width, 3), 255, np.uint8)
@@ -232,6 +207,7 @@ class _Canvas:
             if len(row.times):
                 self.write(self.left - 14, top - _LINE / 2 + 1, "frame", align="right", color=MUTED, size=_POINTS - 1)
         with styled():
+            # Not `imshow`, which resamples: these are the pixels of the file. Behind all else, as labels are drawn on it.
             self.figure.figimage(pixels, 0, 0, origin="upper", zorder=-1)
 
     def write(
@@ -247,6 +223,7 @@ class _Canvas:
     ) -> None:
         """A line of text, its middle at height y."""
         with styled():
+            # matplotlib counts in parts of the figure from the bottom left.
             self.figure.text(
                 x / self.width, 1 - y / self.height, text, ha=align, va="center", color=color, fontsize=size, fontweight=weight
             )
@@ -263,7 +240,7 @@ class _Canvas:
             made = self.figure.colorbar(
                 ScalarMappable(Normalize(bar.low, bar.high), bar.colors), cax=axes, orientation="horizontal"
             )
-            made.set_ticks([])
+            made.set_ticks([])  # the two ends are written beside it instead, where they cannot run into each other
             made.outline.set_edgecolor(GRID)
         middle = y + _LINE / 2
         self.write(start - 10, middle, "≤ " * bar.clipped + number(bar.low), align="right", color=MUTED, size=_POINTS - 1)
@@ -277,6 +254,7 @@ class _Canvas:
         with styled():
             axes = self.figure.add_axes(self.box(self.left, self.bottom + 16, span, height - 16))
             for row, color in values:
+                # In pixels, as the axes have the width of the frames above: each point stands below its frame.
                 x = (np.arange(len(row)) + 0.5) * self.pitch - _GAP / 2
                 axes.plot(x, row, color=color, marker="o", markersize=3, linewidth=1.5)
             axes.set_xlim(0, span)

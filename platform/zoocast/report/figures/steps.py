@@ -22,9 +22,9 @@ class StepView(NamedTuple):
     group: str = ""
     started: float | None = None
     finished: float | None = None
-    state: str = "done"
 
 
+# Blue for what makes sources, green for the bank, orange for what trains on the target.
 _COLORS = {
     "build-clips": "#8a929c",
     "pretrain-source": "#4477aa",
@@ -59,6 +59,7 @@ def title(members: Sequence[StepView]) -> str:
     """What steps that are drawn as one are called: the parts that their names begin with alike, and how many they are."""
     if len(members) == 1:
         return members[0].name
+    # `target.tmu.seed0` and `target.tmu.seed1` are `target.tmu`: whole parts, never a half of a name.
     places = zip(*(step.name.split(".") for step in members), strict=False)
     shared = ".".join(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, places))
     return f"{shared or members[0].name} ×{len(members)}"

@@ -50,8 +50,8 @@ STYLE: dict[str, Any] = {
     "legend.fontsize": 9,
     "legend.frameon": False,
     "legend.labelcolor": INK,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "zoocast",
+    "svg.fonttype": "none",  # text stays text: it can be searched, takes the page's font, and is a fraction of the size
+    "svg.hashsalt": "zoocast",  # ids are made from it, and from a random number without it
     "text.color": INK,
     "text.parse_math": False,  # a `$` in a user's name is a dollar sign
     "xtick.color": MUTED,
@@ -62,7 +62,7 @@ STYLE: dict[str, Any] = {
     "ytick.labelsize": 8.5,
 }
 
-PNG_DPI = 144
+PNG_DPI = 144  # two pixels to a point
 
 
 class LineStyle(NamedTuple):
@@ -72,6 +72,11 @@ class LineStyle(NamedTuple):
     width: float
     marker: str
     dashes: tuple[float, ...]
+
+    @property
+    def thick(self) -> bool:
+        """Whether the arm is one that the report is about, whose name is bold and whose line lies above the others."""
+        return self.width > 2
 
 
 # Okabe and Ito's colours first, which readers with any kind of colour blindness can tell apart. Markers and dashes repeat the
@@ -123,6 +128,7 @@ def line_styles(
                 styles[arm] = LineStyle(_shaded(_UNTRAINED, shade), 1.4, "x", (2.5, 2.0))
             else:
                 styles[arm] = LineStyle(_shaded(_PALETTE[place % len(_PALETTE)], shade), 1.4, marker, dashes)
+        # Only a family that took a colour of the palette moves on to the next one.
         place += not {*family} <= {*ours, *untrained}
     return {arm: styles[arm] for arm in names}
 
@@ -137,7 +143,7 @@ def _shaded(color: str, shade: float) -> str:
 def svg(figure: Figure) -> str:
     """The figure as SVG text, with text kept as text."""
     buffer = io.StringIO()
-    with styled():
+    with styled():  # some settings count when a figure is made, those of SVG when it is written
         figure.savefig(
             buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
         )
@@ -156,30 +162,44 @@ def text_width(text: str, points: float, *, bold: bool = False) -> float:
     """Width of a line of text in points, in the default font."""
     if not text.strip():
         return 0.0
+    # From the outlines of the letters: there is no figure yet, for whose size the width is wanted.
     path = TextPath((0, 0), text, size=points, prop=FontProperties(weight="bold" if bold else "normal"))
     return float(path.get_extents().x1)
+
+
+def widest(names: Iterable[str]) -> float:
+    """Inches that the longest of the names takes as a label of an axis, which is what a figure's own width must leave for it."""
+    return max((text_width(name, 9) for name in names), default=0.0) / 72
+
+
+def bare_rows(axes: Axes) -> None:
+    """A y axis whose places are names, not numbers: neither line nor ticks nor grid, and the names in ink."""
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.spines["left"].set_visible(False)
 
 
 def number(value: float) -> str:
     """A tick label: three significant digits, no exponent for everyday sizes."""
     if value == 0:
         return "0"
-    text = f"{value:.3g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.0e}"
-    if "e" in text and 1e-4 <= abs(value) < 1e6:
-        text = f"{value:.0f}"
-    return text.replace("-", "−")
+    form = ".0e"
+    if 1e-4 <= abs(value) < 1e6:
+        form = ".3g" if abs(value) < 999.5 else ".0f"  # from there on `.3g` would write 1000 as 1e+03
+    return format(value, form).replace("-", "−")
 
 
-def scale_axis(axes: Axes, values: np.ndarray, which: str = "y", *, log_above: float = 8.0) -> None:
-    """A logarithmic axis where positive values span more than a factor `log_above`; plain numbers as labels in any case.
+def scale_axis(axes: Axes, values: np.ndarray) -> None:
+    """A logarithmic y axis where positive values span more than a factor of 8; plain numbers as labels in any case.
 
     On a linear axis they have as many digits as tell its ticks apart.
     """
-    values = values[np.isfinite(values)]
-    axis = axes.yaxis if which == "y" else axes.xaxis
-    if len(values) and values.min() > 0 and values.max() / values.min() > log_above:
-        (axes.set_yscale if which == "y" else axes.set_xscale)("log")
+    values = values[np.isfinite(values)]  # a value that is not finite must not decide about the axis of all
+    axis = axes.yaxis
+    if len(values) and values.min() > 0 and values.max() / values.min() > 8:
+        axes.set_yscale("log")
         decades = np.log10(values.max() / values.min())
+        # Over few decades powers of ten alone would be one or two labels.
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())

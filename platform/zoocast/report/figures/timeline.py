@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from zoocast.report.figures.steps import StepView, grouped, step_color, title
-from zoocast.report.figures.style import INK, MUTED, styled, svg
+from zoocast.report.figures.style import MUTED, bare_rows, styled, svg
 from zoocast.words import duration
 
 
@@ -18,7 +18,7 @@ def timeline(steps: Sequence[StepView]) -> str:
     """When each step ran, one row per step; the seeds of an arm share a row and are stacked where they overlap.
 
     Stretches in which nothing ran (results taken from an earlier run) are cut out of the time axis and marked. Steps without
-    times are left out; failed ones are hatched.
+    times are left out.
     """
     timed = sorted((s for s in steps if s.started is not None and s.finished is not None), key=lambda s: (s.started, s.name))
     groups = {members[0].name: members for members in grouped(timed)}
@@ -49,6 +49,7 @@ class _Clock:
     def __init__(self, spans: Sequence[tuple[float, float]]) -> None:
         sessions: list[list[float]] = []
         busy = sum(b - a for a, b in spans)
+        # Up to a quarter of the work a pause takes little of the axis, and is shown as it was.
         longest_wait = max(30.0, 0.25 * busy)
         for start, stop in sorted(spans):
             if sessions and start - sessions[-1][1] <= longest_wait:
@@ -96,26 +97,15 @@ def _lanes(members: Sequence[StepView]) -> dict[str, int]:
 def _bar(ax: Axes, step: StepView, clock: _Clock, y: float, height: float) -> None:
     start, stop = _span(step)
     x = clock(start)
-    width = max(clock(stop) - x, clock.length * 0.002)
-    failed = step.state == "failed"
-    color = step_color(step.kind)
-    ax.barh(
-        y,
-        width,
-        height,
-        left=x,
-        color="none" if failed else color,
-        edgecolor=color if failed else "none",
-        hatch="////" if failed else "",
-    )
+    width = max(clock(stop) - x, clock.length * 0.002)  # a step of milliseconds is a line and not nothing
+    ax.barh(y, width, height, left=x, color=step_color(step.kind))
 
 
 def _time_axis(ax: Axes, clock: _Clock, rows: float) -> None:
-    ax.set_ylim(rows - 0.4, -0.6)
-    ax.set_xlim(0, clock.length * 1.09 or 1.0)
-    ax.grid(axis="y", visible=False)
-    ax.tick_params(axis="y", length=0, labelcolor=INK)
-    ax.spines["left"].set_visible(False)
+    ax.set_ylim(rows - 0.4, -0.6)  # from large to small: the first step is at the top
+    ax.set_xlim(0, clock.length * 1.09 or 1.0)  # with room for the words behind the last bar
+    bare_rows(ax)
+    # matplotlib's own ticks are at tens and fifties, which are no round times.
     step = next((s for s in _TICKS if clock.length <= 8 * s), _TICKS[-1])
     ax.xaxis.set_major_locator(MultipleLocator(step))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _clock_time(value)))
@@ -126,6 +116,7 @@ def _time_axis(ax: Axes, clock: _Clock, rows: float) -> None:
 
 
 def _clock_time(seconds: float) -> str:
+    # Not `words.duration`, which changes from seconds to minutes: the labels of an axis have one form.
     if seconds < 1:
         return f"{seconds:.1g}"
     hours, rest = divmod(round(seconds), 3600)

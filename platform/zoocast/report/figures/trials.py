@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, ScalarFormatter
 
 from zoocast.report.figures.curves import Curve, common_range
-from zoocast.report.figures.style import INK, MUTED, PAPER, number, scale_axis, styled, svg, text_width
+from zoocast.report.figures.style import MUTED, PAPER, bare_rows, number, scale_axis, styled, svg, widest
 
 __all__ = [
     "FieldView",
@@ -52,6 +52,8 @@ _LINES: dict[str, dict[str, Any]] = {
     "failed": {"linewidth": 0.9, "linestyle": "--"},
 }
 _CHOSEN_LINE: dict[str, Any] = {"linewidth": 2.6}
+# Where lines end that have no place on the scale of errors, which ends at 1; names of axes stand above both.
+_BEYOND_AT, _FAILED_AT, _NAME_AT = 1.06, 1.14, 1.17
 
 
 class TrialView(NamedTuple):
@@ -76,6 +78,7 @@ class FieldView(NamedTuple):
     def place(self, value: Value) -> float:
         """Where `value` lies on the axis, 0 at its bottom and 1 at its top."""
         if self.choices:
+            # In the middle of its part of the axis, so that lines can be spread around it without touching another choice's.
             return (self.choices.index(value) + 0.5) / len(self.choices)
         at, low, high = (math.log(v) if self.log else v for v in (float(value or 0), self.low, self.high))
         return (at - low) / (high - low) if high > low else 0.5
@@ -93,6 +96,7 @@ class FieldView(NamedTuple):
             if self.log
             else MaxNLocator(5, steps=(1, 2, 5, 10), integer=whole)
         )
+        # Ticks beyond the range are dropped, but not those that a logarithm's rounding puts just outside.
         found = [float(v) for v in locator.tick_values(self.low, self.high) if -1e-9 <= self.place(v) <= 1 + 1e-9]
         return [(self.place(v), label) for v, label in zip(found, _labels(found, self.log), strict=True)]
 
@@ -108,12 +112,13 @@ def search_history(trials: Sequence[TrialView], best: int) -> str:
     """
     known = {t.number: t.error for t in trials if t.error is not None}
     low, high = _range_of_most(known.values())
-    pad = 0.06 * (high - low) or 0.05 * high or 1.0
+    pad = 0.06 * (high - low) or 0.05 * high or 1.0  # one trial, or equal errors, need a range as well
     with styled():
         figure = Figure(figsize=(7.6, 3.6), layout="constrained")
         ax = figure.subplots()
         ax.set_ylim(low - pad, high + pad)
         lowest = np.minimum.accumulate(list(known.values()))
+        # On to the last trial, even where that one failed.
         ax.step([*known, trials[-1].number], [*lowest, lowest[-1]], where="post", color=BEST, linewidth=2, zorder=2)
         for trial in trials:
             _mark(ax, trial, high)
@@ -132,9 +137,8 @@ def importance_bars(shares: Mapping[str, float]) -> str:
     """What share of the error's variance each field accounts for, the largest first; `shares` are parts of 1."""
     ranked = sorted(shares.items(), key=lambda item: -item[1])
     names = [name for name, _ in ranked]
-    labels = max((text_width(name, 9) for name in names), default=0.0) / 72
     with styled():
-        figure = Figure(figsize=(labels + 4.6, 0.55 + 0.29 * len(names)), layout="constrained")
+        figure = Figure(figsize=(widest(names) + 4.6, 0.55 + 0.29 * len(names)), layout="constrained")
         ax = figure.subplots()
         ax.barh(range(len(names)), [share for _, share in ranked], 0.62, color=WORST)
         for row, (_, share) in enumerate(ranked):
@@ -144,9 +148,7 @@ def importance_bars(shares: Mapping[str, float]) -> str:
         ax.set_xlim(0, 1.15 * max(shares.values(), default=1.0))
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
-        ax.grid(axis="y", visible=False)
-        ax.tick_params(axis="y", length=0, labelcolor=INK)
-        ax.spines["left"].set_visible(False)
+        bare_rows(ax)
         return svg(figure)
 
 
@@ -168,10 +170,11 @@ def parallel_coordinates(trials: Sequence[TrialView], fields: Sequence[FieldView
         for x, field in enumerate(fields):
             _axis(ax, x, field.name.removeprefix(prefix), field.ticks())
         _error_axis(ax, len(fields), scale, failed=len(errors) < len(trials), beyond=max(errors) > high)
+        # From the worst to the best, and the chosen one last, so that good lines lie above poor ones.
         for trial in sorted(trials, key=lambda t: (t.number == best, -math.inf if t.error is None else -t.error)):
             spread = 0.3 * (trial.number / max(1, len(trials) - 1) - 0.5)
             places = [_place(field, trial, spread) for field in fields]
-            end = 1.14 if trial.error is None else 1.06 if trial.error > high else scale.place(trial.error)
+            end = _FAILED_AT if trial.error is None else _BEYOND_AT if trial.error > high else scale.place(trial.error)
             color = FAILED if trial.error is None else _ERRORS(min(end, 1.0))
             style = _CHOSEN_LINE if trial.number == best else _LINES[trial.state]
             # A dot at each setting, so that one between two gaps is seen.
@@ -197,13 +200,14 @@ def level_rates(rates: Mapping[str, Curve], initial: float | None = None) -> str
         panels.setdefault(_direction(level), []).append(level)
     values = np.concatenate([np.asarray(v, dtype=float) for _, v in rates.values()])
     largest = values[np.isfinite(values)].max(initial=0.0)
+    # Rates are around 1e-4: their common power of ten stands in the axis's name once, and not at every tick.
     power = math.floor(math.log10(largest)) if largest > 0 else 0
     with styled():
         figure = Figure(figsize=(max(7.6, 4.6 * len(panels)), 3.6), layout="constrained")
         axes = np.ravel(figure.subplots(1, len(panels), sharey=True, squeeze=False))
         handles: dict[str, Line2D] = {}
         for ax, (direction, levels) in zip(axes, panels.items(), strict=True):
-            chain = [level for level in levels if _is_chained(level)]
+            chain = [level for level in levels if _is_chained(level)]  # cells and head, along which the meta-adapter goes
             for level in levels:
                 iterations, drawn = rates[level]
                 name = level.removeprefix(direction).removeprefix(".")
@@ -302,7 +306,7 @@ def _common_prefix(names: Sequence[str]) -> str:
 def _axis(ax: Axes, x: int, name: str, ticks: Sequence[tuple[float, str]]) -> None:
     ax.plot([x, x], [0, 1], color=MUTED, linewidth=0.9, zorder=1)
     ax.text(
-        x, 1.17, re.sub(r"([_.])", "\\1\n", name), ha="center", va="bottom", fontsize=8.5, fontweight="bold", linespacing=1.05
+        x, _NAME_AT, re.sub(r"([_.])", "\\1\n", name), ha="center", va="bottom", fontsize=8.5, fontweight="bold", linespacing=1.05
     )
     for place, label in ticks:
         ax.plot([x - 0.025, x], [place, place], color=MUTED, linewidth=0.9, zorder=1)
@@ -312,19 +316,19 @@ def _axis(ax: Axes, x: int, name: str, ticks: Sequence[tuple[float, str]]) -> No
 
 def _error_axis(ax: Axes, x: int, scale: FieldView, *, failed: bool, beyond: bool) -> None:
     """The axis of errors, which is the legend of the colours too."""
-    steps = np.linspace(0, 1, 33)
+    steps = np.linspace(0, 1, 33)  # matplotlib has no gradients; of 32 stripes no edge is seen
     for bottom, top in pairwise(steps):
         ax.fill_between([x, x + 0.07], bottom, top, color=_ERRORS((bottom + top) / 2), linewidth=0.3, zorder=1)
-    ax.text(x, 1.17, scale.name, ha="center", va="bottom", fontsize=8.5, fontweight="bold")
+    ax.text(x, _NAME_AT, scale.name, ha="center", va="bottom", fontsize=8.5, fontweight="bold")
     for place, label in scale.ticks():
         ax.text(x + 0.11, place, label, ha="left", va="center", color=MUTED, fontsize=8)
     if beyond:
-        ax.text(x + 0.11, 1.06, f"above {scale.high:.4g}", ha="left", va="center", color=MUTED, fontsize=8)
+        ax.text(x + 0.11, _BEYOND_AT, f"above {scale.high:.4g}", ha="left", va="center", color=MUTED, fontsize=8)
     if failed:
-        ax.text(x + 0.11, 1.14, "failed", ha="left", va="center", color=FAILED, fontsize=8)
+        ax.text(x + 0.11, _FAILED_AT, "failed", ha="left", va="center", color=FAILED, fontsize=8)
 
 
 def _place(field: FieldView, trial: TrialView, spread: float) -> float:
     if field.name not in trial.params:
-        return math.nan
+        return math.nan  # at which matplotlib interrupts the line
     return field.place(trial.params[field.name]) + (spread / len(field.choices) if field.choices else 0.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from zoocast.report.figures import gate_pictures, prediction_strip, strip_comparison
+from zoocast.report.figures import gate_pictures, strip_comparison
 
 RED, GREEN, BLUE, GREY = (200, 10, 20), (10, 200, 20), (10, 20, 200), (90, 91, 92)
 
@@ -27,30 +27,30 @@ def test_every_pixel_becomes_a_square_of_its_own_colour() -> None:
     # Frames of 2x2 pixels are shown 120 canvas pixels wide, so a pixel is 60 x 60 = 3600, in 2 observed frames.
     frames = clip(RED, GREEN, BLUE, GREY, frames=2)
     black = np.zeros_like(frames)
-    strip = prediction_strip(frames, black, black)
+    strip = strip_comparison(frames, black, {"tmu": black})
     assert [count(strip, c) for c in (RED, GREEN, BLUE, GREY)] == [7200] * 4
 
 
 def test_large_frames_keep_one_canvas_pixel_each() -> None:
     frames = np.full((1, 3, 200, 300), 0, np.uint8)
     frames[:, 0] = 123
-    assert count(prediction_strip(frames, frames * 0, frames * 0), (123, 0, 0)) == 200 * 300
+    assert count(strip_comparison(frames, frames * 0, {"tmu": frames * 0}), (123, 0, 0)) == 200 * 300
 
 
 def test_one_channel_is_grey_and_floats_are_bytes() -> None:
     frames = np.full((1, 1, 4, 4), 51 / 255)
     black = np.zeros_like(frames)
-    assert count(prediction_strip(frames, black, black), (51, 51, 51)) == 120 * 120
+    assert count(strip_comparison(frames, black, {"tmu": black}), (51, 51, 51)) == 120 * 120
 
 
 def test_the_sign_of_the_error_is_its_colour() -> None:
     grey = np.full((1, 1, 2, 2), 0.5)
     bright, dark = grey.copy(), grey.copy()
     bright[..., 0, 0], dark[..., 0, 0] = 1.0, 0.0
-    # The limit 0.5 is reached: the ends of matplotlib's RdBu_r are (103, 0, 31) for too bright and (5, 48, 97) for too dark.
+    # The largest error is the limit; the ends of matplotlib's RdBu_r are (103, 0, 31), too bright, and (5, 48, 97), too dark.
     # The colour bar shows its ends too, so more than the pixel of 60 x 60 may be found, but not as much as in a second pixel.
-    too_bright = prediction_strip(grey, grey, bright, error_limit=0.5)
-    too_dark = prediction_strip(grey, grey, dark, error_limit=0.5)
+    too_bright = strip_comparison(grey, grey, {"tmu": bright})
+    too_dark = strip_comparison(grey, grey, {"tmu": dark})
     assert 3600 <= count(too_bright, (103, 0, 31)) < 4200
     assert 3600 <= count(too_dark, (5, 48, 97)) < 4200
     assert count(too_bright, (5, 48, 97)) < 600
@@ -68,17 +68,15 @@ def test_a_perfect_arm_has_an_even_error() -> None:
     assert decode(strip_comparison(truth, truth, {"tmu": truth})).size
 
 
-def test_comparison_shows_at_most_the_columns_asked_for() -> None:
+def test_of_a_long_clip_six_frames_are_shown() -> None:
     frames = clip(RED, RED, RED, RED, frames=10)
     black = np.zeros_like(frames)
-    picture = strip_comparison(frames, black, {"tmu": black}, columns=4)
-    # four of ten observed frames
-    assert count(picture, RED) == 4 * 120 * 120
+    assert count(strip_comparison(frames, black, {"tmu": black}), RED) == 6 * 120 * 120
 
 
 def test_the_same_frames_give_the_same_bytes() -> None:
     frames = clip(RED, GREEN, BLUE, GREY)
-    assert prediction_strip(frames, frames, frames, title="a") == prediction_strip(frames, frames, frames, title="a")
+    assert strip_comparison(frames, frames, {"tmu": frames}) == strip_comparison(frames, frames, {"tmu": frames})
 
 
 def test_gates_share_one_scale_over_sources_and_time() -> None:
