@@ -16,7 +16,7 @@ from zoocast.bank.config import BankConfig
 from zoocast.bank.read import MemoryBank, open_bank
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
-from zoocast.nn.predictor import Predictor, PredictorConfig, warm_start
+from zoocast.nn.predictor import Predictor, PredictorConfig, read_description, warm_start
 from zoocast.training import MODEL_FOLDER, Objective
 from zoocast.zoo import load_source
 
@@ -80,6 +80,7 @@ class Setup:
         Opened once: both directions of one training read the same.
         """
         if self.bank is not None and self._opened is None:
+            self._draw_as_sources()
             self._opened = open_bank(
                 self.bank,
                 # In the order of the transfer units: unit m is compared with the memories of the m-th source.
@@ -91,6 +92,18 @@ class Setup:
                 device=self.device,
             )
         return self._opened
+
+
+    def _draw_as_sources(self) -> None:
+        """Draw the random numbers that initialising the sources takes.
+
+        A bank once loaded its networks, and whatever is initialised after it (projections, BDN's reverse network) came out of the
+        generator behind them. Nothing needs them any more, but the same seed shall go on giving the same bits.
+        """
+        for name in self.names:
+            source = read_description(self.sources[name] / MODEL_FOLDER)
+            for frames in dict.fromkeys((source.frames, self.frames)):
+                Predictor(source.config, frames)
 
 
 class TransferMethod(abc.ABC):
