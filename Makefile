@@ -8,8 +8,9 @@ STAMP := .venv/.installed
 run: $(STAMP)  ## the main job on real handwritten digits: zoo -> banks -> target, table and pictures
 	$(BIN)/pipelines run zoo-to-target
 
+# Two files at a time: most tests wait for processes to start, end or be missed. Each has one thread, or two would crowd two cores.
 test: $(STAMP)  ## all tests but those that lose nodes or kill at random, which CI runs after them
-	$(BIN)/python -m pytest -q -m 'not chaos' $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m 'not chaos' $(PYTEST)
 
 chaos: $(STAMP)  ## twenty pipelines whose driver, workers and node are killed at random
 	PYTHONPATH=platform:. $(BIN)/python -m tests.faults.chaos --rounds $(or $(CHAOS_ROUNDS),20)

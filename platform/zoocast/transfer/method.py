@@ -93,7 +93,6 @@ class Setup:
             )
         return self._opened
 
-
     def _draw_as_sources(self) -> None:
         """Draw the random numbers that initialising the sources takes.
 

@@ -20,7 +20,7 @@ def at(store, tmp_path, monkeypatch, empty_store):
 
     def move(machine: str) -> str:
         monkeypatch.setenv("ZOOCAST_CACHE", str(tmp_path / machine))
-        root = open_root(f"{store}/runs")
+        root = open_root(f"{store}/runs").folder
         root.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(empty_store, root / "mlflow.db")
         return f"{store}/runs"
@@ -69,12 +69,12 @@ def test_the_preflight_asks_every_node_for_the_store(store, tmp_path, monkeypatc
     bucket = open_root(f"{store}/preflight?region=us-east-1")
     root = bucket.folder
     with preflight._exchange(root) as exchange:
-        seen = probe.look("1", address(exchange.folder), exchange.word, None)
+        seen = probe.examine("1", address(exchange.folder), exchange.nonce, None)
         silent = Answer("2", "node-b", 0.0, 0.0, clock=0.0, **{k: v for k, v in seen.items() if k != "clock"})
         echoed = dataclasses.replace(silent, node_id="1", node="node-a")
         assert str(exchange.compare([echoed])) == f"{address(root)} is written and read"
         assert "node-b writes what does not arrive here" in str(exchange.compare([echoed, silent]))
         bucket.objects.write(f"{exchange.folder.name}/driver", "another word")
-        assert probe.look("1", address(exchange.folder), exchange.word, None)["storage"] == "reads something else there"
-    assert probe.look("1", address(exchange.folder), "", None)["storage"] == "does not see what this machine writes there"
+        assert probe.examine("1", address(exchange.folder), exchange.nonce, None)["storage"] == "reads something else there"
+    assert probe.examine("1", address(exchange.folder), "", None)["storage"] == "does not see what this machine writes there"
     assert not bucket.objects.below(exchange.folder.name)

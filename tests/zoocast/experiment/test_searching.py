@@ -18,7 +18,9 @@ from zoocast.experiment.stages import evaluate_arm
 from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.search import SearchConfig, read_study
-from zoocast.tracking.journal import read_journal
+from zoocast.store.files import JOURNAL_FILE
+from zoocast.tracking import read_entries
+from zoocast.tracking.entries import Params
 from zoocast.training import TrainingConfig
 from zoocast.transfer import TargetConfig, Transfer, train_target
 from zoocast.zoo import SourceConfig
@@ -68,10 +70,11 @@ def test_a_target_with_transfer_units_is_searched_and_trained_with_what_was_foun
     assert f"{WEIGHT}={study.best()[0].params[WEIGHT]}" in found.settings
     # Same start, seed and settings: the training of the best trial is repeated to the last digit.
     assert read_record(final_path(tmp_path, best)).result["val_mse"] == study.best()[0].best_error
-    entries = [entry for entry, _ in read_journal(final_path(tmp_path, best) / "journal.jsonl")]
-    said = {name: value for e in entries if e.get("kind") == "params" for name, value in e["values"].items()}
-    assert said["search.trial"] == found.best
-    assert float(said["distillation_weight"]) == study.best()[0].params[WEIGHT]
+    logged = {
+        k: v for params in read_entries(final_path(tmp_path, best) / JOURNAL_FILE, Params) for k, v in params.values.items()
+    }
+    assert logged["search.trial"] == found.best
+    assert float(logged["distillation_weight"]) == study.best()[0].params[WEIGHT]
 
 
 def test_what_is_searched_decides_what_the_search_reads_and_holds(trial, searched):

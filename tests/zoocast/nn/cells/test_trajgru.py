@@ -184,9 +184,10 @@ def test_a_network_of_it_can_be_finetuned_and_learns():
 
 
 def test_a_target_distils_from_it(shell, tmp_path):
-    """The smoke preset with one source of this family: pretrained, ranked, its memory h in the bank, distilled from."""
+    """Up to the target, the smoke preset with one source of this family: pretrained, ranked, its memory h banked, distilled."""
     family = ("sources.1.name=traj", "sources.1.predictor.cell=trajgru", "sources.1.predictor.cell.num_links=3")
-    done = shell.run("run", "zoo-to-target", "--preset", "smoke", "-S", *family, "seeds=1", "--root", str(tmp_path), timeout=280)
+    until = ("--until", "target.tmu.seed0", "--root", str(tmp_path))
+    done = shell.run("run", "zoo-to-target", "--preset", "smoke", "-S", *family, "seeds=1", *until, timeout=280)
     assert done.returncode == 0, done.stderr
     folders = {read_record(path).name: path for path in (tmp_path / "steps").iterdir()}
     assert load_predictor(folders["source.traj"] / "model").config.cell == TrajGRU(num_links=3)
@@ -194,8 +195,6 @@ def test_a_target_distils_from_it(shell, tmp_path):
     # Eight channels, maps of 16 / 4 pixels.
     assert [(ref.memory, ref.shape) for ref in recipe.refs] == [("h", (8, 4, 4))] * 2
     assert load_predictor(folders["target.tmu.seed0"] / "model").config.num_sources == 2
-    rows = json.loads((folders["report"] / "result.json").read_text())["rows"]
-    assert [row[0] for row in rows] == ["copy-last", "scratch", "finetune.digits-1", "l2-sp", "tmu"]
 
 
 def test_its_settings_are_shown(shell):
