@@ -49,7 +49,7 @@ class Driver:
 
 
 @contextlib.contextmanager
-def driver(root: Path, num_trials: int = 8, seconds: float = 0.05, max_concurrent: int = 1) -> Iterator[Driver]:
+def driver(root: Path, num_trials: int = 6, seconds: float = 0.05, max_concurrent: int = 1) -> Iterator[Driver]:
     one = Driver(root, num_trials, seconds, max_concurrent)
     try:
         yield one
@@ -91,7 +91,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def test_after_sigkill_the_same_command_ends_with_the_very_same_study(tmp_path: Path, whole: Study) -> None:
     with driver(tmp_path) as first:
-        first.until(3.3 / 8)
+        first.until(3.3 / 6)
         first.process.kill()
         first.process.wait()
     before = {
@@ -116,7 +116,7 @@ def test_after_sigkill_the_same_command_ends_with_the_very_same_study(tmp_path: 
     called = {trial.name: noted(trial) for trial in (folder(tmp_path) / "trials").iterdir()}
     assert {name: called[name] for name in before} == before  # what had ended was not run again
     assert all(calls == 1 for calls, _ in before.values())
-    assert sum(calls for calls, _ in called.values()) <= 8 + 1  # the one that was killed went on
+    assert sum(calls for calls, _ in called.values()) <= 6 + 1  # the one that was killed went on
     for trial in study.trials:
         _, iterations = called[trial.id]
         assert sorted(set(iterations)) == list(range(1, trial.iterations + 1))
@@ -128,7 +128,7 @@ def test_after_sigkill_the_same_command_ends_with_the_very_same_study(tmp_path: 
 
 def test_a_study_that_is_stopped_keeps_its_trials_and_one_with_more_takes_them_over(tmp_path: Path) -> None:
     with driver(tmp_path, seconds=0.1, max_concurrent=2) as first:
-        first.until(3 / 8)
+        first.until(2 / 6)
         (tmp_path / "hold").touch()  # or all trials that are running may end before they hear of it
         first.process.send_signal(signal.SIGINT)
         end = first.end()
@@ -136,18 +136,18 @@ def test_a_study_that_is_stopped_keeps_its_trials_and_one_with_more_takes_them_o
     assert "search was stopped with" in end["error"]
     stopped = folder(tmp_path)
     ended = {t.name for t in (stopped / "trials").iterdir() if (t / "outcome.json").exists()}
-    assert 0 < len(ended) < 8
+    assert 0 < len(ended) < 6
     left = [t for t in (stopped / "trials").iterdir() if t.name not in ended]
     assert left
     assert all((t / "checkpoint").read_text() == str(noted(t)[1][-1]) for t in left)  # they stopped at a checkpoint
     assert {s for name, s in runs(tmp_path).items() if name in {t.name for t in left}} == {"KILLED"}
 
     (tmp_path / "hold").unlink()
-    with driver(tmp_path, num_trials=10, seconds=0.0, max_concurrent=1) as second:
+    with driver(tmp_path, num_trials=8, seconds=0.0, max_concurrent=1) as second:
         assert second.end()["exit_code"] == 0
     (done,) = [p for p in (tmp_path / "steps").glob("search-*") if p.suffix != ".partial"]
     study = read_study(done)
-    assert [t.number for t in study.trials] == list(range(10))
+    assert [t.number for t in study.trials] == list(range(8))
     for name in ended:
         assert noted(done / "trials" / name) == noted(stopped / "trials" / name)
         assert (done / "trials" / name / "calls").read_text() == "x"

@@ -7,13 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pipelines import zoo_to_target
 from zoocast.bank.recipe import read_bank
 from zoocast.dag import read_record
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
 from zoocast.nn.cells import Place, TrajGRU
 from zoocast.nn.cells.trajgru import TrajGRUCell, warp
-from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor, warm_start
+from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor, save_predictor, warm_start
 from zoocast.nn.sampling import free_run, teacher_forced
 
 FRAMES = FrameShape(channels=1, height=16, width=16)
@@ -185,11 +186,14 @@ def test_a_network_of_it_can_be_finetuned_and_learns():
 
 def test_a_target_distils_from_it(shell, tmp_path):
     """Up to the target, the smoke preset with one source of this family: pretrained, ranked, its memory h banked, distilled."""
-    family = ("sources.1.name=traj", "sources.1.predictor.cell=trajgru", "sources.1.predictor.cell.num_links=3")
-    until = ("--until", "target.tmu.seed0", "--root", str(tmp_path))
+    plain = zoo_to_target.smoke().sources[0]
+    save_predictor(Predictor(plain.predictor, plain.data.frame_shape()), tmp_path / "plain")  # need not be trained for this
+    traj = ("sources.1.name=traj", "sources.1.predictor.cell=trajgru", "sources.1.predictor.cell.num_links=3")
+    family = (f"sources.0.model={tmp_path / 'plain'}", *traj)
+    until = ("--until", "target.tmu.seed0", "--root", str(tmp_path / "runs"))
     done = shell.run("run", "zoo-to-target", "--preset", "smoke", "-S", *family, "seeds=1", *until, timeout=280)
     assert done.returncode == 0, done.stderr
-    folders = {read_record(path).name: path for path in (tmp_path / "steps").iterdir()}
+    folders = {read_record(path).name: path for path in (tmp_path / "runs" / "steps").iterdir()}
     assert load_predictor(folders["source.traj"] / "model").config.cell == TrajGRU(num_links=3)
     _, recipe = read_bank(folders["bank.traj"] / "bank", "traj")
     # Eight channels, maps of 16 / 4 pixels.
