@@ -156,8 +156,7 @@ class Finished:
         for file, (size, sha256) in json.loads(done)["files"].items():
             source = inside(partial, file)
             # What this machine handed over itself is known by its stamp; only the rest is read again.
-            known = size_of(source) == size and sync.known_sha256(file, source) == sha256
-            if known or (size_of(source) == size and sha256_file(source) == sha256):
+            if size_of(source) == size and (sync.known_sha256(file, source) == sha256 or sha256_file(source) == sha256):
                 (coming / file).parent.mkdir(parents=True, exist_ok=True)
                 source.rename(coming / file)
         write_atomically(coming / DONE, done)
