@@ -16,6 +16,7 @@ from pathlib import Path
 from zoocast.cluster.preflight import GIB, Finding, at_least, disk, on_cluster
 from zoocast.dag import Step
 from zoocast.errors import ZoocastError
+from zoocast.store.flock import locks_known
 
 __all__ = ["examine"]
 
@@ -33,6 +34,7 @@ def examine(root: Path, address: str | None, tracking_uri: str | None, steps: Se
         ("cpu", lambda: [_cpu()]),
         ("memory", lambda: [_memory()]),
         ("disk", lambda: [disk(root, steps)]),
+        ("locks", lambda: [_locks(root)]),
         ("ray", lambda: _ray(root, address, tracking_uri, steps)),
         ("mlflow", lambda: [_mlflow(root, tracking_uri)]),
     ]
@@ -102,6 +104,21 @@ def _memory() -> Finding:
     memory = psutil.virtual_memory()
     seen = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f}"
     return at_least("memory", memory.available, MEMORY, seen, "close other programs, or lower batch sizes and workers with -S")
+
+
+def _locks(root: Path) -> Finding:
+    try:
+        known = locks_known(root)
+    except OSError as error:  # what `disk` has more to say about
+        return Finding("locks", "fail", f"nothing can be written at {root} ({error.strerror or error})")
+    if known == "none":
+        return Finding(
+            "locks",
+            "warn",
+            f"the file system of {root} knows no locks; files take their place",
+            "SQLite needs locks: mount it with them, or keep MLflow's store elsewhere with --tracking-uri",
+        )
+    return Finding("locks", "ok", "flock" if known == "flock" else f"the file system of {root} knows no flock; fcntl's are used")
 
 
 def _ray(root: Path, address: str | None, tracking_uri: str | None, steps: Sequence[Step]) -> Iterator[Finding]:

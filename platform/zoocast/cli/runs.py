@@ -22,6 +22,7 @@ from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, did
 from zoocast.store.address import address, open_root
 from zoocast.store.files import check_name, writing
 from zoocast.store.locks import read_holder
+from zoocast.store.processes import lives, machine, start_ticks
 
 __all__ = ["RunRecord", "find", "forget", "read_all", "run_name"]
 
@@ -53,8 +54,9 @@ class RunRecord:
     message: str = ""
     host: str = dataclasses.field(default_factory=socket.gethostname)
     pid: int = dataclasses.field(default_factory=os.getpid)
-    # Process ids are used again; with the time of birth an id means one process.
-    pid_started: float = dataclasses.field(default_factory=lambda: _born(os.getpid()) or 0.0)
+    # Process ids are used again; with these two an id means one process.
+    machine: str = dataclasses.field(default_factory=machine)
+    pid_ticks: int = dataclasses.field(default_factory=lambda: start_ticks(os.getpid()) or 0)
     steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     report: str | None = None
     needs: list[str] = dataclasses.field(default_factory=list)
@@ -69,10 +71,13 @@ class RunRecord:
         """``running``, ``died`` (its process is gone), ``done``, ``failed``, ``interrupted`` or ``unknown`` (another host's)."""
         if self.finished is not None:
             return {0: "done", 130: "interrupted"}.get(self.exit_code or 0, "failed")
-        # A process id means nothing on another machine.
-        if self.host != socket.gethostname():
-            return "unknown"
-        return "running" if _born(self.pid) == self.pid_started else "died"
+        alive = lives(self.machine, self.pid, self.pid_ticks)
+        # A process id means nothing on another machine; on this one nothing outlives a boot.
+        if alive is None and self.host == socket.gethostname():
+            boot = self.machine.partition(" ")[0]
+            gone = boot != machine().partition(" ")[0] if boot else start_ticks(self.pid) is None
+            return "died" if gone else "unknown"
+        return {True: "running", False: "died", None: "unknown"}[alive]
 
     def report_path(self, root: Path) -> Path:
         """The report, here. Raises `ConfigError` when there is none yet, `IntegrityError` when it is not under `root`."""
@@ -125,6 +130,9 @@ def read(path: Path) -> RunRecord:
             raise ValueError(f"it is that of {data['run']!r}")
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}, but this zoocast reads {SCHEMA}")
+        # What an older zoocast did not note of its process is not known, and what it noted instead depends on the clock.
+        data = {"machine": "", "pid_ticks": 0, **data}
+        data.pop("pid_started", None)
         return RunRecord(**data)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
@@ -176,13 +184,3 @@ def forget(root: Path, record: RunRecord) -> None:
         shutil.rmtree(path.parent)
     except OSError as error:
         raise InfrastructureError(f"{path.parent} cannot be removed ({error.strerror or error}); remove it yourself") from None
-
-
-def _born(pid: int) -> float | None:
-    """When the process began, or None if there is none; with the pid it names a process for good."""
-    import psutil
-
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
-        return None

@@ -18,7 +18,7 @@ from pathlib import Path
 from zoocast.errors import InfrastructureError
 from zoocast.store.files import as_json
 from zoocast.store.layout import LOCKS
-from zoocast.store.locks import Holder, Locks
+from zoocast.store.locks import Holder, Locks, as_holder
 from zoocast.store.objects import Objects
 
 __all__ = ["Claims", "holders"]
@@ -99,7 +99,4 @@ def holders(objects: Objects) -> dict[str, Holder]:
 
 
 def _holder(data: bytes | None) -> Holder | None:
-    try:
-        return Holder(**(as_json((data or b"").decode()) or {}))
-    except TypeError:
-        return None
+    return as_holder(as_json((data or b"").decode(errors="replace")))

@@ -10,7 +10,6 @@ when it came. What the copies take on the disk is bounded by `zoocast.store.room
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import weakref
@@ -20,6 +19,7 @@ from typing import Any
 
 from zoocast.errors import IntegrityError
 from zoocast.store.files import inside, read_json, sha256_file, write_atomically
+from zoocast.store.flock import lock
 from zoocast.store.layout import DONE, ERROR, PARTIAL, PROGRESS, STEP_FOLDER, STEPS
 from zoocast.store.objects import Objects, data_name
 from zoocast.store.room import USES, listed, make_room, size_of
@@ -143,7 +143,8 @@ class Finished:
         descriptor = os.open(self.folder / USES / step, os.O_RDWR | os.O_CREAT, 0o600)
         # Closing gives the lock up; the kernel does it for a process that is killed.
         weakref.finalize(self, os.close, descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        # Where there are no locks, `room` finds none to take either, and removes nothing.
+        lock(descriptor, shared=True)
 
     def _settle(self, step: str, done: bytes, sync: Sync) -> None:
         """Make `done` the record of `step` here; files of the unfinished step that are as it says become those of the result."""

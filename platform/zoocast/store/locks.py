@@ -16,49 +16,47 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import functools
 import json
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
-
-import psutil
+from typing import Any, Self
 
 from zoocast.provenance import user_name
 from zoocast.store.files import read_json
+from zoocast.store.flock import lock
+from zoocast.store.processes import lives, machine, start_ticks
 
-__all__ = ["STALE_SECONDS", "Holder", "Locks", "read_holder"]
+__all__ = ["STALE_SECONDS", "Holder", "Locks", "as_holder", "exclusive", "read_holder"]
 
 # Ten beats may be missed before a lock counts as stale: a file system that stalls for some seconds costs nobody his lock.
 HEARTBEAT_SECONDS = 3.0
 STALE_SECONDS = 30.0
+POLL_SECONDS = 0.1  # between two looks at a lock that is waited for
 TAKEOVER = "takeover"  # a file in the folder of the locks, which whoever removes a dead one's lock holds meanwhile
 
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """Who holds a lock. Times are seconds since the epoch; `machine` tells hosts and containers of the same name apart."""
+    """Who holds a lock. `machine`, `pid` and `ticks` name its process for good; `since` is in seconds since the epoch."""
 
     host: str
     machine: str
     pid: int
-    process_started: float
     run: str
     user: str
     since: float
     token: str
+    ticks: int = 0  # not noted by an older zoocast
 
     @classmethod
     def this_process(cls, run_id: str) -> Holder:
-        process_started = psutil.Process().create_time()
-        token = uuid.uuid4().hex
-        return cls(socket.gethostname(), _machine(), os.getpid(), process_started, run_id, user_name(), time.time(), token)
+        pid, token = os.getpid(), uuid.uuid4().hex
+        return cls(socket.gethostname(), machine(), pid, run_id, user_name(), time.time(), token, start_ticks(pid) or 0)
 
     def __str__(self) -> str:
         since = time.strftime("%H:%M:%S", time.localtime(self.since))
@@ -66,24 +64,7 @@ class Holder:
 
     def is_gone(self) -> bool:
         """Whether the holder is known to be dead; False as well when this machine cannot know."""
-        if self.machine != _machine():
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            # A process id is used again some day; two seconds allow for clocks that are set while a process lives.
-            return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - self.process_started) > 2
-        except psutil.NoSuchProcess:
-            return True
-
-
-@functools.cache
-def _machine() -> str:
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        # After a reboot process ids begin anew, so a holder from before it is judged by its heartbeat.
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))  # process ids of another container mean nothing here
-    return " ".join(parts)
+        return lives(self.machine, self.pid, self.ticks) is False
 
 
 class Locks:
@@ -187,15 +168,45 @@ def _modified(path: Path) -> int | None:
 def _guard(path: Path) -> Iterator[None]:
     """Let one process at a time into the block, where the file system knows how; the kernel frees it when the process dies."""
     with path.open("w") as file:
-        with contextlib.suppress(OSError):  # some shared file systems are mounted without flock
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file.fileno())
         yield
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock file `path`, which is free again when its holder dies. Without `wait` says whether it was free.
+
+    The one lock for whatever else than steps is done by one at a time. Where the file system knows no locks of the kernel, a file
+    beside `path` is made and refreshed instead, as for steps: a holder that died elsewhere is then waited for `STALE_SECONDS`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        free = lock(descriptor, wait=wait)
+        if free is not None:
+            yield free
+            return
+    finally:
+        os.close(descriptor)
+    beside = path.with_name(f"{path.name}.held")
+    with Locks("") as locks:
+        while locks.acquire(beside) is not None:
+            if not wait:
+                yield False
+                return
+            time.sleep(POLL_SECONDS)
+        yield True
 
 
 def read_holder(path: Path) -> Holder | None:
     """Who holds the lock `path`; None when it is free or not yet written."""
-    data = read_json(path)
+    return as_holder(read_json(path))
+
+
+def as_holder(data: Mapping[str, Any] | None) -> Holder | None:
+    """What is written in a lock, by whatever version of zoocast; None when it is no holder."""
+    known = {field.name for field in dataclasses.fields(Holder)}
     try:
-        return Holder(**data) if data is not None else None
+        return Holder(**{name: value for name, value in (data or {}).items() if name in known})
     except TypeError:
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import shutil
@@ -20,6 +19,7 @@ from typing import Any
 
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 from zoocast.store.files import FileInfo, sha256_file
+from zoocast.store.flock import lock
 
 __all__ = ["Objects", "check_url", "data_name"]
 
@@ -202,7 +202,7 @@ def _append_rest(journal: Path, whole: bytes) -> bool:
     """Append to `journal` what `whole` has beyond it; False when the one does not begin with the other."""
     with journal.open("r+b") as file:
         # Whoever writes the journal locks it for each entry, so what is read here ends with a whole one.
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file.fileno())
         known = file.read()
         if not whole.startswith(known):
             return False

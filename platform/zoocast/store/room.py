@@ -6,13 +6,13 @@ finished steps take there: those that were used longest ago and that no process 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from pathlib import Path
 
 from zoocast.errors import ConfigError, InfrastructureError
 from zoocast.store.files import FileInfo, human_bytes, require_free_space
+from zoocast.store.flock import lock
 from zoocast.store.layout import DONE, STEPS
 
 __all__ = ["USES", "copies", "listed", "make_room", "size_of"]
@@ -70,11 +70,9 @@ def make_room(folder: Path, step: str, needed: int) -> None:
 
 def _let_go(final: Path, use: Path) -> bool:
     """Remove the files of a finished step, all but its record, unless a process holds it."""
-    with use.open("a") as lock:
-        try:
-            # Not waited for: whoever holds it may train for hours. See `Finished.hold` for the other side.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with use.open("a") as held:
+        # Not waited for: whoever holds it may train for hours. See `Finished.hold` for the other side.
+        if not lock(held.fileno(), wait=False):
             return False
         # The record stays, so that a plan still knows the step as finished without asking for its files.
         for file in listed(final):

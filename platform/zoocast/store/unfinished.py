@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import json
 import shutil
@@ -23,6 +22,7 @@ from typing import NamedTuple
 from zoocast.errors import IntegrityError
 from zoocast.store.files import FileInfo, inside, write_atomically
 from zoocast.store.layout import ATTEMPT, ERROR, PARTIAL, PROGRESS, STEPS
+from zoocast.store.locks import exclusive
 from zoocast.store.objects import Objects, data_name
 from zoocast.store.root import Wanted, everything
 
@@ -191,9 +191,8 @@ class Unfinished:
     def turn(self, step: str) -> Iterator[Sync]:
         """One process of this machine at a time; what it changes in the state is written down, unless it fails."""
         path = self.folder / "sync" / f"{step}.json"
-        with path.with_suffix(".lock").open("w") as lock:
-            # Several workers of a machine share one copy: each file comes once, and the notes are nobody's half.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        # Several workers of a machine share one copy: each file comes once, and the notes are nobody's half.
+        with exclusive(path.with_suffix(".lock")):
             sync = Sync.read(path)
             yield sync
             # Not in a `finally`: after a failure the notes stay as they were, and the next turn sends or takes once more.

@@ -6,20 +6,18 @@ The first use of a SQLite store creates its tables; several processes that do so
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import re
 import urllib.parse
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from zoocast.errors import ConfigError, InfrastructureError
+from zoocast.store.locks import exclusive
 
-__all__ = ["CREDENTIALS", "artifact_location", "connect", "exclusive", "locate", "sqlite_file", "store_name"]
+__all__ = ["CREDENTIALS", "artifact_location", "connect", "locate", "sqlite_file", "store_name"]
 
 # A call that fails must fail soon, since the journal keeps everything and `Sync` comes again: MLflow's own seven retries would
 # hold a call for 246 s. What the user has set stands.
@@ -99,19 +97,3 @@ def connect(uri: str) -> Any:
         # The first query makes the tables, so it happens inside the lock too.
         client.search_experiments(max_results=1)
     return client
-
-
-@contextlib.contextmanager
-def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock file `path`, which the system frees with its holder. Without `wait` says whether it was free."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,6 @@ points whenever and however often it is synced. (Such a run repeats its numbers 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Self, TypeVar
 
 from zoocast.errors import InfrastructureError, Interrupted
 from zoocast.store.files import write_atomically, writing
+from zoocast.store.flock import lock, unlock
 from zoocast.tracking import entries
 from zoocast.tracking.entries import Entry, Scalar, Status, decode, encode
 
@@ -181,13 +181,11 @@ def _turn(file: int) -> Iterator[None]:
 
     The system ends the turn of a writer that dies. Where the file system knows no locks, O_APPEND alone has to do.
     """
-    with contextlib.suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX)
+    lock(file)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_UN)
+        unlock(file)
 
 
 def read_journal(path: Path, offset: int = 0, until: int | None = None) -> Iterator[tuple[Entry | None, int]]:

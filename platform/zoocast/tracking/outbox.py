@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from zoocast.store.files import JOURNAL_FILE, write_atomically, writing
-from zoocast.tracking.backend import exclusive
+from zoocast.store.locks import exclusive
 from zoocast.tracking.entries import Child, Status
 from zoocast.tracking.journal import read_entries
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from zoocast.provenance import user_name
+from zoocast.store.locks import exclusive
 from zoocast.tracking import entries
-from zoocast.tracking.backend import artifact_location, connect, exclusive
+from zoocast.tracking.backend import artifact_location, connect
 from zoocast.tracking.entries import Status
 
 __all__ = [

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 
+import psutil
 import pytest
 
 from zoocast.cli.runs import RunRecord, find, forget, run_name
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.store.locks import Locks
+from zoocast.store.processes import machine
 
 RUN = "study-0123abcd"
 
@@ -49,12 +51,37 @@ def test_a_runs_record_holds_no_passwords(tmp_path, password):
     assert written["ui"] == f"ui --tracking-uri={plain}"
 
 
+def test_a_run_lives_as_long_as_its_process_whatever_the_clock_says(monkeypatch):
+    going_on = record(finished=None)
+    monkeypatch.setattr(psutil, "boot_time", lambda: 1.0)
+    assert going_on.state() == "running"
+    boot, _, rest = machine().partition(" ")
+    for changed, state in (
+        ({"pid_ticks": going_on.pid_ticks + 1}, "died"),  # its id was given to another process
+        ({"machine": f"before {rest}"}, "died"),  # this machine was started anew since
+        ({"machine": f"before {rest}", "host": "elsewhere"}, "unknown"),
+        ({"machine": f"{boot} pid:[1]"}, "unknown"),  # another container of the same name
+    ):
+        assert dataclasses.replace(going_on, **changed).state() == state
+
+
+def test_a_record_of_an_older_version_is_read(tmp_path):
+    record(finished=None).write(tmp_path)
+    path = tmp_path / "runs" / RUN / "run.json"
+    old = json.loads(path.read_text())
+    del old["machine"], old["pid_ticks"]
+    path.write_text(json.dumps(old | {"pid_started": 1.7e9}))
+    assert find(tmp_path, RUN).state() == "unknown"  # its process id may have been used again
+    path.write_text(json.dumps(old | {"pid_started": 1.7e9, "pid": 2**22 + 1}))
+    assert find(tmp_path, RUN).state() == "died"
+
+
 def test_a_run_that_is_going_on_is_not_forgotten(tmp_path):
     going_on = record(finished=None)
     going_on.write(tmp_path)
     with pytest.raises(ConfigError, match="is going on; stop it first"):
         forget(tmp_path, going_on)
-    far_away = dataclasses.replace(going_on, host="elsewhere")
+    far_away = dataclasses.replace(going_on, host="elsewhere", machine="elsewhere")
     (tmp_path / "locks").mkdir()
     with Locks(RUN) as locks:
         locks.acquire(tmp_path / "locks" / "step.lock")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zoocast.errors import ConfigError
-from zoocast.tracking.backend import artifact_location, connect, exclusive, locate, sqlite_file, store_name
+from zoocast.tracking.backend import artifact_location, connect, locate, sqlite_file, store_name
 
 
 @pytest.fixture(autouse=True)
@@ -60,14 +60,6 @@ def test_each_tracking_server_has_a_folder_name_of_its_own(tmp_path):
 def test_artifacts_lie_beside_a_sqlite_store_and_where_a_server_says(tmp_path):
     assert artifact_location(f"sqlite:///{tmp_path}/a b/mlflow.db", "zoo") == f"file://{tmp_path}/a%20b/mlartifacts/zoo"
     assert artifact_location("http://server", "zoo") is None
-
-
-def test_a_lock_is_held_once_and_freed_with_its_holder(tmp_path):
-    path = tmp_path / "sub" / "a.lock"
-    with exclusive(path) as held, exclusive(path, wait=False) as second:
-        assert (held, second) == (True, False)
-    with exclusive(path, wait=False) as free:
-        assert free
 
 
 def make_store(folder: Path) -> None:
