@@ -26,6 +26,7 @@ from zoocast.cluster.package import Package, pack, select
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, did_you_mean
 from zoocast.provenance import SENT_COMMIT, git_state, program
 from zoocast.store.files import human_bytes
+from zoocast.store.objects import holds_secret
 
 __all__ = ["Job", "Jobs", "Log", "Submission"]
 
@@ -84,7 +85,7 @@ class Submission:
 
 def refuse_password(option: str, url: str | None, remedy: str) -> None:
     """Raise `ConfigError` when `url` holds one: whoever reaches the cluster can read what a job was started with."""
-    if url and re.search(r"://[^/]*@", url):
+    if url and holds_secret(url):
         raise ConfigError(option, f"a name or password in a URL could be read by everyone who reaches the cluster; {remedy}")
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from zoocast.errors import ConfigError, DataError
 from zoocast.store.files import human_bytes, sha256_file
@@ -21,12 +21,16 @@ from zoocast.words import some
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-__all__ = ["LARGEST_BYTES", "Package", "Selection", "pack", "select"]
+__all__ = ["LARGEST_BYTES", "Package", "Selection", "pack", "rayignore", "select"]
 
 LARGEST_BYTES = 100 * 2**20  # Ray keeps packages in the head's memory; code alone is far smaller
 NUM_LARGEST = 10
-NUM_NAMED = 5
+NUM_NAMED, NUM_SECRETS_NAMED = 5, 20
 IGNORE_FILES = (".gitignore", ".rayignore")
+RAYIGNORE = (
+    "# What `ray job submit --working-dir .` leaves here: names that hold secrets, as `pipelines submit` leaves them. Made by",
+    """# python -c "from zoocast.cluster.package import rayignore; print(rayignore(), end='')" > .rayignore""",
+)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files make the same zip, whenever they were written
 
 # Patterns as in .gitignore. What tools leave behind:
@@ -39,12 +43,43 @@ DATA = """
 *.npy *.npz *.pt *.pth *.ckpt *.safetensors *.onnx *.arrow *.feather *.parquet *.h5 *.hdf5 *.nc *.zarr/ *.pkl *.pickle *.mat
 *.tar *.tar.* *.tgz *.zip *.7z *.whl *.mp4 *.avi *.mkv *-ubyte *-ubyte.gz
 """
-# What opens something:
-SECRETS = """
-.env .env.* *.env .netrc _netrc .pgpass .pypirc .npmrc .htpasswd .git-credentials credentials* .credentials* secrets.* id_rsa*
-id_dsa* id_ecdsa* id_ed25519* *.pem *.key *.p12 *.pfx *.jks *.keystore *.kdbx *.ppk service-account*.json token .token *.token
-token.txt auth_token* auth-token* basic_auth.ini kubeconfig .ssh/ .aws/ .azure/ .gcloud/ .kube/ .docker/ .gnupg/
+# Names that hold secrets, in lower case, since case does not count. First words: some count inside of any name, others only where
+# they end it (`hf_token`, `gcp-key.json`, but not `tokenizer.json` or `key_frames.csv`).
+ANYWHERE = """
+secret password passwd passphrase passcode credential api?key apikey private?key privatekey access?key accesskey auth?key authkey
+account?key ssh?key sshkey service?account serviceaccount oauth bearer webhook keychain keyring vault
 """
+ENDINGS = "key pass pwd pat jwt login logins"
+# A Python source with such a word in its name is code that a job imports, unless the word is all of its name (`secrets.py`, in
+# `KEPT`). Of `id_*`, as ssh names its keys, files with an extension are tables of numbers.
+WORDS = [
+    *("id_*", "!id_*.*", "*token", "*tokens", "*token[!a-z]*", "*tokens[!a-z]*"),
+    *(f"*{word}*" for word in ANYWHERE.split()),
+    *(form.format(word) for word in ENDINGS.split() for form in ("{}", "{}.*", "*[!a-z]{}", "*[!a-z]{}.*")),
+    "!*.py",
+]
+# Then what tools keep keys, passwords and what was typed in:
+KEPT = """
+.env .env.* *.env .*rc _netrc .*cfg .*cnf .pgpass .gitcookies .boto .*_history .*-history .lesshst .viminfo *.pem *.key *.p8
+*.p12 *.pfx *.pkcs12 *.jks *.keystore *.kdb *.kdbx *.ppk *.gpg *.pgp *.age *.keytab *.ovpn *.tfstate *.tfstate.* *.tfvars
+*.tfvars.* id_rsa* id_dsa* id_ecdsa* id_ed25519* id_*.pub kaggle.json auth.json *_auth.json basic_auth.ini cookies.* *.cookies
+rclone.conf pip.conf kubeconfig kubeconfig.* .kubeconfig *.kubeconfig .dockerconfigjson .docker/ .ssh/ .aws/ .azure/ .gcloud/
+.gcp/ .kube/ .gnupg/ .pip/ .ray/ .mlflow/ .huggingface/ .config/gcloud/ .config/gh/ .config/rclone/
+secret.py secrets.py credential.py credentials.py password.py passwords.py passwd.py api_key.py api_keys.py apikey.py apikeys.py
+"""
+
+
+def rayignore() -> str:
+    """The checkout's `.rayignore`, by which Ray's own command, which knows nothing of this module, leaves the same names out."""
+
+    def any_case(found: re.Match[str]) -> str:
+        return "[!A-Za-z]" if len(found[0]) > 1 else f"[{found[0].upper()}{found[0]}]"
+
+    lines = [re.sub(r"\[!a-z\]|[a-z]", any_case, pattern) for pattern in [*WORDS, *KEPT.split()]]
+    return "\n".join([*RAYIGNORE, *lines, ""])
+
+
+SECRETS_FOR_RAY = frozenset(rayignore().splitlines())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +98,12 @@ class Selection:
 
     def left_out(self) -> list[str]:
         """A line for each kind of thing that was left out, with its reason."""
-        kinds = {
-            "look like secrets": self.secrets,
-            "are data or weights (keep them on the storage that every node sees)": self.data,
-            "are symbolic links": self.links,
-        }
-        return [f"left out, since they {why}: {some(paths, NUM_NAMED)}" for why, paths in kinds.items() if paths]
+        kinds = [
+            ("look like secrets (rename what the job needs)", self.secrets, NUM_SECRETS_NAMED),
+            ("are data or weights (keep them on the storage that every node sees)", self.data, NUM_NAMED),
+            ("are symbolic links", self.links, NUM_NAMED),
+        ]
+        return [f"left out, since they {why}: {some(paths, most)}" for why, paths, most in kinds if paths]
 
 
 def select(folder: Path) -> Selection:
@@ -76,10 +111,10 @@ def select(folder: Path) -> Selection:
 
     Raises:
         ConfigError: it is a home folder or `/`, or there is nothing in it, or more than `LARGEST_BYTES`.
-        DataError: a file or folder of it cannot be read.
+        DataError: a file or folder of it cannot be read, or its name is no UTF-8.
     """
     folder = folder.resolve()
-    if folder in (Path.home().resolve(), Path(folder.anchor)):
+    if folder in (Path(os.path.expanduser("~")).resolve(), Path(folder.anchor)):
         raise ConfigError(
             "", f"submit sends the current folder, and {folder} is no project's; cd to the folder of your code first"
         )
@@ -99,6 +134,10 @@ def select(folder: Path) -> Selection:
             " put data on the storage that every node sees, or name it in .gitignore or .rayignore."
             f" The largest: {_largest(selection.files)}",
         )
+    for name in selection.files:
+        if os.fsencode(name) != name.encode(errors="replace"):
+            shown = os.fsencode(name).decode(errors="backslashreplace")
+            raise DataError(f"{folder}/{shown}: a name that is no UTF-8 cannot be sent; rename it, or name it in .rayignore")
     return selection
 
 
@@ -132,6 +171,10 @@ def pack(selection: Selection, target: Path) -> Package:
     return Package(target, target.stat().st_size, sha256_file(target))
 
 
+# The ignore files of one name that count in a folder, the nearest first, each with the folder that it is in.
+Ignored: TypeAlias = "tuple[tuple[str, GitIgnoreSpec], ...]"
+
+
 class _Walk:
     """Goes through a folder as git does: what is ignored is not entered, and the nearest ignore file has the last word."""
 
@@ -143,21 +186,24 @@ class _Walk:
         self.secrets: list[str] = []
         self.data: list[str] = []
         self.links: list[str] = []
-        self._secret, self._generated, self._data = (
-            GitIgnoreSpec.from_lines(text.split()) for text in (SECRETS, GENERATED, DATA)
+        self._secret, self._kept, self._generated, self._data = (
+            GitIgnoreSpec.from_lines(lines) for lines in ([*WORDS, *KEPT.split()], KEPT.split(), GENERATED.split(), DATA.split())
         )
-        self._enter("", ())
+        self._enter("", ((), ()))
 
-    def _enter(self, inside: str, above: tuple[tuple[str, GitIgnoreSpec], ...]) -> None:
-        specs = (*_ignore_files(self.folder / inside, inside), *above)
+    def _enter(self, inside: str, above: tuple[Ignored, ...]) -> None:
+        specs = tuple(
+            _ignored_by(name, self.folder / inside, inside, so_far) for name, so_far in zip(IGNORE_FILES, above, strict=True)
+        )
         with os.scandir(self.folder / inside) as entries:
             for entry in entries:
                 path = inside + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
-                # Secrets first: one is named even where .gitignore hides it, and nothing below can send it.
-                if self._secret.match_file(path):
+                # Secrets first: one is named even where .gitignore hides it, and nothing below can send it. A folder with a mere
+                # word in its name is entered, for it may be a Python package.
+                if (self._kept if path.endswith("/") else self._secret).match_file(path.lower()):
                     self.secrets.append(path)
                 # A folder that is ignored is not entered, so that no rule inside can bring back a file of it; git does the same.
-                elif self._generated.match_file(path) or _is_ignored(path, specs):
+                elif self._generated.match_file(path) or any(_is_ignored(path, spec) for spec in specs):
                     continue
                 # A link may lead out of the folder, to a file that nobody meant to send.
                 elif entry.is_symlink():
@@ -170,15 +216,18 @@ class _Walk:
                     self.files[path] = entry.stat().st_size
 
 
-def _ignore_files(folder: Path, inside: str) -> Iterator[tuple[str, GitIgnoreSpec]]:
+def _ignored_by(name: str, folder: Path, inside: str, above: Ignored) -> Ignored:
     from pathspec import GitIgnoreSpec
 
-    for name in IGNORE_FILES:
-        if (folder / name).is_file():
-            yield inside, GitIgnoreSpec.from_lines((folder / name).read_text(encoding="utf-8", errors="replace").splitlines())
+    if not (folder / name).is_file():
+        return above
+    lines = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
+    # Secrets are seen to here, where a folder's Python sources may pass, as Ray cannot say it.
+    own = [line for line in lines if line not in SECRETS_FOR_RAY]
+    return ((inside, GitIgnoreSpec.from_lines(own)), *above)
 
 
-def _is_ignored(path: str, specs: tuple[tuple[str, GitIgnoreSpec], ...]) -> bool:
+def _is_ignored(path: str, specs: Ignored) -> bool:
     for inside, spec in specs:  # from the nearest folder upwards, and the first that has an opinion decides
         # Patterns are relative to the folder of their file. None: no pattern matches; False: a `!` pattern does.
         decided = spec.check_file(path.removeprefix(inside)).include

@@ -21,20 +21,26 @@ from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 from zoocast.store.files import FileInfo, sha256_file
 from zoocast.store.flock import lock
 
-__all__ = ["Objects", "check_url", "data_name"]
+__all__ = ["Objects", "check_url", "data_name", "holds_secret"]
 
 # The URL is written into run records and addresses, where no secret belongs.
-SECRETS = ("key", "secret", "token", "password", "sig")
+SECRETS = ("key", "secret", "token", "pass", "pwd", "sig", "cred", "auth")
 CHUNK_BYTES = 8 * 2**20
 SENDS = 5  # tries to send a file that is written to meanwhile
 READS = 20  # tries to read an object that is replaced meanwhile
 
 
+def holds_secret(url: str) -> bool:
+    """Whether there is a name or password before the host of `url`, or a key, token or signature in its query."""
+    parts = urllib.parse.urlsplit(url)
+    names = [name.lower() for part in (parts.query, parts.fragment) for name, _ in urllib.parse.parse_qsl(part)]
+    return "@" in parts.netloc or any(secret in name for name in names for secret in SECRETS)
+
+
 def check_url(url: str) -> None:
     """Raise `ConfigError` unless `url` can be a root; asks no server."""
     parts = urllib.parse.urlsplit(url)
-    given = [name for name, _ in urllib.parse.parse_qsl(parts.query) if any(secret in name.lower() for secret in SECRETS)]
-    if "@" in parts.netloc or given:
+    if holds_secret(url):
         raise ConfigError("--root", "a URL may hold no password and no key; give them in the environment, or to the machine")
     if not parts.netloc:
         raise ConfigError("--root", f"{url} names no bucket; write s3://BUCKET/PREFIX")

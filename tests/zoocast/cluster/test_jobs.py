@@ -267,7 +267,14 @@ def test_a_root_that_nodes_cannot_share_is_refused(root: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("root", "uri"), [("/mnt/x", "http://me:secret@mlflow:5000"), ("s3://key:secret@lab/x", None), ("/x", "https://token@host/")]
+    ("root", "uri"),
+    [
+        ("/mnt/x", "http://me:secret@mlflow:5000"),
+        ("s3://key:secret@lab/x", None),
+        ("/x", "https://token@host/"),
+        ("/x", "https://host/?access_token=secret"),
+        ("s3://lab/x?region=a&sig=secret", None),
+    ],
 )
 def test_a_password_is_refused(root: str, uri: str | None) -> None:
     with pytest.raises(ConfigError, match="could be read by everyone who reaches the cluster; ") as caught:

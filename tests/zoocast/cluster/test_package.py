@@ -1,12 +1,14 @@
 """What is sent to a cluster, and above all what is not."""
 
+import os
 import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
+from ray._private.runtime_env.packaging import _zip_files
 
-from zoocast.cluster.package import LARGEST_BYTES, pack, select
+from zoocast.cluster.package import LARGEST_BYTES, pack, rayignore, select
 from zoocast.errors import ConfigError, DataError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -79,6 +81,27 @@ def test_data_and_weights_are_left_out_with_a_line_that_says_so(tmp_path: Path) 
         ".ssh/config",
         ".aws/config",
         "service-account-lab.json",
+        ".envrc",
+        "service_account.json",
+        "tokens.json",
+        "hf_token",
+        "HF_TOKEN.txt",
+        "api_key.txt",
+        "apiKey.json",
+        "gcp-key.json",
+        "password.txt",
+        "db_pwd.txt",
+        "github_pat",
+        ".dockerconfigjson",
+        ".kubeconfig",
+        ".vault_pass",
+        "terraform.tfstate",
+        ".bash_history",
+        ".cdsapirc",
+        "deploy/id_work",
+        "secrets/prod.yaml",
+        "tokens/lab.json",
+        "mylab/secrets.py",
     ],
 )
 def test_what_looks_like_a_secret_is_never_sent_and_is_named(tmp_path: Path, path: str) -> None:
@@ -88,7 +111,51 @@ def test_what_looks_like_a_secret_is_never_sent_and_is_named(tmp_path: Path, pat
     assert set(selection.files) == {".gitignore", "a.py"}
     (secret,) = selection.secrets
     assert path.startswith(secret)
-    assert selection.left_out() == [f"left out, since they look like secrets: {secret}"]
+    assert selection.left_out() == [f"left out, since they look like secrets (rename what the job needs): {secret}"]
+    (tmp_path / ".rayignore").write_text((REPOSITORY / ".rayignore").read_text())
+    assert sent_by_ray(tmp_path) == {".gitignore", ".rayignore", "a.py"}
+    assert select(tmp_path).secrets == (secret,)  # and is named still
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tokenizer.py",
+        "tokenizer.json",
+        "password_test.py",
+        "mylab/secret_santa.py",
+        "compass.csv",
+        "monkey.txt",
+        "key_frames.csv",
+        "id_map.csv",
+        "environment.yml",
+        "env.py",
+    ],
+)
+def test_code_whose_name_only_looks_like_a_secrets_is_sent(tmp_path: Path, path: str) -> None:
+    write(tmp_path, path)
+    (tmp_path / ".rayignore").write_text((REPOSITORY / ".rayignore").read_text())
+    assert set(select(tmp_path).files) == {".rayignore", path} == sent_by_ray(tmp_path)
+
+
+def test_a_package_of_code_is_sent_though_its_folder_looks_like_a_secrets(tmp_path: Path) -> None:
+    write(tmp_path, "mylab/tokens/__init__.py", "mylab/tokens/lab.json")
+    assert list(select(tmp_path).files) == ["mylab/tokens/__init__.py"]
+    (tmp_path / ".rayignore").write_text((REPOSITORY / ".rayignore").read_text() + "b.py\n")
+    write(tmp_path, "b.py")
+    assert list(select(tmp_path).files) == [".rayignore", "mylab/tokens/__init__.py"]
+
+
+def test_rays_own_command_leaves_out_what_submit_does() -> None:
+    assert (REPOSITORY / ".rayignore").read_text() == rayignore()
+
+
+def sent_by_ray(folder: Path) -> set[str]:
+    """What `ray job submit --working-dir FOLDER` packs."""
+    package = folder.with_suffix(".zip")
+    _zip_files(str(folder), [], str(package), include_gitignore=False)
+    with zipfile.ZipFile(package) as archive:
+        return {name for name in archive.namelist() if not name.endswith("/")}
 
 
 def test_ignore_files_mean_what_git_means(tmp_path: Path) -> None:
@@ -112,8 +179,8 @@ def test_ignore_files_mean_what_git_means(tmp_path: Path) -> None:
         ["git", "-C", str(tmp_path), "ls-files", "-co", "--exclude-standard"], check=True, capture_output=True, text=True
     )
     assert list(select(tmp_path).files) == sorted(known.stdout.splitlines())
-    (tmp_path / ".rayignore").write_text("sub/\n")  # of git's, but not for the cluster
-    assert "sub/b.py" not in select(tmp_path).files
+    (tmp_path / ".rayignore").write_text("sub/\nnotes/keep.txt\n")  # of git's, but not for the cluster, whatever git's files want
+    assert {"sub/b.py", "notes/keep.txt"}.isdisjoint(select(tmp_path).files)
 
 
 def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
@@ -149,6 +216,16 @@ def test_a_folder_that_is_no_project_is_refused(tmp_path: Path, monkeypatch: pyt
     for folder in (tmp_path, Path("/")):
         with pytest.raises(ConfigError, match="cd to the folder of your code first"):
             select(folder)
+
+
+def test_a_name_that_is_no_utf8_is_refused_before_anything_is_packed(tmp_path: Path) -> None:
+    write(tmp_path, "a.py", os.fsdecode(b"caf\xe9.py"))
+    with pytest.raises(
+        DataError, match=r"/caf\\xe9.py: a name that is no UTF-8 cannot be sent; rename it, or name it in .rayignore"
+    ):
+        select(tmp_path)
+    (tmp_path / ".rayignore").write_text("caf*\n")
+    assert list(select(tmp_path).files) == [".rayignore", "a.py"]
 
 
 def test_a_file_that_has_gone_meanwhile_is_an_error(tmp_path: Path) -> None:
