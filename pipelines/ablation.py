@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 from typing import Literal
 
+from pipelines.seemore_search import release_training
 from pipelines.zoo_to_target import PRESETS as ZOO_PRESETS
 from pipelines.zoo_to_target import ZooToTarget
 from zoocast.config import setting
@@ -157,9 +158,14 @@ def smoke() -> Ablation:
 
 
 def paper() -> Ablation:
-    """The papers' scale with the releases' hyperparameters, as in `zoo-to-target`; 80,000 iterations of each stage. Not run."""
+    """The papers' scale: network, data, sources and bank of TMU's release as in `zoo-to-target`, both stages as in SeeMore's.
+
+    No release joins the two. The target is trained by SeeMore's scripts, whose values `seemore_search.release_training` holds:
+    80,000 and 10,000 iterations. Not run by us.
+    """
     zoo = ZOO_PRESETS["paper"]()
-    return Ablation(zoo=zoo, stage2=dataclasses.replace(zoo.target.training, learning_rate=1e-4), curriculum="restart")
+    target = dataclasses.replace(zoo.target, training=release_training(1))
+    return Ablation(zoo=dataclasses.replace(zoo, target=target), stage2=release_training(2), curriculum="restart")
 
 
 PRESETS = {"smoke": smoke, "laptop": laptop, "paper": paper}

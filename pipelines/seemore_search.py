@@ -17,7 +17,7 @@ from zoocast.errors import ConfigError, within
 from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, report_step, search_step, with_found
 from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.predictor import PredictorConfig
-from zoocast.nn.sampling import ReverseScheduledSampling, ScheduledSampling
+from zoocast.nn.sampling import ReverseScheduledSampling, Sampling, ScheduledSampling
 from zoocast.search import SearchConfig, load_space
 from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
@@ -25,7 +25,7 @@ from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, 
 from zoocast.training import TrainingConfig, WorkerConfig
 from zoocast.transfer import Scratch, TargetConfig, TrainTargetConfig
 
-__all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "steps"]
+__all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "release_training", "steps"]
 
 SUMMARY = "SeeMore: two directions that distil each other, and a search of the meta-adapter's settings"
 
@@ -40,6 +40,7 @@ class SecondStage:
     curriculum: Literal["continue", "restart"] = setting(
         "continue", "whether the sampling schedule goes on where stage 1 ended or starts anew; release: restart"
     )
+    sampling: Sampling | None = setting(None, "its sampling schedule; none is that of stage 1; release: one of its own")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ class SeemoreSearch:
             first.with_seed(seed),
             iterations=self.search.max_iterations,
             learning_rate=second.learning_rate,
+            sampling=second.sampling or first.sampling,
             validate_every=second.validate_every,
             checkpoint_every=second.checkpoint_every,
         )
@@ -199,30 +201,53 @@ def smoke() -> SeemoreSearch:
     )
 
 
-def paper() -> SeemoreSearch:
-    """SeeMore's Moving MNIST scale with the release's hyperparameters: four layers of 128 channels, GPUs, both stages 80,000.
+def release_training(stage: Literal[1, 2]) -> TrainingConfig:
+    """The training of a stage as DIG-Beihang/SeeMore's mnist_script/train_stage_1.sh and train_stage_2.sh set it.
 
+    Their `test_interval` is `validate_every`. Stage 2 starts its schedule anew, and its `lr_beta` of 1e-7 and the rest of the
+    meta-adapter are the defaults of `AdapterConfig`.
+    """
+    first = TrainingConfig(
+        iterations=80_000,
+        batch_size=8,
+        learning_rate=1e-4,
+        sampling=ReverseScheduledSampling(start_iteration=35_000, stop_iteration=70_000, decay=2_500.0),
+        reverse_input=True,
+        decouple_weight=0.1,
+        validate_every=2_500,
+        checkpoint_every=1_000,
+    )
+    if stage == 1:
+        return first
+    sampling = ReverseScheduledSampling(start_iteration=5_000, stop_iteration=10_000, decay=2_500.0)
+    return dataclasses.replace(first, iterations=10_000, sampling=sampling, validate_every=200)
+
+
+def paper() -> SeemoreSearch:
+    """SeeMore's Moving MNIST scale with the release's hyperparameters: four layers of 128 channels, stages of 80,000 and 10,000.
+
+    All values are those of the release's scripts (see `release_training`) but for the search, which the release does not have.
     Set `target.data.path` to MNIST's `train-images-idx3-ubyte.gz`. Not run by us: we have no such machine. Every trial that is
     not ended early is a whole second stage, so expect weeks on one GPU.
     """
+    second = release_training(2)
     return SeemoreSearch(
         target=TargetConfig(
             data=MovingMnistConfig(frame_size=64, length=20, train=10_000, validation=1_000, test=1_000),
             predictor=PredictorConfig(
                 cell=STLSTM(kernel_size=5, decouple=True), hidden_channels=(128, 128, 128, 128), patch_size=4
             ),
-            training=TrainingConfig(
-                iterations=80_000,
-                batch_size=8,
-                learning_rate=1e-4,
-                sampling=ReverseScheduledSampling(),
-                validate_every=1_000,
-                checkpoint_every=1_000,
-            ),
+            training=release_training(1),
             workers=WorkerConfig(cpus_per_worker=4, gpus_per_worker=1),
         ),
-        stage2=SecondStage(validate_every=200, checkpoint_every=1_000, curriculum="restart"),
-        search=SearchConfig(num_trials=32, max_iterations=80_000, grace_cycles=50, cpus_per_trial=4, gpus_per_trial=1),
+        stage2=SecondStage(
+            learning_rate=second.learning_rate,
+            validate_every=second.validate_every,
+            checkpoint_every=second.checkpoint_every,
+            curriculum="restart",
+            sampling=second.sampling,
+        ),
+        search=SearchConfig(num_trials=32, max_iterations=second.iterations, grace_cycles=5, cpus_per_trial=4, gpus_per_trial=1),
     )
 
 

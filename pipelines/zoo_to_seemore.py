@@ -30,7 +30,7 @@ def laptop() -> Ablation:
 
 
 def paper() -> Ablation:
-    """The papers' scale with the releases' hyperparameters; see `zoo-to-target` for its data. Not run by us."""
+    """The papers' scale with the releases' hyperparameters, as in `ablation`; see `zoo-to-target` for its data. Not run by us."""
     return dataclasses.replace(ABLATIONS["paper"](), arms=ARMS)
 
 

@@ -205,6 +205,9 @@ def smoke() -> ZooToTarget:
 def paper() -> ZooToTarget:
     """The paper's Moving MNIST scale with the releases' hyperparameters: four layers of 64 channels, 80,000 iterations, GPUs.
 
+    Of thuml/transferable-memory: sources as in script/convlstm_mnist.sh, the target as in script/tmu.sh. Both say `layer_norm 1`,
+    but the released ConvLSTM has its LayerNorm commented out, so there is none here; the sizes of the splits are the paper's.
+
     Set `sources.*.data.path` and `target.data.path` to MNIST's `train-images-idx3-ubyte.gz`. The transfer units are ours, which
     do not diverge; `-S transfer.tmu.combine=sum` and the other release values that `pipelines show` lists give the released ones.
     Not run by us: we have no such machine. Expect days on one GPU and a bank of tens of gigabytes.

@@ -132,7 +132,8 @@ def dump(value: Any, *, identity_only: bool = False) -> Any:
                 continue
             item = getattr(value, field.name)
             # 1 and 1.0 are the same setting, and must have the same digest.
-            if _hints(type(value))[field.name] is float and type(item) is int:
+            hint = _hints(type(value))[field.name]
+            if float in (hint, *typing.get_args(hint)) and type(item) is int:
                 item = float(item)
             out[field.name] = dump(item, identity_only=identity_only)
         return out
@@ -239,7 +240,20 @@ def _member(hint: Any, data: Any, path: str) -> Any:
             if dataclasses.is_dataclass(arg) and arg.__name__ == data.get(TYPE):  # type: ignore[union-attr]
                 return arg
         raise ConfigError(path, f"expected one of {_type_name(hint)}, but got {data.get(TYPE)!r}")
-    return next(a for a in args if a is not type(None) and not dataclasses.is_dataclass(a))
+    member = _plain_member(args, lambda literal: data in typing.get_args(literal))
+    if member is None:
+        raise ConfigError(path, f"expected one of {_type_name(hint)}, but got {data!r:.80}")
+    return member
+
+
+def _plain_member(args: tuple[Any, ...], is_of: Callable[[Any], bool]) -> Any:
+    """Of a union's members that are no config: the Literal that `is_of` takes, else the plain type; None if there is none."""
+
+    def order(member: Any) -> tuple[bool, bool]:
+        return not is_of(member), typing.get_origin(member) is Literal
+
+    plain = [a for a in args if a is not type(None) and not dataclasses.is_dataclass(a)]
+    return min(plain, key=order, default=None)
 
 
 # ---------------------------------------------------------------------------------------------------------------- overrides
@@ -350,7 +364,7 @@ def _parse(hint: Any, value: Any, path: str) -> Any:
         return _load(hint, dump(value), path)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        return _parse_union(args, value, path)
+        return _parse_union(hint, value, path)
     if dataclasses.is_dataclass(hint):
         raise ConfigError(
             path, f"holds several settings ({', '.join(f.name for f in dataclasses.fields(hint))}); set one of them"
@@ -376,17 +390,21 @@ def _nearest(value: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _parse_union(args: tuple[Any, ...], value: str, path: str) -> Any:
+def _parse_union(hint: Any, value: str, path: str) -> Any:
+    args = typing.get_args(hint)
     if type(None) in args and value.lower() in ("none", "null"):
         return None
     configs: dict[str, Any] = {getattr(a, "kind", str(a)): a for a in args if dataclasses.is_dataclass(a)}
     if value in configs:
         return configs[value]()
-    # A union has one plain type beside None, so the first is the one.
-    plain = [a for a in args if a is not type(None) and not dataclasses.is_dataclass(a)]
-    if not plain:
+    # A union has one plain type at most, and perhaps words that stand for a value of it.
+    plain = _plain_member(args, lambda literal: value in map(str, typing.get_args(literal)))
+    if plain is None:
         raise ConfigError(path, f"must be one of {', '.join(configs)}, but got {value!r}{_nearest(value, list(configs))}")
-    return _parse(plain[0], value, path)
+    try:
+        return _parse(plain, value, path)
+    except ConfigError:
+        raise ConfigError(path, f"must be {_type_name(hint)}, but got {value!r}") from None
 
 
 def _parse_scalar(hint: Any, value: str, path: str) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines import zoo_to_seemore, zoo_to_target
+from pipelines import seemore_search, zoo_to_seemore, zoo_to_target
 from pipelines.ablation import ALL, PRESETS, steps
 from zoocast.config import override, parse_overrides
 from zoocast.dag import read_record
@@ -51,6 +51,14 @@ def test_the_zoo_is_that_of_zoo_to_target():
 def test_zoo_to_seemore_leads_from_finetuning_to_both_papers():
     chosen = {n for n in names(zoo_to_seemore.PRESETS["smoke"]()) if n.startswith("evaluate.")}
     assert chosen == {"evaluate.base", "evaluate.tmu", "evaluate.tmu-bdn", "evaluate.tmu-bdn-lma"}
+
+
+@pytest.mark.parametrize("presets", [PRESETS, zoo_to_seemore.PRESETS])
+def test_paper_has_the_zoo_of_tmus_release_and_the_two_stages_of_seemores(presets):
+    paper, zoo, seemore = presets["paper"](), zoo_to_target.PRESETS["paper"](), seemore_search.PRESETS["paper"]()
+    assert (paper.zoo.sources, paper.zoo.target.predictor) == (zoo.sources, zoo.target.predictor)
+    assert (paper.zoo.target.training, paper.stage2) == (seemore.target.training, seemore.training(0))
+    assert (paper.curriculum, paper.adapter) == (seemore.stage2.curriculum, seemore.adapter)
 
 
 def test_what_no_arm_needs_is_not_made():

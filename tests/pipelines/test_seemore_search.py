@@ -13,8 +13,11 @@ from zoocast.config import override, parse_overrides
 from zoocast.dag import Resources, StepContext, read_record
 from zoocast.errors import ConfigError, StepFailed
 from zoocast.experiment.searching import train_found
-from zoocast.nn.predictor import load_predictor
+from zoocast.nn.cells import STLSTM
+from zoocast.nn.predictor import PredictorConfig, load_predictor
+from zoocast.nn.sampling import ReverseScheduledSampling
 from zoocast.search import read_study
+from zoocast.seemore.adapter import AdapterConfig
 from zoocast.tracking.entries import Params
 from zoocast.tracking.journal import read_entries
 
@@ -35,6 +38,34 @@ def test_a_preset_builds_its_steps(preset, seeds, best):
     trained = {f"target.{arm}.seed{k}" for arm in arms for k in range(seeds)}
     evaluated = {f"evaluate.{arm}" for arm in ("copy-last", "stage1", *arms)}
     assert set(keys(PRESETS[preset]())) == {"data.target", "target.stage1.seed0", "search", "report", *trained, *evaluated}
+
+
+def test_paper_trains_as_the_releases_scripts_say():
+    paper = PRESETS["paper"]()
+    # From DIG-Beihang/SeeMore, mnist_script/train_stage_1.sh and train_stage_2.sh.
+    stages = (
+        (paper.target.training, 80_000, 2_500, (35_000, 70_000, 2_500)),
+        (paper.training(0), 10_000, 200, (5_000, 10_000, 2_500)),
+    )
+    for training, iterations, test_interval, (start, stop, decay) in stages:
+        assert (training.iterations, training.validate_every) == (iterations, test_interval)
+        assert training.sampling == ReverseScheduledSampling(start_iteration=start, stop_iteration=stop, decay=decay)
+        assert (training.reverse_input, training.batch_size, training.learning_rate, training.decouple_weight) == (
+            True,
+            8,
+            1e-4,
+            0.1,
+        )
+    network = PredictorConfig(cell=STLSTM(kernel_size=5, decouple=True), hidden_channels=(128,) * 4, patch_size=4)
+    assert (paper.target.predictor, paper.observed, paper.target.data.length) == (network, 10, 20)
+    assert (paper.stage2.curriculum, paper.adapter) == ("restart", AdapterConfig(initial_rate=1e-4, meta_learning_rate=1e-7))
+
+
+def test_stage_2_has_the_schedule_of_stage_1_unless_it_has_its_own():
+    base = PRESETS["smoke"]()
+    assert base.training(0).sampling == base.target.training.sampling
+    own = changed("stage2.sampling=reverse-scheduled", "stage2.sampling.start_iteration=5000").training(0)
+    assert own.sampling == ReverseScheduledSampling(start_iteration=5000)
 
 
 def test_paper_asks_for_its_data():

@@ -17,7 +17,9 @@ from zoocast.config import override, parse_overrides
 from zoocast.dag import Resources, read_record
 from zoocast.errors import ConfigError, DataError, IntegrityError
 from zoocast.experiment.sources import AdoptConfig
-from zoocast.nn.predictor import load_predictor
+from zoocast.nn.cells import ConvLSTM
+from zoocast.nn.predictor import PredictorConfig, load_predictor
+from zoocast.nn.sampling import ScheduledSampling
 from zoocast.report.files import read_gates
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -57,6 +59,18 @@ def images(path, count=60):
     size = (28).to_bytes(4, "big")
     path.write_bytes(b"\0\0\x08\x03" + count.to_bytes(4, "big") + size + size + bytes(range(1, 1 + count)) * 784)
     return path
+
+
+def test_paper_trains_as_the_releases_scripts_say():
+    paper = PRESETS["paper"]()
+    # From thuml/transferable-memory, script/convlstm_mnist.sh and script/tmu.sh.
+    network = PredictorConfig(cell=ConvLSTM(kernel_size=5), hidden_channels=(64, 64, 64, 64), patch_size=4)
+    sampling = ScheduledSampling(start=1.0, rate=2e-5, stop_iteration=50_000)
+    for trained, rate in (*((source, 1e-4) for source in paper.sources), (paper.target, 3e-4)):
+        training = trained.training
+        assert trained.predictor == network
+        assert (training.iterations, training.batch_size, training.learning_rate) == (80_000, 8, rate)
+        assert (training.sampling, training.reverse_input, training.validate_every) == (sampling, True, 1_000)
 
 
 def test_paper_asks_for_its_data(tmp_path):

@@ -117,6 +117,31 @@ def test_override_refuses_with_the_rule_and_the_value(items, message):
         override(Whole(), items)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bounds:
+    upper: float | Literal["release"] = 2.0
+    order: Literal["up", "down"] | None = None
+
+
+@pytest.mark.parametrize("upper", ["release", 3.0])
+def test_a_word_may_stand_beside_numbers(upper):
+    made = override(Bounds(), {"upper": str(upper)})
+    assert made == Bounds(upper=upper) == load(Bounds, dump(made))
+    assert [s.type for s in settings(made)] == ["a finite number | release", "up | down | none"]
+
+
+def test_a_word_that_stands_for_nothing_is_refused_with_those_that_do():
+    with pytest.raises(ConfigError, match=r"upper: must be a finite number \| release, but got 'relase'"):
+        override(Bounds(), {"upper": "relase"})
+    with pytest.raises(ConfigError, match=r"order: must be up \| down \| none, but got 'left'"):
+        override(Bounds(), {"order": "left"})
+
+
+@pytest.mark.parametrize(("config", "whole"), [(Part(name="a", limit=5.0), Part(name="a", limit=5)), (Bounds(), Bounds(upper=2))])
+def test_a_whole_number_has_the_digest_of_the_equal_float_beside_other_types_too(config, whole):
+    assert digest(config) == digest(whole)
+
+
 def test_overrides_on_the_command_line_are_field_equals_value():
     assert parse_overrides(["a.b=1", "c= x=y "]) == {"a.b": "1", "c": "x=y"}
     with pytest.raises(ConfigError, match="FIELD=VALUE, but got 'a'"):

@@ -24,14 +24,19 @@ from zoocast.training import Batch, Objective, TrainingConfig, Updater, Worker
 __all__ = ["AdapterConfig", "MetaAdapter", "level_of"]
 
 
+RELEASE_BOUND = 2e-4  # to which the release clamps every rate (core/models/meta.py)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """How the rates start, move and are held in order. The defaults are the release's."""
+    """How the rates start, move and are held in order. At the default `initial_rate` all defaults do as the release does."""
 
     initial_rate: float = setting(1e-4, "of every level; release: 1e-4", above=0)
     meta_learning_rate: float = setting(1e-7, "of Adam on the rates, in units of a rate; release: 1e-7", above=0)
     lower_bound: float = setting(0.0, "of a rate, times the initial one; release: 0")
-    upper_bound: float = setting(2.0, "of a rate, times the initial one; release: 2")
+    upper_bound: float | Literal["release"] = setting(
+        2.0, f"of a rate, times the initial one; release: a rate of {RELEASE_BOUND:g} whatever the initial one"
+    )
     chain_ratio: float = setting(2.0, "by which a rate should exceed the one before it in the chain; release: 2", above=0)
     chain_weight: float = setting(10.0, "of the penalty on rates that do not, 0 is none; release: 10", at_least=0)
     chain_direction: Literal["upwards", "downwards"] = setting("upwards", "where rates should grow to; release: upwards")
@@ -55,7 +60,14 @@ class AdapterConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if not 0 <= self.lower_bound <= 1 <= self.upper_bound:
+        if self.upper_bound == "release":
+            if not 0 <= self.lower_bound * self.initial_rate <= RELEASE_BOUND:
+                raise ConfigError(
+                    "lower_bound",
+                    f"0 <= lower_bound * initial_rate <= {RELEASE_BOUND:g} must hold with upper_bound=release, but got"
+                    f" {self.lower_bound} * {self.initial_rate:g}",
+                )
+        elif not 0 <= self.lower_bound <= 1 <= self.upper_bound:
             raise ConfigError(
                 "lower_bound" if not 0 <= self.lower_bound <= 1 else "upper_bound",
                 "0 <= lower_bound <= 1 <= upper_bound must hold, for they are times the initial rate, but got"
@@ -255,6 +267,8 @@ class MetaAdapter(Updater):
 
     def _clamp(self) -> None:
         low, high = self.adapter.lower_bound, self.adapter.upper_bound
+        if high == "release":
+            high = RELEASE_BOUND / self.adapter.initial_rate
         if self.adapter.parametrisation == "logarithmic":
             # raw = initial * (1 + log(rate / initial)): the inverse of `rates`, as a multiple of the initial rate.
             low, high = (1 + math.log(bound) if bound else -math.inf for bound in (low, high))

@@ -236,6 +236,14 @@ def test_rates_start_alike_and_stay_within_their_bounds(make, batch, parametrisa
     assert all(min(abs(r - 5e-4), abs(r - 1.5e-3)) < 1e-9 for r in reached.tolist())
 
 
+@pytest.mark.parametrize("parametrisation", ["linear", "logarithmic"])
+def test_the_releases_upper_bound_is_a_rate_whatever_the_initial_one(make, batch, parametrisation):
+    config = {"initial_rate": 5e-5, "upper_bound": "release", "parametrisation": parametrisation}
+    adapter = adapt(make("convlstm"), **ONLY_RATES, **config, meta_learning_rate=1e-2)
+    adapter.update(batch, 0)
+    assert adapter.rates.max().item() == pytest.approx(2e-4)
+
+
 def test_logarithmic_rates_never_reach_zero(make, batch):
     adapter = adapt(make("convlstm"), **ONLY_RATES, parametrisation="logarithmic", meta_learning_rate=1e-4)
     for iteration in range(3):
@@ -371,6 +379,8 @@ def test_a_learning_rate_call_takes_no_more_memory_than_a_weight_call(batch):
         ({"meta_learning_rate": -1.0}, "meta_learning_rate: must be above 0"),
         ({"lower_bound": 1.5}, "lower_bound: 0 <= lower_bound <= 1 <= upper_bound must hold"),
         ({"upper_bound": 0.5}, "upper_bound: 0 <= lower_bound <= 1 <= upper_bound must hold"),
+        ({"upper_bound": "release", "lower_bound": -1.0}, "lower_bound: 0 <= lower_bound \\* initial_rate <= 0.0002 must hold"),
+        ({"upper_bound": "release", "lower_bound": 0.5, "initial_rate": 1e-3}, "got 0.5 \\* 0.001"),
         ({"chain_weight": -1.0}, "chain_weight: must be at least 0, but got -1.0"),
         ({"cycle": 4, "rate_iterations": 4}, "rate_iterations: 0 <= rate_iterations < cycle must hold, .* got 4 and 4"),
     ],

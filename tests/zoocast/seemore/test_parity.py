@@ -1,7 +1,9 @@
 """Both stages compute what SeeMore's released code computes: losses, gradients, rates and weights after each call."""
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from zoocast.seemore.adapter import AdapterConfig, MetaAdapter
 from zoocast.seemore.bidirectional import BidirectionalConfig, BidirectionalObjective
 from zoocast.training import Batch, PredictionObjective, TrainingConfig, Worker
 
+GOLDENS = Path(__file__).parents[2] / "goldens"
 FORWARD, GRADIENT = 1e-5, 1e-4
 
 
@@ -53,6 +56,27 @@ def test_the_first_stage_has_the_releases_losses_and_gradients(read_golden, name
     assert {n: error for n in ours if (error := relative(ours[n], theirs[n])) >= GRADIENT} == {}
 
 
+LEVELS = [f"{way}.{level}" for way in ("forward", "reverse") for level in (*(f"cells.{i}" for i in range(4)), "head", "adapter")]
+
+
+def test_rates_are_clamped_where_the_release_clamps_them(read_golden):
+    golden, released = read_golden("seemore_stage2"), np.load(GOLDENS / "seemore_clamp.npz")
+    reached = {}
+    for bound in ("release", 2.0):
+        config = AdapterConfig(initial_rate=1.5e-4, meta_learning_rate=1e-5, upper_bound=bound, rate_iterations=9)
+        adapter = MetaAdapter(config, bidirectional(golden, "seemore_stage2"), TrainingConfig(batch_size=2), Worker())
+        for call in range(9):
+            clips, feed = golden.clips[call % 6], golden.feed[call % 6]
+            terms = adapter.update(Batch(torch.arange(2), clips, feed, False), call)
+            if bound == "release":
+                assert relative(sum(terms.values()), torch.tensor(released["loss"][call])) < FORWARD
+                rates = adapter.rates.detach()[[adapter.levels.index(level) for level in LEVELS]]
+                torch.testing.assert_close(rates, torch.from_numpy(released["task_lr"][call]), rtol=0, atol=2e-9)
+        reached[bound] = adapter.rates.max().item()
+    # Nine steps of Adam at 1e-5 from 1.5e-4, of which the first and the steady ones have its full length: 2.4e-4 without a clamp.
+    assert reached == {"release": pytest.approx(2e-4, rel=1e-6), 2.0: pytest.approx(2.4e-4, rel=1e-2)}
+
+
 def test_the_second_stage_has_the_releases_losses_rates_and_weights(read_golden):
     golden = read_golden("seemore_stage2")
     objective = bidirectional(golden, "seemore_stage2")
@@ -62,8 +86,7 @@ def test_the_second_stage_has_the_releases_losses_rates_and_weights(read_golden)
         initial_rate=golden.geometry["lr_alpha"], meta_learning_rate=golden.geometry["lr_beta"], cycle=4, rate_iterations=2
     )
     adapter = MetaAdapter(config, objective, TrainingConfig(batch_size=2), Worker())
-    levels = ["cells.0", "cells.1", "cells.2", "cells.3", "head", "adapter"]
-    places = [adapter.levels.index(f"{direction}.{level}") for direction in ("forward", "reverse") for level in levels]
+    places = [adapter.levels.index(level) for level in LEVELS]
     for call in range(6):
         terms = adapter.update(Batch(torch.arange(2), golden.clips[call], golden.feed[call], False), call)
         assert relative(sum(terms.values()), golden.values["loss"][call]) < FORWARD
