@@ -192,9 +192,11 @@ def validation_error(predict: Predict, split: Clips, *, observed: int, horizon: 
     with torch.inference_mode():
         for start in range(0, len(split), batch_size):
             clips = split.clips(range(start, min(start + batch_size, len(split))))
+            predicted = predict(clips[:, :observed]).to("cpu", torch.float32)
+            if not bool(predicted.isfinite().all()):  # before it is clipped, for then -inf is black and +inf is white
+                return math.inf
             # Clipped as in `strict/mse`; a network whose output overshoots is selected by what it will be judged by.
-            predicted = predict(clips[:, :observed]).to("cpu", torch.float32).clamp(0, 1)
-            errors = (predicted - clips[:, observed : observed + horizon]).square()
+            errors = (predicted.clamp(0, 1) - clips[:, observed : observed + horizon]).square()
             # Sums over clips in double precision: the batch size must not decide which weights are best.
             total += float(errors.flatten(1).mean(1).double().sum())
     return total / len(split) if math.isfinite(total) else math.inf
@@ -272,6 +274,8 @@ def paired_difference(
     if len(a) != len(b) or not len(a):
         raise ValueError(f"paired values must be equally many and at least one, but got {len(a)} and {len(b)}")
     differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    if not np.isfinite(differences).all():  # an interval from NaN to NaN does not contain zero either
+        raise ValueError("paired values must be finite, but some are not")
     mean, count = float(differences.mean()), len(differences)
     if count < 2:  # one difference says nothing of how differences vary
         return PairedDifference(mean, None, None, count, over, confidence)

@@ -8,7 +8,10 @@ p*p*channels channels of one coarser pixel, in the order of the papers' releases
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from zoocast.config import check_ranges, setting
 from zoocast.errors import ConfigError
@@ -16,7 +19,7 @@ from zoocast.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FrameShape", "patchify", "unpatchify"]
+__all__ = ["FrameShape", "patchify", "unit_frames", "unpatchify"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,3 +71,16 @@ def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
     # From (row in patch, column in patch, c, row, column) to (c, row, row in patch, column, column in patch).
     order = (*range(n), n + 2, n + 3, n, n + 4, n + 1)
     return cut.permute(order).reshape(*lead, c, height * p, width * p)
+
+
+def unit_frames(frames: NDArray[Any]) -> NDArray[np.float64]:
+    """Frames for a picture, as float64 in [0, 1]: bytes divided by 255, or floats clipped.
+
+    Raises:
+        ValueError: a value is not finite; clipped, it would look like a black or a white pixel.
+    """
+    if frames.dtype == np.uint8:
+        return frames / 255.0
+    if not np.isfinite(frames).all():
+        raise ValueError("the frames of a picture must be finite, but some values are not")
+    return np.clip(frames.astype(np.float64), 0.0, 1.0)

@@ -39,6 +39,9 @@ class FramePairs:
     Args:
         predicted: (B, T, C, H, W) float32, any finite value; each metric says whether it clips it to [0, 1].
         truth: the same shape, float32 in [0, 1].
+
+    Raises:
+        ValueError: the shapes differ, or a value is not finite, which clipping would hide: -inf would count as black.
     """
 
     def __init__(self, predicted: NDArray[np.float32], truth: NDArray[np.float32]) -> None:
@@ -46,6 +49,8 @@ class FramePairs:
             raise ValueError(
                 f"predicted and true frames must have one shape (B, T, C, H, W), but got {predicted.shape} and {truth.shape}"
             )
+        if not (np.isfinite(predicted).all() and np.isfinite(truth).all()):
+            raise ValueError("predicted and true frames must be finite, but some values are not")
         self.predicted = predicted
         self.truth = truth
 

@@ -15,6 +15,7 @@ from zoocast.evaluation import (
     evaluate,
     paired_difference,
     paired_over_clips,
+    validation_error,
 )
 from zoocast.frames import FrameShape
 from zoocast.metrics import METRICS, FramePairs, Statistics
@@ -156,6 +157,25 @@ def test_a_prediction_that_is_not_finite_names_its_clip(split: InMemory, value: 
         evaluate(predict, split, observed=OBSERVED, horizon=HORIZON, batch_size=3)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("background", [0.0, 1.0])
+def test_a_network_that_predicts_no_number_has_the_infinite_validation_error(value: float, background: float) -> None:
+    # clipped first, -inf on black and inf on white would score 0, the best that there is
+    clips = InMemory(torch.full((5, 5, 1, 8, 8), background))
+
+    def predict(observed: Tensor) -> Tensor:
+        out = torch.full_like(observed[:, :HORIZON], background)
+        out[-1, 1, 0, 3, 3] = value
+        return out
+
+    assert validation_error(predict, clips, observed=OBSERVED, horizon=HORIZON, batch_size=4) == math.inf
+
+
+def test_the_validation_error_is_strict_mse(split: InMemory) -> None:
+    error = validation_error(fade, split, observed=OBSERVED, horizon=HORIZON, batch_size=3)
+    assert error == pytest.approx(run(split).overall("strict/mse"), rel=1e-6)
+
+
 def test_data_that_are_not_finite_are_not_blamed_on_the_network(split: InMemory) -> None:
     split.data[4, 1, 0, 2, 2] = math.nan
     with pytest.raises(DataError, match="clip 4 holds a value that is not finite in its frame 2"):
@@ -219,6 +239,11 @@ def test_paired_differences_of_unequally_many_values_are_refused() -> None:
         paired_difference([1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match="got 0 and 0"):
         paired_difference([], [])
+
+
+def test_paired_differences_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="must be finite"):
+        paired_difference([1.0, math.nan], [1.0, 2.0])
 
 
 def test_paired_over_clips_averages_seeds_first() -> None:

@@ -1,8 +1,11 @@
+import math
+
+import numpy as np
 import pytest
 import torch
 
 from zoocast.errors import ConfigError
-from zoocast.frames import FrameShape, patchify, unpatchify
+from zoocast.frames import FrameShape, patchify, unit_frames, unpatchify
 
 
 def test_patch_channels_are_row_column_channel():
@@ -31,3 +34,11 @@ def test_a_patch_that_does_not_divide_the_frame_names_those_that_do():
 def test_a_frame_has_pixels(field):
     with pytest.raises(ConfigError, match=f"{field}: must be at least 1, but got 0"):
         FrameShape(**{field: 0})
+
+
+def test_frames_of_a_picture_are_bytes_or_clipped_floats_and_never_hide_what_is_no_number():
+    assert unit_frames(np.array([0, 51, 255], np.uint8)).tolist() == [0.0, 0.2, 1.0]
+    assert unit_frames(np.array([-0.5, 0.25, 1.5], np.float32)).tolist() == [0.0, 0.25, 1.0]
+    for value in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match="must be finite"):
+            unit_frames(np.array([0.5, value]))

@@ -162,6 +162,14 @@ def test_frames_of_different_shapes_are_refused() -> None:
         FramePairs(np.zeros((1, 1, 1, 8, 8), np.float32), np.zeros((1, 2, 1, 8, 8), np.float32))
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_frames_that_are_not_finite_are_refused_before_they_are_clipped(value: float) -> None:
+    with pytest.raises(ValueError, match="must be finite"):
+        pairs_of(value, 0.0)
+    with pytest.raises(ValueError, match="must be finite"):
+        pairs_of(0.0, value)
+
+
 # ---------------------------------------------------------------------------------------------------------------- the state
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from pathlib import Path
 
 from zoocast.config import setting
 from zoocast.dag import StepContext, step_kind
 from zoocast.data import DataConfig
 from zoocast.data.store import ClipStore
-from zoocast.errors import IntegrityError
+from zoocast.errors import IntegrityError, StepFailed
 from zoocast.evaluation import validation_error
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor, read_description, save_predictor
@@ -135,7 +136,11 @@ class RankConfig:
 
 @step_kind("rank-sources")
 def rank_sources(context: StepContext) -> Ranking:
-    """Step: how well every source predicts the target's validation clips. Inputs: its ``data`` and the group ``sources``."""
+    """Step: how well every source predicts the target's validation clips. Inputs: its ``data`` and the group ``sources``.
+
+    Raises:
+        StepFailed: a source predicts values that are not finite.
+    """
     config: RankConfig = context.config
     use_threads(context.resources.num_cpus)
     store = ClipStore.open(context.inputs["data"])
@@ -149,6 +154,11 @@ def rank_sources(context: StepContext) -> Ranking:
             continue
         predict = functools.partial(source.predict, horizon=horizon)
         errors[name] = validation_error(predict, store.split("validation"), observed=config.observed, horizon=horizon)
+        if not math.isfinite(errors[name]):
+            raise StepFailed(
+                f"source {name} predicts values that are not finite for the target's validation clips, so it has no place in a"
+                " ranking; leave it out of sources, or train it with a lower learning rate"
+            )
         # A source of another family has an error in the ranking all the same; it is only no start.
         if can_start(config.target, store.shape, source.config, source.frames):
             fitting.append(name)

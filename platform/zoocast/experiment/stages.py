@@ -162,11 +162,11 @@ def evaluate_arm(context: StepContext) -> Evaluated:
         for seed in sorted(seeds) or [0]:  # the baseline has no training, and one score
             predictor = load_predictor(seeds[seed] / MODEL_FOLDER, device) if seeds else None
             predict = functools.partial(predictor.predict, horizon=horizon) if predictor else copy_last(horizon)
-            if not scores:  # of the first seed only
-                _keep_pictures(context, predict, predictor, store)
             scores[seed] = evaluate(
                 predict, store.split("test"), observed=config.observed, horizon=horizon, batch_size=config.batch_size
             )
+            if len(scores) == 1:  # of the first seed only, once all that it predicts is known to be finite
+                _keep_pictures(context, predict, predictor, store)
             context.progress(len(scores) / max(len(seeds), 1), f"seed {seed}")
         save_scores(context.directory, "test", scores)
         means = {name: sum(s.overall(name) for s in scores.values()) / len(scores) for name in scores[min(scores)].names}

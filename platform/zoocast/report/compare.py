@@ -115,7 +115,7 @@ def _best(side: str, arms: Sequence[str], validation: Mapping[str, float]) -> st
     """The arm that stands for a side of the comparison."""
     if len(arms) == 1:
         return arms[0]
-    known = [arm for arm in arms if arm in validation]
+    known = [arm for arm in arms if math.isfinite(validation.get(arm, math.nan))]
     if not known:
         raise ConfigError(side, f"must be one arm, or trained ones to choose from by validation, but got {', '.join(arms)}")
     return min(known, key=validation.__getitem__)  # of equal ones the first named, so the choice is always the same

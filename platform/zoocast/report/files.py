@@ -15,6 +15,7 @@ import numpy as np
 
 from zoocast.errors import IntegrityError
 from zoocast.evaluation import Scores
+from zoocast.frames import unit_frames
 from zoocast.report.data import Gates, Strips
 from zoocast.store.files import write_atomically
 
@@ -78,7 +79,9 @@ def read_gates(directory: Path) -> Gates | None:
 
 def _bytes(frames: np.ndarray) -> np.ndarray:
     frames = np.asarray(frames)
-    return frames if frames.dtype == np.uint8 else (frames.clip(0, 1) * 255).round().astype(np.uint8)
+    if frames.dtype == np.uint8:
+        return frames
+    return (unit_frames(frames) * 255).round().astype(np.uint8)
 
 
 def _load(path: Path, names: Sequence[str]) -> list[np.ndarray] | None:

@@ -74,7 +74,7 @@ class TrialRecord:
     @property
     def best_error(self) -> float | None:
         """The lowest error that it reported; None for a failed trial, which is never best, and before the first report."""
-        errors = [error for _, error in self.curve]
+        errors = [error for _, error in self.curve if math.isfinite(error)]
         return min(errors) if errors and self.state != "failed" else None
 
     def to_json(self) -> dict[str, Any]:

@@ -242,6 +242,8 @@ class _Run:
         clip = self.data.validation.clips([0])  # (1, T, C, H, W), the same each time, so that the pictures can be compared
         seen, truth = clip[:, : self.data.observed], clip[0, self.data.observed :]
         predicted = self.state.objective.exported.predict(seen, len(truth))[0].float().cpu()
+        if not bool(predicted.isfinite().all()):  # clipped, it would look like black or white frames
+            return
         picture = prediction_strip(seen[0].numpy(), truth.numpy(), predicted.clamp(0, 1).numpy())
         journal.image("val/strip", picture, step=self.state.iteration)
 

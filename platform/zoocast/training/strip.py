@@ -9,6 +9,8 @@ import io
 
 import numpy as np
 
+from zoocast.frames import unit_frames
+
 __all__ = ["prediction_strip"]
 
 TILE = 120  # canvas pixels of a frame's longer side that are aimed at
@@ -95,7 +97,7 @@ def prediction_strip(observed: np.ndarray, truth: np.ndarray, prediction: np.nda
 
 def _rgb(frames: np.ndarray) -> np.ndarray:
     """(N, C, H, W) as (N, H, W, 3) uint8: three channels are colours, any other number is shown as its mean in grey."""
-    values = np.clip(frames.astype(float), 0, 1)
+    values = unit_frames(frames)
     if values.shape[1] != 3:
         values = values.mean(axis=1, keepdims=True).repeat(3, axis=1)
     return (np.moveaxis(values, 1, -1) * 255).round().astype(np.uint8)

@@ -1,6 +1,7 @@
 """The steps of sources: pretrained by real Ray Train workers to the bits of a plain training, adopted as they are, and ranked."""
 
 import dataclasses
+import math
 import os
 import signal
 import threading
@@ -166,6 +167,18 @@ def test_sources_are_ranked_on_the_validation_clips(tmp_path, clips):
     assert "normed" not in result.val_mse
     assert result.fitting == ("a", "b", "larger")
     assert result.best == min(("a", "b", "larger"), key=result.val_mse.__getitem__)
+
+
+def test_a_source_whose_predictions_are_no_numbers_is_named_and_not_ranked_first(tmp_path, clips):
+    broken = Predictor(PREDICTOR, FrameShape(channels=1, height=16, width=16))
+    with torch.no_grad():
+        # the bias of the head: every pixel is then -inf, which clipped is black
+        list(broken.parameters())[-1].fill_(-math.inf)
+    save_predictor(broken, tmp_path / "broken" / "model")
+    inputs = {"data": clips, "sources/broken": tmp_path / "broken"}
+    step = StepContext.standalone(tmp_path / "rank", RankConfig(observed=3, target=PREDICTOR), inputs)
+    with pytest.raises(StepFailed, match=r"source broken predicts values that are not finite .* leave it out of sources"):
+        rank_sources(step)
 
 
 # ------------------------------------------------------------------------------------------------------- networks from elsewhere

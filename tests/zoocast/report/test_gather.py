@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,13 @@ def test_the_validation_split_chooses_the_rival() -> None:
     measured = {"a": {0: scores(4.0)}, "b": {0: scores(2.0)}, "tmu": {0: scores(3.0)}}
     found = compare(measured, {"a": 1.0, "b": 1.5, "tmu": 1.2}, sides(("tmu",), ("a", "b")))
     assert [(d.other, d.mean, d.chosen) for d in found] == [("a", -1.0, True), ("b", 1.0, False)]
+
+
+def test_an_arm_whose_validation_error_is_no_number_is_not_chosen() -> None:
+    measured = {"a": {0: scores(4.0)}, "b": {0: scores(2.0)}, "tmu": {0: scores(3.0)}}
+    for value in (math.nan, -math.inf):
+        (chosen,) = (d for d in compare(measured, {"a": value, "b": 1.5}, sides(("tmu",), ("a", "b"))) if d.chosen)
+        assert chosen.other == "b"
 
 
 def test_the_validation_split_chooses_among_our_arms() -> None:

@@ -69,6 +69,11 @@ def test_failed_trials_are_never_best_and_whole_ones_come_before_stopped_ones():
     assert [study.count(s) for s in ("done", "stopped", "failed")] == [2, 2, 1]
 
 
+def test_an_error_that_is_no_number_is_never_the_lowest():
+    assert TrialRecord(0, {}, "stopped", ((5, math.nan), (10, 0.3), (15, -math.inf))).best_error == 0.3
+    assert TrialRecord(0, {}, "stopped", ((5, math.nan),)).best_error is None
+
+
 def test_axes_have_the_range_scale_and_choices_of_their_fields():
     x, _, mode, weight = Study({}, SPACE, ()).axes()
     assert (x.name, x.low, x.high, x.log, x.choices) == ("x", -1.0, 1.0, False, ())

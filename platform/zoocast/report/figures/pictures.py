@@ -15,6 +15,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from zoocast.frames import unit_frames
 from zoocast.report.figures.style import GRID, INK, MUTED, PNG_DPI, LineStyle, line_styles, number, png, styled, text_width
 
 _TILE = 120  # the side of a frame on the canvas that is aimed at, and the most that a row may take, in canvas pixels
@@ -124,15 +125,9 @@ class _Bar(NamedTuple):
     clipped: bool = False
 
 
-def _unit(frames: np.ndarray) -> np.ndarray:
-    """(..., C, H, W) as float64 in [0, 1]."""
-    frames = np.asarray(frames)
-    return frames / 255.0 if frames.dtype == np.uint8 else np.clip(frames.astype(float), 0.0, 1.0)
-
-
 def _rgb(frames: np.ndarray) -> np.ndarray:
     """(N, C, H, W) as (N, H, W, 3) uint8: three channels are colours, any other number is shown as its mean in grey."""
-    values = _unit(frames)
+    values = unit_frames(frames)
     if values.shape[1] != 3:
         values = np.repeat(values.mean(axis=1, keepdims=True), 3, axis=1)
     return (np.moveaxis(values, 1, -1) * 255).round().astype(np.uint8)
@@ -140,7 +135,7 @@ def _rgb(frames: np.ndarray) -> np.ndarray:
 
 def _difference(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(N, H, W): the signed difference, averaged over channels."""
-    return np.asarray((_unit(prediction) - _unit(truth)).mean(axis=1))
+    return np.asarray((unit_frames(prediction) - unit_frames(truth)).mean(axis=1))
 
 
 def _error(prediction: np.ndarray, truth: np.ndarray, limit: float) -> np.ndarray:
