@@ -77,7 +77,7 @@ def gather(
             named.check(arms)
     steps = lineage(arms.values())
     records = {name: read_record(path) for name, path in steps.items()}
-    seeds = {arm: _seeds(path) for arm, path in arms.items()}
+    seeds = {arm: trainings_of(path) for arm, path in arms.items()}
     untrained = tuple(arm for arm, found in seeds.items() if not found)
     # Results that nothing needs any more may have been removed.
     trainings = {arm: {k: p for k, p in found.items() if p.exists()} for arm, found in seeds.items() if found}
@@ -147,7 +147,7 @@ def lineage(directories: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def _seeds(evaluation: Path) -> dict[int, Path]:
+def trainings_of(evaluation: Path) -> dict[int, Path]:
     """The folders of an arm's trainings by seed; none for a baseline without weights."""
     inputs = read_record(evaluation).inputs
     found = {int(k.removeprefix(SEEDS)): v for k, v in inputs.items() if k.startswith(SEEDS)}
@@ -165,9 +165,14 @@ def _scores(arms: Mapping[str, Path]) -> tuple[str, dict[str, dict[int, Scores]]
     return next(iter(kinds))[0], {arm: seeds for arm, (_, seeds) in read.items()}
 
 
+def validation_errors(trainings: Iterable[Path]) -> list[float]:
+    """The strict MSE on the validation split of finished trainings, of those that are still there."""
+    return [float(read_record(path).result["val_mse"]) for path in trainings if path.exists()]
+
+
 def _validation(trainings: Trainings) -> dict[str, float]:
     """Mean over seeds of the strict MSE on the validation split, by which arms are chosen."""
-    errors = {arm: [float(read_record(p).result["val_mse"]) for p in seeds.values()] for arm, seeds in trainings.items()}
+    errors = {arm: validation_errors(seeds.values()) for arm, seeds in trainings.items()}
     return {arm: float(np.mean(values)) for arm, values in errors.items() if values}
 
 
