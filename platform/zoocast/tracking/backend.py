@@ -1,23 +1,27 @@
 """Which MLflow store to use, and how to enter it: a server by URL, or SQLite under the storage root.
 
-The first use of a SQLite store creates its tables; several processes that do so at once ruin it for good (measured with MLflow
-3.17), so that happens under a file lock. MLflow is imported late, here and nowhere at module level: it takes seconds.
+A SQLite store is entered under a file lock: several processes that make its tables at once ruin it for good (measured with MLflow
+3.17), and so would several that mend it. MLflow is imported late, nowhere at module level: it takes seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import urllib.parse
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from zoocast.errors import ConfigError, InfrastructureError
+from zoocast.store.files import writing
 from zoocast.store.locks import exclusive
+from zoocast.tracking import sqlite
 
-__all__ = ["CREDENTIALS", "artifact_location", "connect", "locate", "sqlite_file", "store_name"]
+__all__ = ["CREDENTIALS", "artifact_location", "connect", "locate", "relocate", "sqlite_file", "store_name"]
 
 # A call that fails must fail soon, since the journal keeps everything and `Sync` comes again: MLflow's own seven retries would
 # hold a call for 246 s. What the user has set stands.
@@ -73,7 +77,7 @@ def store_name(root: Path, uri: str) -> str:
 def artifact_location(uri: str, experiment: str) -> str | None:
     """Where a new experiment keeps its files: beside a SQLite store, as an absolute URI; for a server None, it knows itself."""
     file = sqlite_file(uri)
-    return (file.parent / "mlartifacts" / experiment).as_uri() if file else None
+    return (file.parent / sqlite.ARTIFACTS / experiment).as_uri() if file else None
 
 
 def connect(uri: str) -> Any:
@@ -88,12 +92,34 @@ def connect(uri: str) -> Any:
     file = sqlite_file(uri)
     if file is None:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InfrastructureError(f"cannot write {file} ({error.strerror}); choose another --root or --tracking-uri") from None
-    with exclusive(file.with_name(f"{file.name}.lock")):
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        # The first query makes the tables, so it happens inside the lock too.
-        client.search_experiments(max_results=1)
-    return client
+    with _entered(file):
+        sqlite.prepare(file)
+        try:
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        except Exception as error:
+            if "database schema" not in str(error) and "locate revision" not in str(error):
+                raise
+            raise InfrastructureError(
+                f"{file} is of another version of MLflow; `mlflow db upgrade {uri}` brings it up to this one, or move it away:"
+                " a new one is made, and `pipelines sync` delivers all again"
+            ) from None
+
+
+def relocate(root: Path, uri: str | None = None) -> None:
+    """Have a SQLite store that was moved or copied with its root name its files by where they are now; see `sqlite.relocate`.
+
+    `connect` does it by itself; this is for those who do not enter the store, and imports no MLflow.
+
+    Raises:
+        InfrastructureError: the store is damaged, or cannot be written.
+    """
+    file = sqlite_file(locate(root, uri))
+    if file is not None and file.exists():
+        with _entered(file):
+            sqlite.relocate(file)
+
+
+@contextlib.contextmanager
+def _entered(file: Path) -> Iterator[None]:
+    with writing(file), exclusive(file.with_name(f"{file.name}.lock")):
+        yield
