@@ -46,7 +46,7 @@ from zoocast.cli.options import (
     Until,
     examples,
 )
-from zoocast.errors import ConfigError, DataError, ZoocastError
+from zoocast.errors import ConfigError, DataError, InfrastructureError, ZoocastError
 from zoocast.store.address import address, own_folder
 from zoocast.store.files import keep_private
 
@@ -161,9 +161,12 @@ def report(
     """Where the report of a finished run is, and its table."""
     from zoocast.cli.runs import find
     from zoocast.cli.views import print_json, print_result, read_result
+    from zoocast.tracking.backend import relocate
 
     record = find(root, run)
     path = record.report_path(root)
+    with contextlib.suppress(InfrastructureError):  # a report is to be had without MLflow
+        relocate(root)
     result = read_result(path.parent)
     if as_json:
         print_json({"run": record.run, "report": str(path), "result": result})

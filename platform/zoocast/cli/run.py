@@ -26,7 +26,7 @@ from zoocast.dag import run as run_steps
 from zoocast.errors import ConfigError, Interrupted
 from zoocast.provenance import program
 from zoocast.store.address import address
-from zoocast.tracking.backend import locate
+from zoocast.tracking.backend import locate, relocate
 
 __all__ = ["Request", "execute"]
 
@@ -208,6 +208,7 @@ def _cluster(request: Request, the_plan: Plan, board: Board) -> Iterator[None]:
 def _page(request: Request, the_plan: Plan) -> contextlib.AbstractContextManager[TrackedRun | None]:
     """The run's page in MLflow, unless nothing is to be done and the page shows everything already."""
     if not the_plan.work and is_synced(the_plan.root, request.run, request.tracking_uri):
+        relocate(the_plan.root, request.tracking_uri)
         return contextlib.nullcontext()
     return tracked(the_plan.root, request.run, request.configured, request.tracking_uri, request.sync_command())
 

@@ -1,8 +1,8 @@
 """The SQLite file of a store without a server: made whole or not at all, and at home wherever its folder lies.
 
 MLflow makes its tables in some seventy migrations, and a file on which it was stopped there opens never again; so they are made
-aside, and the file gets its name when it is whole. MLflow keeps absolute places of files; those of a store that was moved or copied
-are written anew. The caller holds the store's lock. Only the making imports MLflow, which takes seconds.
+aside, and the file gets its name when it is whole. MLflow keeps absolute places of files; when a store was moved they are written
+anew. The caller holds the store's lock. Only the making imports MLflow, which takes seconds.
 """
 
 from __future__ import annotations
