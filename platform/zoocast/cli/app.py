@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
-from zoocast.cli import cache
+from zoocast.cli import cache, streams
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load, summaries
 from zoocast.cli.options import (
     RUNS,
     Address,
     AsJson,
     Command,
+    Commands,
     Force,
     From,
     JobAddress,
@@ -58,6 +59,7 @@ __all__ = ["invoke", "main"]
 
 app = typer.Typer(
     name="pipelines",
+    cls=Commands,
     help="Experiments in transfer learning between spatiotemporal predictive networks, on Ray.",
     epilog="\n\n".join(
         (
@@ -230,9 +232,10 @@ def run(
     from zoocast.cli.views import print_end, print_json, run_data
 
     request = _request(name, preset, overrides, root, address, tracking_uri, force, only, from_, until)
-    record = execute(request)
-    data = run_data(record)
-    print_json(data) if as_json else print_end(data)
+    with streams.outlived():
+        record = execute(request)
+        data = run_data(record)
+        print_json(data) if as_json else print_end(data)
     return record.exit_code or 0
 
 
@@ -491,6 +494,7 @@ def import_(
 
 def main() -> None:
     """The console script."""
+    streams.secure()
     # A module of the user's own is looked for where the command is called, as `python -m` does.
     sys.path.insert(0, "") if "" not in sys.path else None
     # A polite kill, as of a job that is cancelled, ends what Ctrl-C ends, and as cleanly.
@@ -499,24 +503,28 @@ def main() -> None:
         keep_private()
     except ConfigError as error:
         sys.exit(_fail(str(error), error.exit_code))
-    sys.exit(invoke(sys.argv[1:]))
+    code = invoke(sys.argv[1:])
+    # All is done and said; a signal that comes while Python takes itself apart would only spoil the exit code.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def invoke(args: Sequence[str]) -> int:
     """Run the command with `args`; returns the exit code. Our own errors are one line on stderr, without a traceback."""
     try:
         # Standalone, typer would print errors its own way and exit with codes of its own.
-        return app(list(args), standalone_mode=False, prog_name="pipelines") or 0
+        code = app(list(args), standalone_mode=False, prog_name="pipelines") or 0
+        sys.stdout.flush()  # here, where it may fail in words
+        return code
+    except streams.OutputLost as error:
+        return error.exit_code if error.quiet else _fail(str(error), error.exit_code)
     except ZoocastError as error:
         return _fail(str(error), error.exit_code)
     except TyperException as error:
         return _fail(f"{error.format_message().rstrip('.')}; `pipelines --help` explains", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
-    except BrokenPipeError:
-        # The reader of a pipe has gone (`| head`); what Python would flush on its way out has no reader either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
         return _fail(
             f"{type(error).__name__}: {str(error).partition(chr(10))[0]}; this is a fault of zoocast, see {_crash(args)}", 1

@@ -5,6 +5,7 @@ Progress goes to stderr, data to stdout. Both renderers draw the same `Board`; n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -90,7 +91,8 @@ class PlainLines:
 
     def stopping(self, level: int) -> None:
         """Write it past Python's buffers, which the handler may have caught in the middle of a write."""
-        os.write(sys.stderr.fileno(), f"{_dated(HINTS[min(level, 2)])}\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), f"{_dated(HINTS[min(level, 2)])}\n".encode())
 
     def changed(self, row: Row) -> None:
         """Print what is new; progress of one step at most every `PROGRESS_EVERY` seconds."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load, summaries
 from zoocast.config import settings
@@ -19,6 +19,7 @@ __all__ = [
     "Address",
     "AsJson",
     "Command",
+    "Commands",
     "Force",
     "From",
     "JobAddress",
@@ -54,8 +55,12 @@ class Command(TyperCommand):
             args = args[:-1]  # its value is being completed; without one, the parser would forget all other arguments
         return super().parse_args(ctx, spread(args))
 
+
+class Commands(TyperGroup):
+    """All commands. Ctrl-C is an error with a message; typer would end without any."""
+
     def invoke(self, ctx: Any) -> Any:
-        """As the base class, but Ctrl-C is an error with a message; typer would end without any."""
+        """As the base class."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -143,9 +143,10 @@ def execute(request: Request) -> RunRecord:
         record.message = str(error)
         raise
     finally:
-        # However it ended: a record without an end is that of a run whose process died.
-        record.finished = time.time()
-        log.write()
+        # However it ended, and whatever comes now: a record without an end is that of a run whose process died.
+        with StopSignal().on_signals():
+            record.finished = time.time()
+            log.write()
     return record
 
 
@@ -154,21 +155,21 @@ def _run(request: Request, the_plan: Plan, log: _Log) -> RunResult:
     stop = _Stop()
     with _cluster(request, the_plan, log.board), _page(request, the_plan) as page:
         log.page = page
-        # Signals last, since Ray takes them when it starts; the display before, so that it can show what they do.
-        with _display(log, the_plan) as display, stop.on_signals():
-            log.display = stop.display = display
-            result = run_steps(
-                request.configured.steps,
-                the_plan.root,
-                run_id=log.record.run,
-                selected=request.selected,
-                force=request.force,
-                on_event=log.take,
-                stop=stop,
-            )
-        # Inside the block, since leaving it exports the last of the journal and waits for that.
-        if page is not None:
-            page.conclude(result, result.outcomes.get(request.configured.steps[-1].name))
+        with stop.on_signals():
+            with _display(log, the_plan) as display:
+                log.display = stop.display = display
+                result = run_steps(
+                    request.configured.steps,
+                    the_plan.root,
+                    run_id=log.record.run,
+                    selected=request.selected,
+                    force=request.force,
+                    on_event=log.take,
+                    stop=stop,
+                )
+            # Inside the outer block, since leaving it exports the last of the journal and waits for that.
+            if page is not None:
+                page.conclude(result, result.outcomes.get(request.configured.steps[-1].name))
     return result
 
 

@@ -16,10 +16,11 @@ import socket
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zoocast.dag import StopSignal
 from zoocast.errors import InfrastructureError
 from zoocast.store.files import UMASK
 
@@ -96,16 +97,28 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         import ray  # only here: commands that start nothing should not pay for its import
 
         try:
-            with _sigterm_kept(), _no_dashboard() if address == LOCAL else contextlib.nullcontext():
-                ray.init(**_arguments(address, num_cpus))
+            wish = _start(address, num_cpus)
+            if wish.level:
+                raise KeyboardInterrupt
+            yield resources(address)
+        finally:
+            with _Uninterrupted().on_signals():  # dropped: what they would end is at its end
+                ray.shutdown()
+
+
+def _start(address: str, num_cpus: int | None) -> StopSignal:
+    """Connect; returns the wish to stop that came meanwhile."""
+    import ray
+
+    no_dashboard = _no_dashboard() if address == LOCAL else contextlib.nullcontext()
+    with _sigterm_blocked(), _Uninterrupted().on_signals() as wish, no_dashboard, _as_our_child():
+        try:
+            ray.init(**_arguments(address, num_cpus))
         except ray.exceptions.AuthenticationError:
             raise _other_token(address) from None
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _no_ray(address, error) from None
-        try:
-            yield resources(address)
-        finally:
-            ray.shutdown()
+    return wish
 
 
 def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:
@@ -134,15 +147,53 @@ def _for_workers() -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name not in given}
 
 
+class _Uninterrupted(StopSignal):
+    """Keeps Ctrl-C and SIGTERM until Ray has started or ended: a process that leaves it half-way may die by SIGSEGV.
+
+    The second one is not kept, for Ray may hang.
+    """
+
+    def request(self) -> None:
+        super().request()
+        if self.level > 1:
+            raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Put our handler of SIGTERM back, if there is one: Ray replaces it, in the main thread, by one that ends the process."""
-    ours = signal.getsignal(signal.SIGTERM)  # the command's, by which steps stop at a checkpoint
+def _sigterm_blocked() -> Iterator[None]:
+    """Let SIGTERM wait: while Ray starts it prints a stack trace of it, until our handler is set again."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
     finally:
-        if callable(ours) and signal.getsignal(signal.SIGTERM) is not ours:
-            signal.signal(signal.SIGTERM, ours)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _as_our_child() -> Iterator[None]:
+    """Let Ray leave our handler of SIGTERM alone, and start its processes in sessions of their own; it has no setting for either.
+
+    Its handler ends the process with exit code 15 and no word. And a signal to our process group, as `timeout`, batch systems and
+    closed terminals send it, would end Ray before steps have saved a checkpoint. Its processes still end with ours, however that
+    ends: the kernel sees to it.
+    """
+    from ray._private import services, utils
+
+    rays = utils.set_sigterm_handler, services.ConsolePopen
+
+    def start(*args: Any, preexec_fn: Callable[[], None], **options: Any) -> Any:
+        def prepare() -> None:
+            preexec_fn()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # by which Ray ends it
+
+        return rays[1](*args, preexec_fn=prepare, start_new_session=True, **options)
+
+    utils.set_sigterm_handler = lambda _handler: None
+    services.ConsolePopen = start
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler, services.ConsolePopen = rays
 
 
 @contextlib.contextmanager

@@ -294,12 +294,12 @@ def read_terminal(descriptor):
 
 
 @pytest.mark.usefixtures("finished")
-def test_ctrl_c_stops_at_the_next_checkpoint_with_130(shell, command):
+def test_sigterm_to_its_process_group_stops_at_the_next_checkpoint_with_130(shell, command):
     long = ("-S", "powers.square.seconds=100", "powers.cube.seconds=100")
     with shell.start("run", TOY, *long) as process:
         wait_for(process, "square: started")
         running = json.loads(command("status", "--json")[1])[0]
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)  # as `timeout` and batch systems do
         out, err = process.communicate(timeout=60)
     assert running["state"] == "running"
     assert process.returncode == 130
@@ -311,10 +311,12 @@ def test_ctrl_c_stops_at_the_next_checkpoint_with_130(shell, command):
     assert "has no report yet (it is interrupted); finish it with: " in command("report", running["run"])[2]
 
 
-def test_ctrl_c_before_the_first_step_is_one_line_with_the_command_to_go_on(shell):
+@pytest.mark.parametrize(("number", "later"), [(signal.SIGINT, 0.0), (signal.SIGTERM, 2.0)])
+def test_a_signal_while_ray_starts_is_one_line_with_the_command_to_go_on(shell, number, later):
     with shell.start("run", TOY, "--root", "early") as process:
         wait_for(process, "4 steps: 4 to run")
-        process.send_signal(signal.SIGINT)
+        time.sleep(later)
+        os.killpg(process.pid, number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1].startswith("error: interrupted; what was finished is kept, go on with: ")
