@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
-__all__ = ["SENT_COMMIT", "GitState", "git_state", "program", "user_name"]
+__all__ = ["SENT_COMMIT", "GitState", "changed_files", "git_state", "program", "user_name"]
 
 SENT_COMMIT = "ZOOCAST_COMMIT"  # the environment's word for code that was sent without its repository; with "+" when dirty
 
@@ -38,6 +38,13 @@ def git_state(path: Path | None = None) -> GitState:
         return {"commit": sent.removesuffix("+"), "dirty": sent.endswith("+")}
     # `:/` is the whole repository: what an experiment does may also be changed by a file beside this package.
     return {"commit": commit, "dirty": _git(folder, "status", "--porcelain", "--", ":/") != ""}
+
+
+def changed_files(folder: Path) -> frozenset[Path]:
+    """The files under `folder` that differ from the repository's commit or are not in it; none outside of a repository."""
+    changed = _git(folder, "diff", "--name-only", "--relative", "-z", "HEAD") or ""
+    new = _git(folder, "ls-files", "--others", "--exclude-standard", "-z") or ""
+    return frozenset(folder / name for name in f"{changed}\0{new}".split("\0") if name)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

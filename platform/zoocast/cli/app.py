@@ -50,6 +50,7 @@ from zoocast.cli.options import (
 from zoocast.errors import ConfigError, DataError, InfrastructureError, ZoocastError
 from zoocast.store.address import address, own_folder
 from zoocast.store.files import keep_private
+from zoocast.usercode import changed_place_of, described, place_of, require_nothing_hidden
 
 if TYPE_CHECKING:
     from zoocast.cli.run import Request
@@ -501,6 +502,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         keep_private()
+        require_nothing_hidden()
     except ConfigError as error:
         sys.exit(_fail(str(error), error.exit_code))
     code = invoke(sys.argv[1:])
@@ -526,9 +528,21 @@ def invoke(args: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130)
     except Exception as error:
-        return _fail(
-            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}; this is a fault of zoocast, see {_crash(args)}", 1
-        )
+        return _fail(*unforeseen(error, args))
+
+
+def unforeseen(error: Exception, args: Sequence[str]) -> tuple[str, int]:
+    """What to say of an error that nothing has given words to, and the exit code that tells whose fault it is."""
+    if place := place_of(error) or changed_place_of(error):
+        return f"{place}: {described(error)}", ConfigError.exit_code
+    if isinstance(error, OSError):
+        about = f"{error.filename}: " if error.filename is not None else ""
+        return f"{about}{error.strerror or described(error)}; this comes from the machine, its disk or its network", 4
+    if isinstance(error, ImportError):
+        return f"{described(error)}; zoocast is not wholly installed here, install it again", 4
+    if isinstance(error, MemoryError):
+        return "this machine has too little memory for the command", 4
+    return f"{described(error)}; this is a fault of zoocast, see {_crash(args, error)}", 1
 
 
 def _fail(message: str, code: int) -> int:
@@ -536,8 +550,8 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _crash(args: Sequence[str]) -> Path:
-    """Write the current exception's traceback to a file, under the root if it can be written, and return the file."""
+def _crash(args: Sequence[str], error: Exception) -> Path:
+    """Write the traceback of `error` to a file, under the root if it can be written, and return the file."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     # From the raw arguments: the fault may lie in what reads them.
     given = [value for option, value in itertools.pairwise(args) if option == "--root"]
@@ -548,7 +562,7 @@ def _crash(args: Sequence[str]) -> Path:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / name).open("x", encoding="utf-8") as file:  # never into what somebody else has put there
-                file.write(traceback.format_exc())
+                file.write("".join(traceback.format_exception(error)))
         except OSError:
             continue
         return folder / name

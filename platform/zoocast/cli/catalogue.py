@@ -9,19 +9,17 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from types import ModuleType
+from typing import Any, cast
 
-from zoocast.config import override, parse_overrides
-from zoocast.dag.step import ordered
+from zoocast.config import dump, override, parse_overrides
+from zoocast.dag.step import Step, ordered
 from zoocast.errors import ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    from zoocast.dag import Step
+from zoocast.usercode import described, import_module, user_code, where
 
 __all__ = ["DEFAULT_PRESET", "Configured", "Pipeline", "configure", "load", "summaries"]
 
@@ -62,7 +60,10 @@ def summaries() -> Mapping[str, str]:
     package = find_spec("pipelines")
     folders = [Path(folder) for folder in (package.submodule_search_locations or ())] if package else []
     for path in sorted(path for folder in folders for path in folder.glob("*.py")):
-        summary = _literal_summary(path.read_text(encoding="utf-8"))
+        try:
+            summary = _literal_summary(path.read_text(encoding="utf-8"))
+        except (OSError, SyntaxError, ValueError) as error:  # one module that cannot be read keeps no other from being listed
+            summary = f"cannot be read: {described(error)}"
         if summary is not None:
             found[path.stem.replace("_", "-")] = summary
     return found
@@ -88,14 +89,20 @@ def load(name: str) -> Pipeline:
     """The pipeline called `name`, or the one in the module `name` when it has a dot.
 
     Raises:
-        ConfigError: there is no such pipeline; the message names the nearest and how to list all.
+        ConfigError: there is no such pipeline (the message names the nearest and how to list all), or its module cannot be
+            imported or is no pipeline.
     """
-    module = importlib.import_module(_module_name(name))
+    # A bare name is no module: `pipelines run numpy` is a slip.
+    known = name in summaries()
+    module = import_module(f"pipelines.{name.replace('-', '_')}" if known else name) if known or "." in name else None
+    if module is None:
+        raise ConfigError("", _no_pipeline(name))
     missing = [part for part in ("SUMMARY", "PRESETS", "steps") if part not in vars(module)]
     if missing:
         raise ConfigError(
             "", f"module {name} is not a pipeline: it has no {' and no '.join(missing)}; see docs/extending.md on adding one"
         )
+    _check_types(module)
     return Pipeline(
         name=name,
         summary=module.SUMMARY,
@@ -105,30 +112,67 @@ def load(name: str) -> Pipeline:
     )
 
 
-def _module_name(name: str) -> str:
-    if name in summaries():
-        return f"pipelines.{name.replace('-', '_')}"
-    try:
-        # A bare name is no module: `pipelines run numpy` is a slip. find_spec imports a dotted one's parents, which may fail.
-        known_module = "." in name and find_spec(name) is not None
-    except (ImportError, ValueError):
-        known_module = False
-    if known_module:
-        return name
+def _no_pipeline(name: str) -> str:
+    if name.endswith(".py"):
+        return f"there is no pipeline {name!r}; a module is written with dots: {name.removesuffix('.py').replace('/', '.')}"
     hint = did_you_mean(name, summaries())
     known = ", ".join(summaries()) or "none"
-    raise ConfigError("", f"there is no pipeline {name!r}; {hint}known: {known}; a module of your own is written with its dots")
+    return f"there is no pipeline {name!r}; {hint}known: {known}; a module of your own is written with its dots"
+
+
+def _check_types(module: ModuleType) -> None:
+    """Raise `ConfigError` for a part of a pipeline's module that is not what docs/extending.md says."""
+    summary, presets, steps = module.SUMMARY, module.PRESETS, module.steps
+    if not isinstance(summary, str):
+        raise _wrong(module, f"SUMMARY must be text, but is {_kind_of(summary)}")
+    if not isinstance(presets, Mapping) or not presets:
+        raise _wrong(module, f"PRESETS must be a dict of functions by the presets' names, but is {_kind_of(presets)}")
+    for preset, function in presets.items():
+        if not isinstance(preset, str) or not callable(function):
+            raise _wrong(
+                module, f"PRESETS must hold functions without arguments by names, but {preset!r} is {_kind_of(function)}"
+            )
+    if not callable(steps):
+        raise _wrong(module, f"steps must be a function that takes the config, but is {_kind_of(steps)}")
+
+
+def _wrong(called: Any, rule: str) -> ConfigError:
+    return ConfigError("", f"{where(called)}: {rule}; see docs/extending.md")
+
+
+def _kind_of(value: Any) -> str:
+    return f"{value!r:.40} ({type(value).__name__})"
 
 
 def configure(pipeline: Pipeline, preset: str = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> Configured:
     """The preset's config with `overrides` (``field=value``) applied, and its steps.
 
     Raises:
-        ConfigError: an unknown preset or setting (with the nearest known), or settings that cannot work together.
+        ConfigError: an unknown preset or setting (with the nearest known), settings that cannot work together, or an error in the
+            pipeline's own code.
     """
     if preset not in pipeline.presets:
         hint = did_you_mean(preset, pipeline.presets)
         raise ConfigError("--preset", f"there is no preset {preset!r}; {hint}{pipeline.name} has {', '.join(pipeline.presets)}")
-    preset_config = pipeline.presets[preset]()
-    config = override(preset_config, parse_overrides(overrides))
-    return Configured(pipeline, preset, tuple(overrides), preset_config, config, ordered(pipeline.steps(config)))
+    function = pipeline.presets[preset]
+    with user_code(function):
+        preset_config = function()
+        if not dataclasses.is_dataclass(preset_config) or isinstance(preset_config, type):
+            raise _wrong(
+                function, f"preset {preset!r} must return a config, a frozen dataclass, but returned {_kind_of(preset_config)}"
+            )
+        config = override(preset_config, parse_overrides(overrides))
+        dump(config)  # what no digest can be taken of is refused here, where it was made
+    with user_code(pipeline.steps):
+        return Configured(pipeline, preset, tuple(overrides), preset_config, config, ordered(_steps(pipeline, config)))
+
+
+def _steps(pipeline: Pipeline, config: Any) -> tuple[Step, ...]:
+    made = pipeline.steps(config)
+    steps = tuple(made) if isinstance(made, Iterable) else ()
+    strange = [step for step in steps if not isinstance(step, Step)]
+    if strange or not steps:
+        raise _wrong(
+            pipeline.steps, f"steps must return a tuple of Step, but returned {_kind_of(strange[0] if strange else made)}"
+        )
+    return steps

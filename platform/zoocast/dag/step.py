@@ -109,9 +109,12 @@ class Step:
 
     def __post_init__(self) -> None:
         check_name("a step", self.name)
+        if not isinstance(self.inputs, Mapping) or not all(isinstance(step, Step) for step in self.inputs.values()):
+            raise ConfigError(self.name, f"its inputs must be steps by names, but got {self.inputs!r:.80}")
         # `<lambda>` or `<locals>`: all lambdas of a module share one name, so two that differ would have equal keys.
-        if "<" in self.fn.__qualname__:
-            function = f"{self.fn.__module__}:{self.fn.__qualname__}"
+        qualified_name = getattr(self.fn, "__qualname__", "<none>")
+        if "<" in qualified_name:
+            function = f"{self.fn.__module__}:{qualified_name}" if callable(self.fn) else repr(self.fn)
             raise ConfigError(self.name, f"a step's function must be at module level, but got {function}")
 
     @property

@@ -20,6 +20,7 @@ from zoocast.dag.unchanged import require_unchanged, stamps
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, StepFailed, ZoocastError
 from zoocast.store.files import FileInfo, keep_private, sync_tree, write_atomically
 from zoocast.store.layout import ERROR, PROGRESS
+from zoocast.usercode import described, place_of
 
 __all__ = ["Report", "execute"]
 
@@ -71,7 +72,7 @@ def execute(fn: Callable[[StepContext], Any], context: StepContext) -> Report:
         context.push()
     except (Exception, SystemExit) as raised:
         # `sys.exit` in a step would else end Ray's process, and the step would be called again for nothing.
-        error = readable(context, raised)
+        error = readable(context, raised, fn.__module__.partition(".")[0])
         _note_error(context, error, raised)
         with contextlib.suppress(ZoocastError, OSError):  # what is wrong is known already
             context.push()
@@ -98,8 +99,12 @@ def _checked(name: str, result: Any) -> dict[str, Any]:
         raise StepFailed(f"step {name}: its function must return a dict of plain finite JSON values ({error})") from None
 
 
-def readable(context: StepContext, raised: BaseException) -> ZoocastError:
-    """`raised` as an error of ours: itself, one that it carries through Ray, or its one-line summary."""
+def readable(context: StepContext, raised: BaseException, package: str) -> ZoocastError:
+    """`raised` as an error of ours: itself, one that it carries through Ray, or its one-line summary with the user's line.
+
+    Args:
+        package: the one that the step's function is from.
+    """
     # Ray raises a class made of the error's own and of RayTaskError, whose text is a traceback; the error itself is its `cause`.
     for cause in _chain(raised):
         if isinstance(cause, ZoocastError) and not hasattr(cause, "cause"):
@@ -110,9 +115,9 @@ def readable(context: StepContext, raised: BaseException) -> ZoocastError:
             return InfrastructureError(
                 f"step {context.name}: cannot write to {context.directory} ({cause.strerror}); free some space and run again"
             )
-    text = str(raised).strip().splitlines()
-    summary = f"{type(raised).__name__}: {text[0] if text else ''}"
-    return StepFailed(f"step {context.name}: {summary}; the traceback is in {context.directory / ERROR}")
+    place = next((place for cause in _chain(raised) if (place := place_of(cause, package))), None)
+    at = f"{place}: " if place else ""
+    return StepFailed(f"step {context.name}: {at}{described(raised)}; the traceback is in {context.directory / ERROR}")
 
 
 def _chain(error: BaseException | None, implicit: bool = False) -> Iterator[BaseException]:

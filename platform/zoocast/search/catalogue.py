@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from zoocast.errors import ConfigError
 from zoocast.search.space import SearchSpace
+from zoocast.usercode import import_module, user_code, where
 
 __all__ = ["load_space"]
 
@@ -19,19 +19,20 @@ def load_space(name: str, base: Any) -> SearchSpace:
     Raises:
         ConfigError: there is no such space, or it does not fit `base`.
     """
-    module = name if "." in name else f"searchspaces.{name.replace('-', '_')}"
-    try:
-        there = find_spec(module) is not None
-    except (ImportError, ValueError):  # a package before the last dot is missing, for one
-        there = False
-    if not there:
+    module = import_module(name if "." in name else f"searchspaces.{name.replace('-', '_')}")
+    if module is None:
         raise ConfigError(
             "", f"there is no search space {name!r}; known: {', '.join(_known())}; your own is written with its dots"
         )
-    # An import error from here on is one inside the module, and must not read as a wrong name.
-    space: SearchSpace = importlib.import_module(module).space(base)
-    space.check(base)
-    return space
+    make = getattr(module, "space", None)
+    if not callable(make):
+        raise ConfigError("", f"{where(module)} is no search space: it has no function space(base); see docs/extending.md")
+    with user_code(make):
+        space = make(base)
+        if not isinstance(space, SearchSpace):
+            raise ConfigError("", f"{where(make)}: space must return a SearchSpace, but returned {type(space).__name__}")
+        space.check(base)
+        return space
 
 
 def _known() -> list[str]:

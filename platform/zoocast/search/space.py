@@ -51,6 +51,11 @@ class SearchSpace:
     points: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        for name, distribution in self.every().items():
+            if not isinstance(distribution, CategoricalDistribution | FloatDistribution | IntDistribution):
+                raise ConfigError(
+                    name, f"must have a distribution of Optuna's (float, int or choice), but got {distribution!r:.80}"
+                )
         distributions, names = self.every(), list(self.fields)
         for place, (name, field) in enumerate(self.fields.items()):
             if isinstance(field, When):

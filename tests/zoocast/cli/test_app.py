@@ -127,14 +127,6 @@ def test_a_cluster_too_small_is_refused_before_the_run_has_a_page_in_mlflow(shel
     assert not (shell.folder / "small" / "mlflow.db").exists()
 
 
-def test_an_unforeseen_fault_leaves_its_traceback_in_a_file(command, tmp_path):
-    code, _, err = command("run", "toys.broken", "--root", str(tmp_path))
-    (crash,) = (tmp_path / "crashes").iterdir()
-    assert code == 1
-    assert err == f"error: ZeroDivisionError: division by zero; this is a fault of zoocast, see {crash}\n"
-    assert "1 / len(config)" in crash.read_text()
-
-
 def test_several_overrides_may_follow_one_option():
     assert spread(["-S", "a=1", "b=2", "name", "c=3"]) == ["-S", "a=1", "-S", "b=2", "name", "c=3"]
     assert spread(["--set=a=1", "b=2", "--json"]) == ["--set=a=1", "-S", "b=2", "--json"]

@@ -84,8 +84,9 @@ def test_an_error_that_was_merely_being_handled_is_not_taken_for_the_reason(tmp_
 def test_a_foreign_error_becomes_one_line_with_its_traceback_in_a_file(tmp_path: Path) -> None:
     report = execute(chained, StepContext.standalone(tmp_path, KeyError("x")))
     assert isinstance(report.error, StepFailed)
-    assert (
-        str(report.error) == f"step standalone: RuntimeError: the loader broke down; the traceback is in {tmp_path / 'error.txt'}"
+    line = chained.__code__.co_firstlineno + 4
+    assert str(report.error).endswith(
+        f"test_worker.py:{line}: RuntimeError: the loader broke down; the traceback is in {tmp_path / 'error.txt'}"
     )
     text = (tmp_path / "error.txt").read_text()
     assert text.startswith(str(report.error))
