@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -23,9 +24,11 @@ ProtocolName = Literal["strict", "predrnn", "openstl"]
 PROTOCOLS: tuple[ProtocolName, ...] = ("strict", "predrnn", "openstl")
 
 PSNR_CAP = 100.0
-"""Decibels at which a frame's PSNR is cut off. Equal frames have an infinite PSNR, which the releases let through, so that one of
-them makes the mean of a whole test infinite; neither JSON nor an average can hold that. No pair of different 8-bit frames of
-up to 392 x 392 values comes near the cap (64 x 64: 84.3 dB at most)."""
+"""Decibels of a frame without error in `predrnn/psnr` and `openstl/psnr`, which are means over frames of each frame's PSNR.
+
+There they differ from the codes they are named after, which let the infinite PSNR of such a frame through, so that one of them
+makes the mean of a whole test infinite. Such frames lift these two means all the same; `strict/psnr` has none of that. No pair of
+different 8-bit frames of up to 392 x 392 values comes near the cap (64 x 64: 84.3 dB at most)."""
 
 SSIM_WINDOW = 7
 """Side of SSIM's uniform window in pixels: scikit-image's default, which both releases use; no side of a frame may be smaller."""
@@ -74,13 +77,15 @@ class FramePairs:
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One number per frame, under one protocol. Its value over frames and clips is the plain mean of these numbers."""
+    """One number per frame, under one protocol. Over frames and clips it is a function of the plain mean of these numbers."""
 
     name: str
     better: Literal["lower", "higher"]
     unit: str
     per_frame: Callable[[FramePairs], Values]
     """(B, T) from the pairs of a batch; a clip's numbers do not depend on the rest of the batch."""
+    of_mean: Callable[[float], float] = float
+    """From the mean of these numbers to the metric; nearly always the mean itself."""
 
     @property
     def protocol(self) -> str:
@@ -102,6 +107,11 @@ def _squared(pair: tuple[Values, Values]) -> Values:
 
 def _absolute(pair: tuple[Values, Values]) -> Values:
     return _flat(np.abs(pair[0] - pair[1]))
+
+
+def _psnr_of_mean(mean_squared_error: float) -> float:
+    """10 log10(1 / MSE) in decibels for a data range of 1; infinite where no frame has an error."""
+    return -10 * math.log10(mean_squared_error) if mean_squared_error else math.inf
 
 
 def _psnr(mean_squared_error: Values, data_range: float) -> Values:
@@ -139,15 +149,17 @@ def _psnr_of_bytes(pairs: FramePairs) -> Values:
 
 _PIXEL, _FRAME = "per pixel", "summed over a frame's pixels and channels"
 
-# What a newcomer expects: everything on float frames clipped to [0, 1], data range 1, means over pixels.
+# What a newcomer expects: everything on float frames clipped to [0, 1], data range 1, means over pixels. PSNR is that of the mean
+# error over clips and frames, as FFmpeg's `psnr` filter gives it for a video and torchmetrics for a data set: a frame without
+# error, whose own PSNR is infinite, adds an error of 0 and lifts no mean of decibels.
 _STRICT = (
     Metric("strict/mse", "lower", f"squared intensity, {_PIXEL}", lambda p: _squared(p.clipped).mean(-1)),
     Metric("strict/mae", "lower", f"intensity, {_PIXEL}", lambda p: _absolute(p.clipped).mean(-1)),
     Metric("strict/ssim", "higher", "none, -1 to 1", lambda p: _ssim(p.clipped, 1.0)),
-    Metric("strict/psnr", "higher", "dB", lambda p: _psnr(_squared(p.clipped).mean(-1), 1.0)),
+    Metric("strict/psnr", "higher", "dB, of the mean squared error", lambda p: _squared(p.clipped).mean(-1), _psnr_of_mean),
 )
 
-# predrnn-pytorch, `test` in core/trainer.py: no MAE. Its "mse per seq" is `predrnn/mse` times the horizon.
+# predrnn-pytorch, `test` in core/trainer.py: no MAE. Its "mse per seq" is `predrnn/mse` times the horizon. PSNR: see `PSNR_CAP`.
 _PREDRNN = (
     Metric("predrnn/mse", "lower", f"squared intensity, {_FRAME}", lambda p: _squared(p.clipped).sum(-1)),
     Metric("predrnn/ssim", "higher", "none, -1 to 1", lambda p: _ssim(p.bytes, 255.0)),
@@ -156,6 +168,7 @@ _PREDRNN = (
 
 # OpenSTL, `metric` in openstl/core/metrics.py: MSE and MAE come before its clipping, SSIM and PSNR after. It names no data range
 # for SSIM, and scikit-image up to 0.19 (the range that OpenSTL pins) then takes 2, the width of [-1, 1], for float frames.
+# PSNR: see `PSNR_CAP`.
 _OPENSTL = (
     Metric("openstl/mse", "lower", f"squared intensity, {_FRAME}", lambda p: _squared(p.raw).sum(-1)),
     Metric("openstl/mae", "lower", f"intensity, {_FRAME}", lambda p: _absolute(p.raw).sum(-1)),
@@ -218,14 +231,18 @@ class Statistics:
         return ", ".join(f"{name} over {len(v)} frames" for name, v in self.sums.items()) or "nothing"
 
     def per_frame(self, name: str) -> tuple[float, ...]:
-        """The metric `name`, a mean over clips, for each frame of the horizon. Raises `ConfigError` if it was not measured."""
+        """The metric `name`, over clips, for each frame of the horizon. Raises `ConfigError` if it was not measured."""
+        return tuple(METRICS[name].of_mean(mean) for mean in self._means(name))
+
+    def overall(self, name: str) -> float:
+        """The metric `name`, over clips and frames of the horizon."""
+        means = self._means(name)
+        return METRICS[name].of_mean(sum(means) / len(means))
+
+    def _means(self, name: str) -> tuple[float, ...]:
+        # Over clips, of each frame of the horizon.
         if name not in self.sums:
             raise ConfigError("metric", f"{name!r} was not measured; there is {', '.join(self.sums)}")
         if not self.count:
             raise ValueError("the mean over no clips is not defined; add the statistics of at least one clip")
         return tuple(total / self.count for total in self.sums[name])
-
-    def overall(self, name: str) -> float:
-        """The metric `name`, a mean over clips and frames of the horizon."""
-        frames = self.per_frame(name)
-        return sum(frames) / len(frames)

@@ -16,7 +16,7 @@ def pairs_of(predicted: float, truth: float, shape: tuple[int, ...] = (1, 1, 1, 
 
 
 def value(name: str, pairs: FramePairs) -> float:
-    return float(METRICS[name].per_frame(pairs).mean())
+    return METRICS[name].of_mean(float(METRICS[name].per_frame(pairs).mean()))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_every_metric_has_an_expected_number_above() -> None:
         ("strict/mse", 0.0),
         ("strict/mae", 0.0),
         ("strict/ssim", 1.0),
-        ("strict/psnr", PSNR_CAP),
+        ("strict/psnr", math.inf),
         ("predrnn/mse", 0.0),
         ("predrnn/ssim", 1.0),
         ("predrnn/psnr", PSNR_CAP),
@@ -83,6 +83,23 @@ def test_psnr_below_the_cap_is_untouched() -> None:
     pairs = pairs_of(0.0, 0.0, (1, 1, 1, 64, 64))
     pairs.predicted[..., 0, 0] = 1 / 255
     assert value("predrnn/psnr", pairs) == pytest.approx(10 * math.log10(255**2 * 4096), rel=1e-12)
+
+
+def test_a_frame_without_error_lifts_no_mean_in_strict() -> None:
+    # Two frames: one equal, one with an error of 0.1 squared, alone infinite and 20 dB. The mean error of 0.005 is 23.01 dB.
+    pairs = FramePairs(np.zeros((1, 2, 1, 8, 8), np.float32), np.zeros((1, 2, 1, 8, 8), np.float32))
+    pairs.predicted[:, 1] = 0.1
+    statistics = statistics_of(pairs)
+    assert statistics.overall("strict/psnr") == pytest.approx(-10 * math.log10(0.005), rel=1e-6)
+    assert statistics.per_frame("strict/psnr") == (math.inf, pytest.approx(20.0, rel=1e-6))
+    # the others are means of decibels, as their codes have it, but for 100 dB in place of infinity: (100 + 20) / 2
+    assert statistics.overall("openstl/psnr") == pytest.approx((PSNR_CAP + 20.0) / 2, rel=1e-6)
+    assert statistics.overall("predrnn/psnr") > 60
+
+
+def test_strict_psnr_says_no_more_than_strict_mse(noisy: FramePairs) -> None:
+    statistics = statistics_of(noisy)
+    assert statistics.overall("strict/psnr") == pytest.approx(-10 * math.log10(statistics.overall("strict/mse")), rel=1e-12)
 
 
 def test_bytes_of_stored_images_come_back() -> None:
@@ -189,24 +206,25 @@ def test_any_split_into_batches_adds_up(parts: Sequence[Sequence[int]], noisy: F
 
 def test_per_frame_and_overall_are_means() -> None:
     # clips with errors (1, 3) and (2, 6): per frame 1.5 and 4.5, overall 3
-    statistics = Statistics.of({"m": np.array([[1.0, 3.0], [2.0, 6.0]])})
-    assert statistics.per_frame("m") == (1.5, 4.5)
-    assert statistics.overall("m") == 3.0
+    statistics = Statistics.of({"strict/mse": np.array([[1.0, 3.0], [2.0, 6.0]])})
+    assert statistics.per_frame("strict/mse") == (1.5, 4.5)
+    assert statistics.overall("strict/mse") == 3.0
 
 
 def test_a_clip_in_a_short_batch_weighs_as_much_as_any_other() -> None:
     # batches of 3 and 1 with errors 1, 1, 1 and 5: the mean over clips is 2, the mean of the batches' means would be 3
-    total = Statistics.of({"m": np.ones((3, 1))}) + Statistics.of({"m": np.full((1, 1), 5.0)})
-    assert total.overall("m") == 2.0
+    total = Statistics.of({"strict/mse": np.ones((3, 1))}) + Statistics.of({"strict/mse": np.full((1, 1), 5.0)})
+    assert total.overall("strict/mse") == 2.0
 
 
 def test_unlike_statistics_do_not_add_up() -> None:
-    one, other_horizon, other_metric = (Statistics.of({n: np.ones((1, t))}) for n, t in (("m", 1), ("m", 2), ("n", 1)))
+    kinds = (("strict/mse", 1), ("strict/mse", 2), ("strict/mae", 1))
+    one, other_horizon, other_metric = (Statistics.of({n: np.ones((1, t))}) for n, t in kinds)
     for other in (other_horizon, other_metric):
-        with pytest.raises(ValueError, match=r"m over 1 frames and [mn] over [12] frames"):
+        with pytest.raises(ValueError, match=r"strict/mse over 1 frames and strict/m[sa]e over [12] frames"):
             one + other
     with pytest.raises(ValueError, match=r"got \[1, 2\] clips"):
-        Statistics.of({"m": np.ones((1, 1)), "n": np.ones((2, 1))})
+        Statistics.of({"strict/mse": np.ones((1, 1)), "strict/mae": np.ones((2, 1))})
 
 
 def test_what_was_not_measured_is_named() -> None:

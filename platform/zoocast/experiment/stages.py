@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,12 +138,12 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """Every metric on the test split, over the whole horizon and as the mean over seeds."""
+    """Every metric on the test split, over the whole horizon and as the mean over seeds; none that is infinite (see `Metric`)."""
 
     means: Mapping[str, float]
 
 
-@step_kind("evaluate")
+@step_kind("evaluate", version=2)
 def evaluate_arm(context: StepContext) -> Evaluated:
     """Step: scores of every seed on the whole test split, prediction strips, and what the transfer gates let through.
 
@@ -170,6 +171,7 @@ def evaluate_arm(context: StepContext) -> Evaluated:
             context.progress(len(scores) / max(len(seeds), 1), f"seed {seed}")
         save_scores(context.directory, "test", scores)
         means = {name: sum(s.overall(name) for s in scores.values()) / len(scores) for name in scores[min(scores)].names}
+        means = {name: mean for name, mean in means.items() if math.isfinite(mean)}  # JSON has no infinite PSNR
         journal.metrics({f"test/{name}": value for name, value in means.items()}, step=0)
     return Evaluated(means=means)
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.evaluation import Scores, paired_difference, paired_over_clips
+from zoocast.evaluation import PairedDifference, Scores, paired_difference, paired_over_clips
 
 __all__ = [
     "HEADLINE_METRIC",
+    "MIN_ITERATIONS",
+    "MIN_SEEDS",
     "Comparison",
     "Difference",
     "Measured",
@@ -27,7 +29,14 @@ __all__ = [
 ]
 
 HEADLINE_METRIC = "strict/mse"
-Verdict = Literal["won", "lost", "open"]
+MIN_SEEDS = 3
+"""In common, for a verdict. Two seeds have one distance between them, and how wide their interval is depends on it alone."""
+MIN_ITERATIONS = 100
+"""Of the shortest training of either arm, for a verdict. What a network has learnt from a few batches says how it starts."""
+MAX_HALF_WIDTH = 0.5
+"""Half the interval over seeds as a part of the other arm's error. A wider one could not tell half of an error from all of it."""
+
+Verdict = Literal["won", "lost", "open", "small"]
 Interval = tuple[float, float]
 Measured = Mapping[str, Mapping[int, Scores]]
 """The scores of every arm by seed; a baseline without weights has one entry."""
@@ -72,6 +81,7 @@ class Difference:
     Attributes:
         seeds: the interval over seeds, None for fewer than two; `count` is their number.
         clips: the interval over test clips with the trained weights as they are, None where it is unknown.
+        too_small: why nothing can be concluded, in sentences; empty where something can.
         chosen: whether `other` is the rival of the comparison.
     """
 
@@ -82,32 +92,40 @@ class Difference:
     seeds: Interval | None
     clips: Interval | None
     count: int
+    too_small: str = ""
     chosen: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the interval over seeds lies below zero (won), above it (lost), or neither."""
+        """Too small to compare, or whether the interval over seeds lies below zero (won), above it (lost), or neither."""
         # Over seeds alone: the interval over clips says nothing of what training again would give.
-        if self.seeds is None or self.seeds[0] <= 0 <= self.seeds[1]:
-            return "open"
-        return "won" if self.seeds[1] < 0 else "lost"
+        if self.too_small or self.seeds is None:
+            return "small"
+        return "won" if self.seeds[1] < 0 else "lost" if self.seeds[0] > 0 else "open"
 
 
 def compare(
-    measured: Measured, validation: Mapping[str, float], comparison: Comparison, *, untrained: Collection[str] = ()
+    measured: Measured,
+    validation: Mapping[str, float],
+    comparison: Comparison,
+    *,
+    untrained: Collection[str] = (),
+    iterations: Mapping[str, int] | None = None,
 ) -> tuple[Difference, ...]:
     """Our arm minus every other one, in the order of `measured`; arms that have no seed in common with ours are left out.
 
     Args:
         validation: the error of every trained arm on the validation split, which chooses where a side has several arms.
         untrained: baselines without weights.
+        iterations: of each arm's shortest training, where they are known.
 
     Raises:
         ConfigError: the comparison names arms that are not in `measured`, or several of which none was trained.
     """
     comparison.check(measured)
     ours, rival = (_best(name, getattr(comparison, name), validation) for name in ("ours", "rival"))
-    found = (difference(measured, ours, other, untrained=untrained) for other in measured if other != ours)
+    others = (other for other in measured if other != ours)
+    found = (difference(measured, ours, other, untrained=untrained, iterations=iterations) for other in others)
     return tuple(dataclasses.replace(d, chosen=d.other == rival) for d in found if d is not None)
 
 
@@ -121,10 +139,18 @@ def _best(side: str, arms: Sequence[str], validation: Mapping[str, float]) -> st
     return min(known, key=validation.__getitem__)  # of equal ones the first named, so the choice is always the same
 
 
-def difference(measured: Measured, arm: str, other: str, *, untrained: Collection[str] = ()) -> Difference | None:
+def difference(
+    measured: Measured,
+    arm: str,
+    other: str,
+    *,
+    untrained: Collection[str] = (),
+    iterations: Mapping[str, int] | None = None,
+) -> Difference | None:
     """`arm` minus `other` over the seeds that both have; None where they have none in common.
 
     Seeds are paired because both arms saw the same clips in the same order under one seed, which cancels in the difference.
+    `iterations` are those of each arm's shortest training, where they are known.
     """
     a, b = measured[arm], measured[other]
     # A baseline without weights knows no seeds: its one entry stands beside every seed of the other arm.
@@ -144,7 +170,29 @@ def difference(measured: Measured, arm: str, other: str, *, untrained: Collectio
         seeds=_interval(seeds.low, seeds.high),
         clips=_interval(clips.low, clips.high),
         count=seeds.count,
+        too_small=_too_small(seeds, float(np.mean(values_b)), {a: n for a, n in (iterations or {}).items() if a in (arm, other)}),
     )
+
+
+def _too_small(seeds: PairedDifference, error: float, iterations: Mapping[str, int]) -> str:
+    """Why the size of an experiment allows no verdict; empty where it does.
+
+    Args:
+        error: of the other arm, by which the width of the interval is judged.
+        iterations: of the arms that are compared.
+    """
+    reasons = []
+    if seeds.count < MIN_SEEDS:
+        reasons.append(f"A comparison asks for at least {MIN_SEEDS} seeds that both arms have, and there are {seeds.count}.")
+    shortest = min(iterations, key=iterations.__getitem__, default="")
+    if shortest and iterations[shortest] < MIN_ITERATIONS:
+        reasons.append(
+            f"A comparison asks for at least {MIN_ITERATIONS} iterations, and {shortest} was trained for {iterations[shortest]}."
+        )
+    interval = _interval(seeds.low, seeds.high)
+    if interval and interval[0] <= 0 <= interval[1] and seeds.mean - interval[0] > MAX_HALF_WIDTH * error:
+        reasons.append("The interval over seeds is so wide that half of an error could not be told from all of it.")
+    return " ".join(reasons)
 
 
 def _interval(low: float | None, high: float | None) -> Interval | None:

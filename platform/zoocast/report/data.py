@@ -142,6 +142,11 @@ class ReportData:
         return next((d for d in self.differences if d.chosen), None)
 
     @property
+    def too_small(self) -> bool:
+        """Whether the two sides of the comparison cannot be compared, so that no value of a column is the best."""
+        return self.decisive is not None and self.decisive.verdict == "small"
+
+    @property
     def headline(self) -> str:
         """The result in a few sentences, whichever way it went."""
         return " ".join(filter(None, self.headline_parts))
@@ -162,12 +167,11 @@ class ReportData:
 
     def _verdict(self, difference: Difference, comparison: Comparison) -> str:
         ours, rival = comparison.ours_words, comparison.rival_words
-        if difference.seeds is None:
-            return f"No verdict on {ours}."
         return {
             "won": f"{capitalised(ours)} beats {rival}.",
             "lost": f"{capitalised(ours)} loses to {rival}.",
             "open": f"{capitalised(ours)} and {rival} cannot be told apart.",
+            "small": f"Too small to compare {ours} with {rival}.",
         }[difference.verdict]
 
     def _grounds(self, difference: Difference, comparison: Comparison) -> str:
@@ -179,8 +183,8 @@ class ReportData:
             f" {100 * abs(difference.relative):.1f}\N{NO-BREAK SPACE}% {direction} than that of"
             f" {comparison.rival_words}, {difference.other}: {ours:.{digits}f} against {theirs:.{digits}f}."
         )
-        if difference.seeds is None:
-            return f"{grounds} One seed gives no interval, so nothing can be concluded."
+        if difference.verdict == "small" or difference.seeds is None:
+            return f"{grounds} Nothing follows from that. {difference.too_small}".rstrip()
         where = {"won": "lies below zero", "lost": "lies above zero", "open": "contains zero"}[difference.verdict]
         return (
             f"{grounds} The paired difference over {difference.count} seeds is {signed(difference.mean, digits)} with a"
@@ -203,19 +207,26 @@ class Cell(NamedTuple):
 
 
 def cells(data: ReportData, metric: str) -> dict[str, Cell]:
-    """The column of `metric`, by arm. All cells have the same number of decimals; the best mean is marked."""
+    """The column of `metric`, by arm. All cells have the same number of decimals.
+
+    The best mean is marked, unless the experiment is too small to compare.
+    """
     values = {arm: data.scores[metric][arm] for arm in data.arms if arm in data.scores[metric]}
     means = {arm: float(np.mean(v)) for arm, v in values.items()}
-    spreads = {arm: float(np.std(v, ddof=1)) if len(v) > 1 else math.nan for arm, v in values.items()}
+    spreads = {arm: float(np.std(v, ddof=1)) if len(v) > 1 and np.isfinite(v).all() else math.nan for arm, v in values.items()}
     digits = decimals(list(means.values()), list(spreads.values()))
     # Compared before rounding: two means that look alike are not both bold.
     best = (min if METRICS[metric].better == "lower" else max)(means.values(), default=math.nan)
+    best = math.nan if data.too_small else best  # equal to no mean
     return {
-        arm: Cell(
-            f"{mean:.{digits}f}", "" if math.isnan(spreads[arm]) else f"{spreads[arm]:.{digits}f}", mean == best
-        )
+        arm: Cell(_decimal(mean, digits), "" if math.isnan(spreads[arm]) else _decimal(spreads[arm], digits), mean == best)
         for arm, mean in means.items()
-    }  # fmt: skip
+    }
+
+
+def _decimal(value: float, digits: int) -> str:
+    """A number with so many decimals; the PSNR of a split that was predicted without any error is infinite."""
+    return "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
 def table_rows(data: ReportData) -> tuple[list[str], list[list[str]]]:

@@ -33,6 +33,7 @@ from zoocast.report.page import compose
 from zoocast.report.sections import Section
 from zoocast.report.study import read_curves, read_rates, read_search
 from zoocast.store.files import write_atomically
+from zoocast.words import some
 
 CURVES = ("val/mse", "train/loss")
 HORIZONS = ("strict/mse", "strict/ssim")
@@ -83,7 +84,11 @@ def gather(
     trainings = {arm: {k: p for k, p in found.items() if p.exists()} for arm, found in seeds.items() if found}
     split, scores = _scores(arms)
     # Which arm stands for a side is decided on the validation split; the test split only measures it.
-    differences = compare(scores, _validation(trainings), comparison, untrained=untrained) if comparison else ()
+    iterations = _iterations(trainings)
+    differences = (
+        compare(scores, _validation(trainings), comparison, untrained=untrained, iterations=iterations) if comparison else ()
+    )
+    views = _views(records, trainings)
     first = next(iter(next(iter(scores.values())).values()))  # any will do: `_scores` has seen that all are of the same clips
     return ReportData(
         title=title,
@@ -104,11 +109,11 @@ def gather(
         gates={a: g for a, p in arms.items() if (g := read_gates(p)) is not None},
         search=next((read_search(steps[name]) for name, record in records.items() if record.kind == "search"), None),
         rates=_rates(trainings, comparison, differences),
-        sections=tuple(section.show(scores, split) for section in sections),
-        steps=(*_views(records, trainings), StepView(step, tuple(read_record(p).name for p in arms.values()), "report")),
+        sections=tuple(section.show(scores, split, iterations) for section in sections),
+        steps=(*views, StepView(step, tuple(read_record(p).name for p in arms.values()), "report")),
         settings=tuple(settings(config)),
         environment=_environment(records.values()),
-        notes=(*_notes(scores, untrained, comparison, differences), *notes),
+        notes=(*_notes(scores, untrained, comparison, differences), *_shared(records, views), *notes),
     )
 
 
@@ -176,6 +181,13 @@ def _validation(trainings: Trainings) -> dict[str, float]:
     return {arm: float(np.mean(values)) for arm, values in errors.items() if values}
 
 
+def _iterations(trainings: Trainings) -> dict[str, int]:
+    """Of the shortest training of each arm; an experiment's own training step need not say how many it did."""
+    results = {arm: [read_record(path).result for path in seeds.values()] for arm, seeds in trainings.items()}
+    done = {arm: [int(r["iterations"]) for r in found if "iterations" in r] for arm, found in results.items()}
+    return {arm: min(counts) for arm, counts in done.items() if counts}
+
+
 def _curves(trainings: Trainings) -> dict[str, Curves]:
     """For each of `CURVES` what the trainings of every arm logged of it; a seed without any is left out."""
     logged = {arm: {seed: read_curves(folder) for seed, folder in seeds.items()} for arm, seeds in trainings.items()}
@@ -235,6 +247,15 @@ def _notes(
         if len(side) > 1:
             notes.append(f"{what}, {chosen}, was chosen among {len(side)} by its error on the validation split.")
     return notes
+
+
+def _shared(records: Mapping[str, Record], views: Iterable[StepView]) -> list[str]:
+    """What the seeds do not repeat: trainings and searches that belong to no arm's seed, and networks that were there before."""
+    alone = [v.name for v in views if not v.group]
+    shared = [n for n in alone if isinstance(records[n].result.get("val_mse"), float) or records[n].kind == "adopt-source"]
+    if not shared:
+        return []
+    return [f"Seeds repeat the training of the arms alone; what they share is the same for every seed: {some(shared)}."]
 
 
 # ---------------------------------------------------------------------------------------------------------------- provenance

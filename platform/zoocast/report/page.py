@@ -17,8 +17,8 @@ import jinja2
 from markupsafe import Markup
 
 from zoocast.config import Setting
-from zoocast.metrics import METRICS
-from zoocast.report.compare import HEADLINE_METRIC, decimals, interval_ends, signed
+from zoocast.metrics import METRICS, PSNR_CAP
+from zoocast.report.compare import HEADLINE_METRIC, MIN_ITERATIONS, MIN_SEEDS, decimals, interval_ends, signed
 from zoocast.report.data import ARROWS, ReportData, Search, cells, seeds_in_words, seeds_of
 from zoocast.report.figures import TrialView
 from zoocast.report.figures.style import GRID, INK, MUTED, PAPER
@@ -28,11 +28,17 @@ from zoocast.report.sections import Illustration
 
 __all__ = ["compose", "inline_svg"]
 
+_PSNR_OF_FRAMES = (
+    f"PSNR is the mean over frames of each one's, a frame without error counted as {PSNR_CAP:g}\N{NO-BREAK SPACE}dB, where that"
+    " code has infinity."
+)
 _PROTOCOLS = {
-    "strict": "Floats clipped to [0, 1]; MSE and MAE are means per pixel; SSIM with data range 1; PSNR with peak 1.",
-    "predrnn": "As predrnn-pytorch counts: clipped to [0, 1]; MSE summed over a frame's pixels; SSIM and PSNR on 8-bit frames.",
+    "strict": "Floats clipped to [0, 1]; MSE and MAE are means per pixel; SSIM with data range 1; PSNR with peak 1, of the mean"
+    " squared error over all clips and frames, so that a frame without error lifts no mean of decibels.",
+    "predrnn": "As predrnn-pytorch counts: clipped to [0, 1]; MSE summed over a frame's pixels; SSIM and PSNR on 8-bit frames."
+    f" {_PSNR_OF_FRAMES}",
     "openstl": "As OpenSTL counts: MSE and MAE before clipping, summed over a frame's pixels; SSIM and PSNR on floats after"
-    " clipping, SSIM with the data range 2 that the scikit-image of its day assumed.",
+    f" clipping, SSIM with the data range 2 that the scikit-image of its day assumed. {_PSNR_OF_FRAMES}",
 }
 
 
@@ -180,7 +186,15 @@ def _differences(data: ReportData) -> dict[str, Any] | None:
         }
         for d in data.differences
     ]
-    return {"number": 2, "arm": data.differences[0].arm, "metric": HEADLINE_METRIC, "rows": rows}
+    return {
+        "number": 2,
+        "arm": data.differences[0].arm,
+        "metric": HEADLINE_METRIC,
+        "rows": rows,
+        "small": any(d.verdict == "small" for d in data.differences),
+        "min_seeds": MIN_SEEDS,
+        "min_iterations": MIN_ITERATIONS,
+    }
 
 
 def _search(search: Search, number: int) -> _Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from zoocast.report.figures import source_matrix
 from zoocast.report.figures.curves import mean_interval
 
 __all__ = ["Illustration", "Section", "SectionView", "SourceMatrix"]
+
+# Where the arm without a source lost, the source helped.
+_EFFECT: Mapping[str, Literal["helped", "harmed"]] = {"lost": "helped", "won": "harmed"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +71,8 @@ class Section(Protocol):
         """Raise `ConfigError` for an arm that is not among those of the report."""
         ...
 
-    def show(self, measured: Measured, split: str) -> SectionView:
-        """What is shown of the scores on `split`, by arm and seed."""
+    def show(self, measured: Measured, split: str, iterations: Mapping[str, int]) -> SectionView:
+        """What is shown of the scores on `split`, by arm and seed, after so many iterations of each arm's shortest training."""
         ...
 
 
@@ -99,11 +102,11 @@ class SourceMatrix:
         """Raise `ConfigError` for an arm that is not among those of the report."""
         check_arms("arms", self.arms, arms)
 
-    def show(self, measured: Measured, split: str) -> SectionView:
+    def show(self, measured: Measured, split: str, iterations: Mapping[str, int]) -> SectionView:
         """The matrix of sources and arms, and what leaving sources out did to the error on `split`."""
         # The reference first, as what the others are read against; the others as the report has them.
         arms = [self.reference, *(arm for arm in measured if arm in self.arms and arm != self.reference)]
-        found = {arm: difference(measured, arm, self.reference) for arm in arms[1:]}
+        found = {arm: difference(measured, arm, self.reference, iterations=iterations) for arm in arms[1:]}
         differences = {arm: d for arm, d in found.items() if d is not None}
         sentences = tuple(self._sentence(d) for d in differences.values())
         drawn = {arm: tuple(s.overall(HEADLINE_METRIC) for s in measured[arm].values()) for arm in arms}
@@ -113,7 +116,7 @@ class SourceMatrix:
             source_matrix(
                 self.sources,
                 {arm: self.arms[arm] for arm in arms},
-                {arm: (d.mean, d.seeds) for arm, d in differences.items()},
+                {arm: (d.mean, d.seeds, _EFFECT.get(d.verdict)) for arm, d in differences.items()},
                 metric=HEADLINE_METRIC,
             ),
             f"Above: {HEADLINE_METRIC} of each arm minus that of {self.reference}, mean over seeds with its 95 % interval; above"
@@ -167,8 +170,8 @@ class SourceMatrix:
 
     def _sentence(self, d: Difference) -> str:
         without = self._left_out(d.arm)
-        if d.seeds is None:
-            return f"One seed is too few to tell whether {without} helped."
+        if d.verdict == "small" or d.seeds is None:
+            return f"Too small to tell whether {without} helped. {d.too_small}".rstrip()
         digits = decimals([d.mean, *d.seeds], [abs(d.mean) / 10])
         # The arm that did without a source is the one that lost or won: where it lost, the source helped.
         meaning = {
@@ -182,22 +185,22 @@ class SourceMatrix:
         )
 
     def _headline(self, differences: Mapping[str, Difference]) -> str:
-        if all(d.seeds is None for d in differences.values()):
-            return "One seed per arm is too few to tell which source helped."
+        if all(d.verdict == "small" for d in differences.values()):
+            return "Too small to tell which source helped."
         harmed, helped = (
             " or ".join(self._left_out(arm) for arm, d in differences.items() if d.verdict == verdict)
             for verdict in ("won", "lost")
         )
         sentences = [f"Negative transfer: the target is better off without {harmed}."] if harmed else []
         sentences += [f"The target is worse off without {helped}."] if helped else []
-        return " ".join(sentences) or "Of no source can it be told whether it helped or harmed: every interval contains zero."
+        return " ".join(sentences) or "Of no source can it be told whether it helped or harmed."
 
 
 def _change(d: Difference | None, digits: int) -> tuple[str, str, str, str]:
     """Cells about a difference to the reference, which has none itself."""
     if d is None:
         return "–", "–", "–", "–"
-    word = {"lost": "helped", "won": "harmed", "open": "open"}[d.verdict] if d.seeds else "too few seeds"
+    word = {**_EFFECT, "small": "too small"}.get(d.verdict, d.verdict)
     return signed(d.mean, digits), interval_ends(d.seeds, digits) if d.seeds else "–", str(d.count), word
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ import torch
 from zoocast.config import dump
 from zoocast.dag import StepContext
 from zoocast.data import DigitsConfig
-from zoocast.data.store import ClipStore
+from zoocast.data.store import ClipStore, write_store
 from zoocast.evaluation import copy_last, evaluate
 from zoocast.experiment.stages import BuildClipsConfig, EvaluateConfig, build_clips, evaluate_arm
+from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.nn.tmu import TmuConfig
 from zoocast.report.files import read_gates, read_scores, read_strips
@@ -74,6 +76,17 @@ def test_clips_are_built_and_logged_as_a_dataset(clips):
         "length": 6,
     }
     assert [len(store.split(name)) for name in ("train", "validation", "test")] == [2, 2, 7]
+
+
+def test_a_split_that_is_predicted_without_error_is_a_result_without_an_infinite_number(tmp_path):
+    still = [np.full((6, 1, 8, 8), level, np.uint8) for level in (10, 200)]  # which copying the last frame predicts
+    splits = dict.fromkeys(("train", "validation", "test"), still)
+    write_store(tmp_path / "data", splits, shape=FrameShape(channels=1, height=8, width=8), length=6, dtype="uint8", generator={})
+    means = run(tmp_path / "step", tmp_path / "data", "copy-last", {})
+    assert means["strict/mse"] == 0
+    assert "strict/psnr" not in means
+    _, scores = read_scores(tmp_path / "step")
+    assert scores[0].overall("strict/psnr") == math.inf
 
 
 def test_the_baseline_has_one_score_and_no_gates(tmp_path, clips):

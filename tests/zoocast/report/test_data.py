@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 
@@ -10,7 +11,7 @@ from zoocast.report.sections import SectionView
 COMPARISON = Comparison(ours=("tmu",), rival=("finetune.a",), ours_words="TMU", rival_words="the best finetune")
 
 
-def difference(seeds: tuple[float, float] | None, mean: float = -0.004) -> Difference:
+def difference(seeds: tuple[float, float] | None, mean: float = -0.004, too_small: str = "") -> Difference:
     return Difference(
         arm="tmu",
         other="finetune.a",
@@ -19,6 +20,7 @@ def difference(seeds: tuple[float, float] | None, mean: float = -0.004) -> Diffe
         seeds=seeds,
         clips=None,
         count=3 if seeds else 1,
+        too_small=too_small,
         chosen=True,
     )
 
@@ -49,7 +51,7 @@ def report(**changes: object) -> ReportData:
         ((-0.006, -0.002), -0.004, "TMU beats the best finetune.", "10.0\N{NO-BREAK SPACE}% lower"),
         ((0.002, 0.006), 0.004, "TMU loses to the best finetune.", "10.0\N{NO-BREAK SPACE}% higher"),
         ((-0.009, 0.001), -0.004, "TMU and the best finetune cannot be told apart.", "which contains zero"),
-        (None, -0.004, "No verdict on TMU.", "One seed gives no interval"),
+        (None, -0.004, "Too small to compare TMU with the best finetune.", "Nothing follows from that."),
     ],
 )
 def test_the_headline_says_what_the_interval_allows(
@@ -69,7 +71,7 @@ def test_the_headline_uses_the_words_of_the_comparison() -> None:
     assert headline((-0.006, -0.002)).startswith("The meta-adapter beats plain Adam. strict/mse of tmu on the test split is")
     assert "lower than that of plain Adam, finetune.a: 0.03600" in headline((-0.006, -0.002))
     assert headline((-0.006, 0.002)).startswith("The meta-adapter and plain Adam cannot be told apart.")
-    assert headline(None).startswith("No verdict on the meta-adapter.")
+    assert headline(None).startswith("Too small to compare the meta-adapter with plain Adam.")
     assert "The meta-adapter and plain Adam have no seed in common" in report(comparison=comparison).headline
 
 
@@ -96,6 +98,20 @@ def test_the_headline_holds_the_numbers() -> None:
 
 def test_an_interval_that_touches_zero_is_open() -> None:
     assert difference((-0.008, 0.0)).verdict == "open"
+
+
+def test_an_interval_of_no_numbers_is_neither_won_nor_lost() -> None:
+    assert difference((math.nan, math.nan)).verdict == "open"
+
+
+def test_what_is_too_small_to_compare_has_that_verdict_the_reason_and_no_best_value() -> None:
+    small = difference((-0.006, -0.002), too_small="There are too few seeds.")
+    data = report(differences=(small,))
+    assert small.verdict == "small"
+    assert data.headline.startswith("Too small to compare TMU with the best finetune. strict/mse of tmu on the test split is")
+    assert data.headline.endswith("Nothing follows from that. There are too few seeds.")
+    assert not any(cell.best for metric in data.scores for cell in cells(data, metric).values())
+    assert table_markdown(data).startswith("**Too small to compare TMU with the best finetune.**")
 
 
 def test_a_report_that_compares_nobody_says_so_unless_a_section_has_a_result() -> None:
@@ -164,3 +180,9 @@ def test_an_arm_that_a_metric_lacks_has_an_empty_cell() -> None:
 def test_a_bar_in_a_name_does_not_break_markdown() -> None:
     data = report(arms=("a|b",), scores={"strict/mse": {"a|b": (0.1,)}})
     assert "| a\\|b | 1 |" in table_markdown(data)
+
+
+def test_the_psnr_of_a_split_without_any_error_is_infinite() -> None:
+    column = cells(report(scores={"strict/psnr": {"copy-last": (math.inf,), "tmu": (20.0, 22.0)}}), "strict/psnr")
+    assert (str(column["copy-last"]), column["copy-last"].best) == ("∞", True)
+    assert str(column["tmu"]) == "21.0 ± 1.4"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from zoocast.cli.views import read_result
+from zoocast.data import DigitsConfig
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.evaluation import Scores
 from zoocast.metrics import METRICS, Statistics
@@ -15,6 +16,7 @@ from zoocast.report.compare import Comparison, compare
 from zoocast.report.figures.steps import grouped
 from zoocast.report.files import read_scores, save_scores
 from zoocast.report.gather import gather, lineage, write_report
+from zoocast.report.page import compose
 from zoocast.report.sections import SourceMatrix
 from zoocast.report.study import read_curves
 from zoocast.tracking.journal import Journal
@@ -93,6 +95,57 @@ def test_the_validation_split_chooses_among_our_arms() -> None:
     assert {(d.arm, d.other, d.chosen) for d in found} == {("all", "first", False), ("all", "a", True)}
 
 
+def arms_of(*differences: float) -> dict[str, dict[int, Scores]]:
+    """An arm `tmu` that differs from an arm `a`, whose error is 10, by so much in each seed."""
+    return {
+        "a": {k: scores(10.0) for k in range(len(differences))},
+        "tmu": {k: scores(10.0 + d) for k, d in enumerate(differences)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("differences", "iterations", "verdict", "reason"),
+    [
+        ((-1.0, -1.1, -0.9), 100, "won", ""),
+        ((-1.0, -1.1), 100, "small", "at least 3 seeds that both arms have, and there are 2"),
+        ((-1.0,), 100, "small", "at least 3 seeds that both arms have, and there are 1"),
+        ((-1.0, -1.1, -0.9, -1.0), 10, "small", "at least 100 iterations, and tmu was trained for 10"),
+        # half of the interval is 4.303 * 3 / sqrt(3) = 7.45, more than half of the error of 10; then 2.48, which is less
+        ((-3.0, 0.0, 3.0), 100, "small", "half of an error could not be told from all of it"),
+        ((-1.0, 0.0, 1.0), 100, "open", ""),
+        # a difference so large that its interval does not reach zero, however wide it is
+        ((27.0, 30.0, 33.0), 100, "lost", ""),
+    ],
+)
+def test_a_comparison_of_few_seeds_few_iterations_or_a_very_wide_interval_is_too_small(
+    differences: tuple[float, ...], iterations: int, verdict: str, reason: str
+) -> None:
+    (found,) = compare(arms_of(*differences), {}, sides(("tmu",), ("a",)), iterations={"tmu": iterations, "a": 1000})
+    assert found.verdict == verdict
+    assert (reason in found.too_small) if reason else not found.too_small
+
+
+def test_a_report_of_short_trainings_says_that_it_is_too_small(steps: Any) -> None:
+    arms = {}
+    for arm in ("tmu", "a"):
+        trained = [f"target.{arm}.seed{k}" for k in range(3)]
+        for name in trained:
+            steps.add("train-target", name, [], 1.0, val_mse=1.0, iterations=10)
+        arms[arm] = steps.evaluation(arm, trained)
+        found = Scores(Statistics(1, {"strict/mse": (0.1,), "strict/ssim": (0.5,)}), {0: 0.1})
+        save_scores(arms[arm], "test", dict.fromkeys(range(3), found))
+    matrix = SourceMatrix(sources=("x",), arms={"tmu": ("x",), "a": ()}, reference="tmu")
+    data = gather(arms, title="t", config=DigitsConfig(), observed=1, comparison=sides(("tmu",), ("a",)), sections=[matrix])
+    assert data.headline_parts[0] == "Too small to compare ours with theirs."
+    assert data.headline.endswith("Too small to tell which source helped.")
+    assert "too small" in compose(data)
+
+
+def test_a_report_says_what_its_seeds_do_not_repeat(run: Any, searched: Any) -> None:
+    assert "what they share is the same for every seed: target.stage1.seed0." in " ".join(searched.report().notes)
+    assert not any("Seeds repeat" in note for note in run.report().notes)  # its sources' records hold no training
+
+
 def test_names_of_arms_mean_nothing() -> None:
     measured = {"finetune.tmu": {0: scores(1.0)}, "tmu.finetune": {0: scores(2.0)}}
     (found,) = compare(measured, {}, sides(("tmu.finetune",), ("finetune.tmu",)))
@@ -158,7 +211,7 @@ def test_a_report_finds_its_search_and_the_rates_of_the_chosen_arm_and_the_paper
     assert list(data.rates) == ["searched.1, seed 0", "paper, seed 0"]
     assert data.rates["paper, seed 0"].initial == 1e-4
     assert data.headline.startswith("The searched meta-adapter beats plain Adam.")
-    assert data.notes == ("The searched meta-adapter arm, searched.1, was chosen among 2 by its error on the validation split.",)
+    assert data.notes[0] == "The searched meta-adapter arm, searched.1, was chosen among 2 by its error on the validation split."
 
 
 def test_a_report_without_a_search_has_neither(run: Any) -> None:

@@ -39,7 +39,7 @@ MEASURED = {
 
 
 def test_each_source_helped_harmed_or_cannot_be_told() -> None:
-    view = MATRIX.show(MEASURED, "test")
+    view = MATRIX.show(MEASURED, "test", {})
     # The half width is 4.302653 * 0.1 / sqrt(3) = 0.248414.
     assert view.sentences == (
         "Without one strict/mse changes by +1.10 over 3 seeds, with an interval of +0.85 to +1.35: one helped.",
@@ -52,7 +52,7 @@ def test_each_source_helped_harmed_or_cannot_be_told() -> None:
 
 
 def test_the_table_has_a_row_per_source_and_a_column_per_arm() -> None:
-    view = MATRIX.show(MEASURED, "test")
+    view = MATRIX.show(MEASURED, "test", {})
     assert view.columns == ("source", "all", "no-one", "no-two", "no-far")
     assert view.rows[:3] == (("one", "●", "–", "●", "●"), ("two", "●", "●", "–", "●"), ("far", "●", "●", "●", "–"))
     rows = {row[0]: row[1:] for row in view.rows[3:]}
@@ -65,7 +65,7 @@ def test_the_table_has_a_row_per_source_and_a_column_per_arm() -> None:
 
 
 def test_the_picture_has_a_column_per_arm_and_says_by_colour_what_helped() -> None:
-    (figure,) = MATRIX.show(MEASURED, "test").figures
+    (figure,) = MATRIX.show(MEASURED, "test", {}).figures
     assert isinstance(figure.image, str)
     shown = {"".join(e.itertext()) for e in ElementTree.fromstring(figure.image).iter("{http://www.w3.org/2000/svg}text")}
     assert {"one", "two", "far", "all", "no-one", "no-two", "no-far"} <= shown
@@ -75,20 +75,26 @@ def test_the_picture_has_a_column_per_arm_and_says_by_colour_what_helped() -> No
 
 
 def test_one_seed_is_too_few_to_tell() -> None:
-    view = MATRIX.show({arm: {0: seeds[0]} for arm, seeds in MEASURED.items()}, "test")
-    assert view.headline == "One seed per arm is too few to tell which source helped."
-    assert view.sentences[0] == "One seed is too few to tell whether one helped."
-    assert view.rows[-1][1:] == ("–", "too few seeds", "too few seeds", "too few seeds")
+    view = MATRIX.show({arm: {0: seeds[0]} for arm, seeds in MEASURED.items()}, "test", {})
+    assert view.headline == "Too small to tell which source helped."
+    assert view.sentences[0].startswith("Too small to tell whether one helped. A comparison asks for at least 3 seeds")
+    assert view.rows[-1][1:] == ("–", "too small", "too small", "too small")
+
+
+def test_short_trainings_are_too_small_to_tell_whatever_their_interval() -> None:
+    view = MATRIX.show(MEASURED, "test", {"all": 1000, "no-one": 10})
+    assert view.rows[-1][1:] == ("–", "too small", "open", "harmed")
+    assert "no-one was trained for 10" in view.sentences[0]
 
 
 def test_intervals_that_all_contain_zero_tell_nothing() -> None:
-    view = MATRIX.show({arm: MEASURED["no-two"] if arm == "no-two" else MEASURED["all"] for arm in MATRIX.arms}, "test")
-    assert view.headline == "Of no source can it be told whether it helped or harmed: every interval contains zero."
+    view = MATRIX.show({arm: MEASURED["no-two"] if arm == "no-two" else MEASURED["all"] for arm in MATRIX.arms}, "test", {})
+    assert view.headline == "Of no source can it be told whether it helped or harmed."
 
 
 def test_several_sources_that_were_left_out_together_are_named_together() -> None:
     matrix = SourceMatrix(sources=("a", "b"), arms={"both": ("a", "b"), "none": ()}, reference="both")
-    view = matrix.show({"both": MEASURED["all"], "none": MEASURED["no-one"]}, "test")
+    view = matrix.show({"both": MEASURED["all"], "none": MEASURED["no-one"]}, "test", {})
     assert view.headline == "The target is worse off without a and b."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -15,7 +16,7 @@ HELPED, HARMED = "#1a7f4b", "#b3372b"
 def source_matrix(
     sources: Sequence[str],
     arms: Mapping[str, Collection[str]],
-    differences: Mapping[str, tuple[float, tuple[float, float] | None]],
+    differences: Mapping[str, tuple[float, tuple[float, float] | None, Literal["helped", "harmed"] | None]],
     *,
     metric: str,
 ) -> str:
@@ -23,8 +24,8 @@ def source_matrix(
 
     Args:
         arms: the sources of each arm.
-        differences: mean and interval of the arms that have one; green where leaving sources out did harm for certain (they
-            helped), red where it did good.
+        differences: mean and interval of the arms that have one, and what is shown of the sources that were left out: green where
+            they helped, red where they harmed, grey where neither is.
         metric: what the differences are of.
     """
     with styled():
@@ -35,9 +36,8 @@ def source_matrix(
         above.axhline(0, color=INK, linewidth=0.9)
         for column, arm in enumerate(arms):
             if arm in differences:
-                mean, ends = differences[arm]
-                # Above zero the error rose without the sources, so they helped.
-                color = MUTED if ends is None or ends[0] <= 0 <= ends[1] else HELPED if mean > 0 else HARMED
+                mean, ends, effect = differences[arm]
+                color = {"helped": HELPED, "harmed": HARMED, None: MUTED}[effect]
                 if ends is not None:
                     above.plot([column, column], ends, color=color, linewidth=1.6, solid_capstyle="butt")
                 above.plot(column, mean, color=color, marker="D", markersize=6)
