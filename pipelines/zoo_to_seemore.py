@@ -25,7 +25,7 @@ def smoke() -> Ablation:
 
 
 def laptop() -> Ablation:
-    """The zoo and the target of `zoo-to-target`, whose sources are used again; 200 and 120 iterations, 2 seeds."""
+    """The zoo and the target of `zoo-to-target`, whose sources are used again; 200 and 120 iterations, 3 seeds."""
     return dataclasses.replace(ABLATIONS["laptop"](), arms=ARMS)
 
 
