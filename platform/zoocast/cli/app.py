@@ -444,14 +444,14 @@ def ui(
     ),
 )
 def sync(run: OnlyRun = None, root: Root = RUNS, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> int:
-    """Send MLflow what it does not have yet, each entry once. Exit code 4 while something waits."""
+    """Send MLflow what it does not have yet, each entry once. Exit code 4 while something waits or is refused."""
     from zoocast.cli.runs import find
     from zoocast.cli.sync import print_synced, sync_runs
     from zoocast.cli.views import print_json
 
     synced = sync_runs(root, tracking_uri, find(root, run).run if run is not None else None)
     print_json(dataclasses.asdict(synced)) if as_json else print_synced(synced)
-    return 4 if synced.waits else 0
+    return 4 if synced.lacks else 0
 
 
 @app.command(

@@ -361,8 +361,8 @@ def forget(
     if outbox is not None and not outbox.is_complete(outbox.store):
         print("MLflow does not know all of this run yet; `pipelines sync` sends it", file=sys.stderr)
     if yes:
-        forget(root, record)
         if outbox is not None:
             outbox.forget()
+        forget(root, record)
     outcome = "was forgotten; `pipelines cache gc` shows what may go now" if yes else "would be forgotten; --yes does it"
     print(f"{run} {outcome}; no other run refers to {len(alone)} of its {len(users[run])} steps", file=sys.stderr)

@@ -33,9 +33,9 @@ class Synced:
     elsewhere: dict[str, str]
 
     @property
-    def waits(self) -> bool:
-        """Whether anything is not exported."""
-        return bool(self.elsewhere) or any(run.pending for run in self.runs)
+    def lacks(self) -> bool:
+        """Whether anything is not exported, or nobody can tell."""
+        return bool(self.elsewhere) or any(run.pending or run.refused or run.problem for run in self.runs)
 
 
 def sync_runs(root: Path, uri: str | None, run: str | None) -> Synced:
@@ -48,8 +48,7 @@ def sync_runs(root: Path, uri: str | None, run: str | None) -> Synced:
 
     def take(name: str, state: SyncState) -> None:
         runs[name] = SyncedRun(name, *state)
-        what = f"{state.pending} entries wait" if state.pending else "MLflow knows all of it"
-        print(f"{name}: {what}{f' ({state.problem})' if state.problem else ''}", file=sys.stderr, flush=True)
+        print(f"{name}: {_words(state)}{f' ({state.problem})' if state.problem else ''}", file=sys.stderr, flush=True)
 
     uri = locate(root, uri)
     sync_pending(root, uri, runs=None if run is None else [run], on_progress=take)
@@ -63,6 +62,14 @@ def sync_runs(root: Path, uri: str | None, run: str | None) -> Synced:
     for name, store in elsewhere.items():
         print(f"{name}: waits for another server, {store}; name it with --tracking-uri", file=sys.stderr)
     return Synced(uri, list(runs.values()), elsewhere)
+
+
+def _words(state: SyncState) -> str:
+    refused = f"MLflow refused {state.refused} entries" if state.refused else ""
+    waiting = f"{state.pending} entries wait" if state.pending else ""
+    if words := " and ".join(filter(None, (refused, waiting))):
+        return words
+    return "whether MLflow knows all of it cannot be told" if state.problem else "MLflow knows all of it"
 
 
 def print_synced(synced: Synced) -> None:

@@ -9,6 +9,8 @@ import dataclasses
 import json
 import math
 import time
+import types
+import typing
 import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -169,7 +171,7 @@ class StatusChange(Entry):
 # By direct subclasses, so a kind that is added above is read and written without being listed here.
 KINDS: Mapping[str, type[Entry]] = {cls.kind: cls for cls in Entry.__subclasses__()}
 KNOWN: tuple[type[Entry], ...] = (Entry, *KINDS.values())
-FIELDS = {cls: tuple(field.name for field in dataclasses.fields(cls)) for cls in KNOWN}
+FIELDS = {cls: {name: hint for name, hint in typing.get_type_hints(cls).items() if name != "kind"} for cls in KNOWN}
 
 
 def encode(entry: Entry) -> bytes:
@@ -182,7 +184,10 @@ def encode(entry: Entry) -> bytes:
 
 
 def decode(line: bytes) -> Entry | None:
-    """The entry in `line`; None when it was torn by a kill, or is no entry. What a later version added to it is left out."""
+    """The entry in `line`; None when it was torn by a kill, or is no entry or one with a value of a wrong type.
+
+    What a later version added to it is left out.
+    """
     try:
         data = json.loads(line)
         # A journal may be written by a later zoocast than the one that exports it: a new kind becomes a bare `Entry`, not damage.
@@ -191,6 +196,24 @@ def decode(line: bytes) -> Entry | None:
         fields: dict[str, Any] = {name: data[name] for name in FIELDS[cls]}
         if cls is Metrics:
             fields["values"] = {name: float(value) for name, value in fields["values"].items()}
-        return cls(**fields)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        # Here rather than in MLflow, whose answer to such a value does not tell it from a server in trouble.
+        return cls(**fields) if all(_fits(value, FIELDS[cls][name]) for name, value in fields.items()) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value out of JSON is what the type `hint` of a field says."""
+    parts = typing.get_args(hint)
+    match typing.get_origin(hint):
+        case types.UnionType:
+            return any(_fits(value, part) for part in parts)
+        case typing.Literal:
+            return value in parts
+        case builtin if builtin is list:
+            return isinstance(value, list) and all(_fits(each, parts[0]) for each in value)
+        case None if hint is int:  # MLflow keeps 64 bits
+            return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+        case None:
+            return isinstance(value, hint)
+    return isinstance(value, dict) and all(_fits(each, parts[1]) for each in value.values())

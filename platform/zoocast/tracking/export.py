@@ -8,11 +8,13 @@ taken the whole of it, so nothing is lost; after any failure the same batch is p
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from zoocast.store.layout import STEPS
 from zoocast.tracking import entries
 from zoocast.tracking.entries import Entry, Status
 from zoocast.tracking.journal import read_journal
@@ -51,6 +53,7 @@ class ExportBatch:
     tags: dict[str, str] = dataclasses.field(default_factory=dict)
     singles: list[Single] = dataclasses.field(default_factory=list)
     children: list[entries.Child] = dataclasses.field(default_factory=list)
+    damaged: list[str] = dataclasses.field(default_factory=list)
     status: Status | None = None
     time: int | None = None
 
@@ -67,7 +70,8 @@ class Exporter:
     def __init__(self, outbox: Outbox, stream: Stream, server: Server, store: str) -> None:
         self.outbox, self.stream, self.server, self.store = outbox, stream, server, store
         self.cursor = outbox.cursor(store, stream.key)
-        self._inode: int | None = None  # of the journal that `_open` was last called for; 0 where there is none
+        # Of the journal that `_open` was last called for: its inode and its header's id; 0 and "" where there is none.
+        self._opened: tuple[int, str] | None = None
         # What the journal has logged so far: a resumed step logs points again, and MLflow would keep both.
         self._steps: dict[str, set[int]] = {}
         self._params: set[str] = set()
@@ -88,26 +92,26 @@ class Exporter:
             # The status last: a run must not look finished in MLflow while its points are still on their way.
             return self._send_status()
         except FileNotFoundError:  # the directory has just lost its `.partial`
-            self._inode = None
+            self._opened = None
             return 0
         except BaseException:
             # Points were remembered as logged when they were packed, and may not have arrived: read them all again.
-            self._inode = None
+            self._opened = None
             raise
 
     def _open(self, journal: Path | None, parent: str | None) -> bool:
         """Find or make the MLflow run of this journal, and remember which points it has."""
-        # A journal is renamed with its folder, but another file is another journal: the step was done all over again.
-        inode = journal.stat().st_ino if journal is not None else 0
-        if inode == self._inode:
-            return True
-        identity, began = "", None
+        identity, began, inode = "", None, 0
         if journal is not None:
+            inode = journal.stat().st_ino
             first = next(read_journal(journal), None)
             if first is None:  # its writer has made the file and not yet written to it
                 return False
             head, _ = first
             identity, began = (head.id if isinstance(head, entries.Header) else "", head.time) if head else ("", None)
+        # A journal is renamed with its folder, but another one is another attempt: the step was done all over again.
+        if self._opened == (inode, identity):
+            return True
         # The cursor may be older than the store: its run may have been deleted, or the whole store begun anew.
         known = self.server.presence(self.cursor.run_id) if self.cursor.run_id else "missing"
         same = (self.cursor.journal, self.cursor.parent) == (identity, parent or "")
@@ -127,7 +131,7 @@ class Exporter:
                 self.server.share_view(self.cursor.run_id, VALIDATION_ERROR)
             self._save()
         self._remember(journal)
-        self._inode = inode
+        self._opened = (inode, identity)
         return True
 
     def _tags(self, journal: str, parent: str | None) -> dict[str, str]:
@@ -148,6 +152,8 @@ class Exporter:
         batch = ExportBatch(end=self.cursor.offset)
         for entry, end in read_journal(journal, self.cursor.offset, self.stream.until):
             self._take(entry, batch)
+            if entry is None:
+                batch.damaged += _damaged(journal, batch.end, end)
             batch.end = end
             batch.count += 1
             if batch.full:
@@ -202,10 +208,12 @@ class Exporter:
                 raise
             self._send_one_by_one(batch)
         for entry in batch.singles:
-            what = getattr(entry, "file", None) or getattr(entry, "name", "")
-            self._try(f"{entry.kind} {what}", self._send_single, entry)
+            named = getattr(entry, "file", None) or getattr(entry, "name", "")
+            self._try(f"{entry.kind} {named}", self._send_single, entry)
         for child in batch.children:
             self._try(f"part {child.name}", self._add_part, child)
+        for line in batch.damaged:
+            self._refuse(line)
         # Only now: a kill before this line costs a repetition, one after it nothing.
         self.cursor.offset = batch.end
         self.cursor.reported = batch.status or self.cursor.reported
@@ -229,8 +237,11 @@ class Exporter:
         except Exception as error:
             if not is_refusal(error):
                 raise
-            self.cursor.refused += 1
-            self.outbox.note_refusal(self.store, self.stream.key, f"{what}: {error}")
+            self._refuse(f"{what}: {error}")
+
+    def _refuse(self, what: str) -> None:
+        self.cursor.refused += 1
+        self.outbox.note_refusal(self.store, self.stream.key, what)
 
     def _send_single(self, entry: Single) -> None:
         run_id = self.cursor.run_id
@@ -259,9 +270,13 @@ class Exporter:
         journal = self.outbox.journal(self.stream)
         if journal is None:
             raise Refused("the journal's directory is gone")
-        path = journal.parent / named
+        path = self._moved(journal.parent / named)
+        try:
+            there = path.exists()
+        except (OSError, ValueError) as error:  # too long, or with a zero byte
+            raise Refused(f"{named[:200]!r} is no name of a file: {error}") from None
         # When the folder was renamed just now the file is not gone: the call fails with FileNotFoundError and is made again.
-        if not path.exists() and self.outbox.journal(self.stream) == journal:
+        if not there and self.outbox.journal(self.stream) == journal:
             raise Refused(f"{path} is gone")
         # Resolved on both sides: links and ".." would pass a comparison of the names alone.
         places = [self.outbox.root.resolve(), journal.parent.resolve()]
@@ -269,6 +284,15 @@ class Exporter:
         for found in (path, *linked):
             if not any(found.resolve().is_relative_to(place) for place in places):
                 raise Refused(f"{found} lies outside of {self.outbox.root}, and what lies there is not sent to MLflow")
+        return path
+
+    def _moved(self, path: Path) -> Path:
+        """`path`, or where it is now when it was written down in full before the root was moved or copied."""
+        if not path.is_relative_to(self.outbox.root):
+            for i, part in enumerate(path.parts):
+                here = self.outbox.root.joinpath(*path.parts[i:])
+                if part in (STEPS, "runs") and here.exists():
+                    return here
         return path
 
     def _send_status(self) -> int:
@@ -282,6 +306,18 @@ class Exporter:
 
     def _save(self) -> None:
         self.outbox.save_cursor(self.store, self.stream.key, self.cursor)
+
+
+def _damaged(journal: Path, start: int, end: int) -> list[str]:
+    """What to say of a line without an entry: nothing of one that a kill has torn, for its writer's successor repeats it."""
+    with journal.open("rb") as file:
+        file.seek(start)
+        line = file.read(end - start)
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    return [f"the line at byte {start} of the journal is no entry: {line[:200].decode(errors='replace')!r}"]
 
 
 class RunExporter:

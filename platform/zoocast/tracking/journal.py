@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 from zoocast.errors import InfrastructureError, Interrupted
 from zoocast.store.files import write_atomically, writing
 from zoocast.store.flock import lock, unlock
+from zoocast.store.layout import STEPS
 from zoocast.tracking import entries
 from zoocast.tracking.entries import Entry, Scalar, Status, decode, encode
 
@@ -35,7 +36,7 @@ class Journal:
 
     Used as a context manager it also logs the step's status: running on entry; finished, failed, or killed (after
     `KeyboardInterrupt` or `Interrupted`) on exit. Relative paths of files are relative to the journal's directory, and files
-    inside it are kept as such, so that the directory may be renamed later.
+    under the same root are kept as such, so that either may be renamed later.
 
     Raises:
         InfrastructureError: the journal cannot be written (a full disk, a directory that is gone).
@@ -148,8 +149,9 @@ class Journal:
 
     def _place(self, path: Path | str) -> str:
         absolute = Path(os.path.normpath(self.path.parent / path))  # never the working directory: Ray changes it
-        inside = absolute.is_relative_to(self.path.parent)
-        return str(absolute.relative_to(self.path.parent) if inside else absolute)
+        # Relative to the journal wherever both lie in one root, which may be moved.
+        root = next((place.parent for place in self.path.parents if place.name in (STEPS, "runs")), self.path.parent)
+        return os.path.relpath(absolute, self.path.parent) if absolute.is_relative_to(root) else str(absolute)
 
     def _begin(self) -> None:
         """Give a new journal its head, or close the line that a killed writer left open."""
@@ -166,9 +168,10 @@ class Journal:
             self._write(line)
 
     def _write(self, line: bytes) -> None:
-        # A short write (a full disk) leaves a torn line.
         try:
             written = os.write(self._file, line)
+            if written < len(line):  # a full disk; what is logged when it has room again must not continue half a line
+                os.ftruncate(self._file, os.fstat(self._file).st_size - written)
         except OSError as error:
             raise InfrastructureError(f"cannot write the journal {self.path}: {error.strerror}") from error
         if written < len(line):

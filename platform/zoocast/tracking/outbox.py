@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zoocast.errors import InfrastructureError
 from zoocast.store.files import JOURNAL_FILE, write_atomically, writing
 from zoocast.store.locks import exclusive
 from zoocast.tracking.entries import Child, Status
@@ -191,11 +192,18 @@ class Outbox:
                 self.put(stream)
 
     def forget(self) -> None:
-        """Remove all that is remembered of this run's export."""
-        for name in (f"{_file(self.run)}.json", f"{_file(self.run)}.lock"):
-            (_folder(self.root) / name).unlink(missing_ok=True)
-        for cursors in _folder(self.root).glob(f"*/{_file(self.run)}"):
-            shutil.rmtree(cursors)
+        """Remove all that is remembered of this run's export.
+
+        Raises:
+            InfrastructureError: it is being exported.
+        """
+        with self.held() as free:
+            if not free:
+                raise InfrastructureError(f"run {self.run} is being synced by another process; wait for it, then try again")
+            for name in (f"{_file(self.run)}.json", f"{_file(self.run)}.lock"):
+                (_folder(self.root) / name).unlink(missing_ok=True)
+            for cursors in _folder(self.root).glob(f"*/{_file(self.run)}"):
+                shutil.rmtree(cursors)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[bool]:
@@ -221,9 +229,22 @@ class Outbox:
         with (self._cursors_folder(store) / f"{_file(key)}.refused").open("a", encoding="utf-8") as file:
             file.write(what.replace("\n", " ") + "\n")
 
+    def refusals(self, store: str) -> list[str]:
+        """What `store` will not take of this run, and why, a line each."""
+        files = sorted(self._cursors_folder(store).glob("*.refused"))
+        return [line for file in files for line in file.read_text(encoding="utf-8", errors="replace").splitlines()]
+
+    def retry_refused(self, store: str) -> None:
+        """Have the journals of which `store` refused something exported to it once more, from their beginning."""
+        for stream in self.streams:
+            cursor = self.cursor(store, stream.key)
+            if cursor.refused:
+                self.save_cursor(store, stream.key, dataclasses.replace(cursor, offset=0, refused=0))
+                (self._cursors_folder(store) / f"{_file(stream.key)}.refused").unlink(missing_ok=True)
+
     def is_complete(self, store: str) -> bool:
-        """Whether nothing was left when the run was last exported to `store`."""
-        return (self._cursors_folder(store) / "complete").exists()
+        """Whether nothing was left when the run was last exported to `store`, and nothing has come since, for whatever store."""
+        return (self._cursors_folder(store) / "complete").exists() and not self.pending(store)
 
     def mark(self, store: str, *, complete: bool) -> None:
         """Remember whether anything is left to export."""

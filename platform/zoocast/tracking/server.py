@@ -40,7 +40,7 @@ __all__ = [
 T = TypeVar("T")
 
 RUN, STEP, KEY, JOURNAL = "zoocast.run", "zoocast.step", "zoocast.key", "zoocast.journal"
-PARENT = "mlflow.parentRunId"
+PARENT, VERSIONS = "mlflow.parentRunId", "mlflow.modelVersions"
 VALIDATION_ERROR = "val/mse"  # by which the steps of a run are ordered
 MAX_METRICS, MAX_TAGS = 1000, 100  # per call, MLflow's limits
 MAX_NOTE = 7900  # characters of mlflow.note.content; MLflow would cut at 8000 without a word
@@ -194,7 +194,8 @@ class Server:
         """The run's description; a long one is cut at a line, and kept whole as the artifact note.md."""
         if len(text) > MAX_NOTE:
             self.client.log_text(run_id, text, "note.md")
-            text = text[:MAX_NOTE].rpartition("\n")[0] + "\n\n(cut here; the whole text is the artifact note.md)"
+            cut = text[:MAX_NOTE]
+            text = (cut.rpartition("\n")[0] or cut) + "\n\n(cut here; the whole text is the artifact note.md)"
         self.client.set_tag(run_id, "mlflow.note.content", text)
 
     def image(self, run_id: str, key: str, step: int, time: int, file: Path) -> None:
@@ -206,11 +207,13 @@ class Server:
         name = f"{key.replace('/', '~')}+step+{step}+timestamp+{time}+{same}"
         with tempfile.TemporaryDirectory(prefix="zoocast-") as folder:
             full, small = Path(folder, f"{name}.png"), Path(folder, f"{name}+compressed.webp")
+            if file.is_dir():
+                raise Refused(f"{file} is a folder, not a picture")
             shutil.copyfile(file, full)
             try:
                 image = Image.open(full)
                 image.load()
-            except (OSError, SyntaxError) as error:
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise Refused(f"{file} is not a picture: {error}") from None
             image.thumbnail((THUMBNAIL, THUMBNAIL))
             image.convert("RGB").save(small, quality=90)
@@ -255,6 +258,7 @@ class Server:
             if version is None:
                 version = self._register(run_id, entry.name, directory, key)
             model_id = version.tags["zoocast.model"]
+            self._link(model_id, version)
             # Logging an output again would add it again.
             outputs = self.client.get_run(run_id).outputs
             if model_id not in [o.model_id for o in (outputs.model_outputs if outputs else ())]:
@@ -281,13 +285,16 @@ class Server:
             self.client.create_registered_model(name)
         # A source like models:/ID would be looked up on the process-wide tracking server, which is not always this one.
         tags = {KEY: key, "zoocast.model": model.model_id}
-        made = self.client.create_model_version(
+        return self.client.create_model_version(
             name, source=model.artifact_location, run_id=run_id, tags=tags, model_id=model.model_id
         )
-        # The model's page finds its versions by this tag. A server sets it by itself; the client on a SQLite store does not.
-        versions = json.dumps([{"name": name, "version": str(made.version)}])
-        self.client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": versions})
-        return made
+
+    def _link(self, model_id: str, version: Any) -> None:
+        """Have the model's page find its version. A server sets this tag by itself; the client on a SQLite store does not."""
+        # Also for a version that was found: who made it may have died before this.
+        if VERSIONS not in self.client.get_logged_model(model_id).tags:
+            versions = json.dumps([{"name": version.name, "version": str(version.version)}])
+            self.client.set_logged_model_tags(model_id, {VERSIONS: versions})
 
     def _point(self, name: str, alias: str, version: Any, used: int) -> None:
         tag = f"zoocast.{alias}.since"

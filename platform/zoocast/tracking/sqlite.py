@@ -21,7 +21,7 @@ from pathlib import Path
 from zoocast.errors import ConfigError, InfrastructureError
 from zoocast.store.files import writing
 
-__all__ = ["ARTIFACTS", "prepare", "relocate"]
+__all__ = ["ARTIFACTS", "check", "prepare", "relocate"]
 
 ARTIFACTS = "mlartifacts"  # the folder beside the store that holds the files of its runs
 COMPANIONS = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a database: poison to another one of its name
@@ -66,6 +66,18 @@ def relocate(file: Path) -> None:
     # MLflow remembers a run's place for as long as the process lives.
     places = getattr(sys.modules.get("mlflow.tracking._tracking_service.utils"), "_artifact_repos_cache", {})
     places.clear()
+
+
+def check(file: Path) -> None:
+    """Read all of the store once, a second for some gigabytes.
+
+    Raises:
+        InfrastructureError: it is damaged, or cannot be read.
+    """
+    with _opened(file) as database:
+        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
 
 
 def _is_whole(file: Path) -> bool:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from zoocast.errors import ConfigError, InfrastructureError, ZoocastError
 from zoocast.store.files import JOURNAL_FILE
-from zoocast.tracking.backend import CREDENTIALS, connect, locate, store_name
+from zoocast.tracking import sqlite
+from zoocast.tracking.backend import CREDENTIALS, connect, locate, sqlite_file, store_name
 from zoocast.tracking.entries import Status
 from zoocast.tracking.export import RunExporter
 from zoocast.tracking.journal import Journal
@@ -41,7 +42,7 @@ PROBLEMS = {
 
 
 class SyncState(NamedTuple):
-    """How far a run is synced: entries still `pending`, entries `refused` for good by MLflow, and what is wrong, in one line."""
+    """How far a run is synced: entries still `pending`, entries `refused` by MLflow, and what is wrong, in one line, or ""."""
 
     pending: int
     refused: int
@@ -141,7 +142,7 @@ class Sync:
                     if closing:
                         return
                     # Not sleep: `close` ends the wait at once.
-                    self._closing.wait(min(MAX_WAIT_SECONDS, POLL_SECONDS * 2 ** min(failures, 10)))  # a day's failures overflow
+                    self._closing.wait(_pause(failures))
 
     def _advance(self, held: contextlib.ExitStack) -> int:
         """Export some of this run, or else of what earlier runs left over."""
@@ -162,6 +163,11 @@ class Sync:
         for outbox in outboxes(self.root):
             if outbox.store == self.store and not outbox.is_complete(self.store) and not self._closing.is_set():
                 yield from store.sync_left(outbox, self._closing.is_set)
+
+
+def _pause(failures: int) -> float:
+    """Seconds until the next try after so many failures in a row."""
+    return min(MAX_WAIT_SECONDS, POLL_SECONDS * 2 ** min(failures, 10))  # those of a day overflow a float
 
 
 class _Store:
@@ -189,6 +195,7 @@ class _Store:
             # Its driver is dead, and nobody else can close what it had begun; a resumed run opens them again.
             for stream in outbox.unsettled():
                 outbox.settle(stream, "killed")
+            outbox.retry_refused(self.name)
             exporter = self.exporter(outbox)
             while not stop() and (exported := exporter.export()):
                 yield exported
@@ -204,7 +211,7 @@ class _Store:
 
     def has_all(self, outbox: Outbox) -> bool:
         """Whether the run was exported whole, to a store that has not been emptied since."""
-        if not outbox.is_complete(self.name):
+        if not outbox.is_complete(self.name) or outbox.refusals(self.name):
             return False
         run_id = outbox.cursor(self.name, PIPELINE).run_id
         return self.server(outbox.experiment).presence(run_id) != "missing"
@@ -241,6 +248,12 @@ def sync_pending(
         raise ConfigError("", f"nothing is known of a run {unknown[0]!r} under {root}; known: {known}")
     deadline = time.monotonic() + timeout
     total, gone = SyncState(0, 0, ""), False
+    file = sqlite_file(store.uri)
+    try:
+        if file is not None and file.exists():
+            sqlite.check(file)
+    except InfrastructureError as error:
+        total, gone = SyncState(0, 0, str(error)), True
     for outbox in chosen:
         problem = total.problem if gone else ""
         try:
@@ -248,7 +261,9 @@ def sync_pending(
                 _sync_run(store, outbox, deadline, on_progress)
         except Exception as error:  # as in the thread; the others may fare better, unless nobody is there
             problem, gone = describe(error), not store.answers()
-        state = _stored_state(outbox, store.name, problem or _busy(outbox))
+        state = _stored_state(outbox, store.name, problem)
+        if state.pending and not problem:
+            state = state._replace(problem=_busy(outbox) or state.problem)
         on_progress(outbox.run, state)
         total = SyncState(total.pending + state.pending, total.refused + state.refused, state.problem or total.problem)
     return total
@@ -274,6 +289,8 @@ def _stored_state(found: Outbox, store: str, problem: str = "") -> SyncState:
 def _state(outbox: Outbox, store: str, problem: str) -> SyncState:
     # A copy of the list, which the exporting thread may extend meanwhile.
     refused = sum(outbox.cursor(store, stream.key).refused for stream in list(outbox.streams))
+    if refused and not problem:
+        problem = f"refused: {next(iter(outbox.refusals(store)), 'see its journals')[:300]}"
     return SyncState(outbox.pending(store), refused, problem)
 
 

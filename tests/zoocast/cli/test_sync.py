@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 
 from zoocast.cli.app import invoke
 from zoocast.cli.runs import RunRecord
-from zoocast.tracking import Sync
+from zoocast.tracking import Journal, Sync
 
 RUN, DEAD = "toys.counting-0123abcd", "http://127.0.0.1:9"
 
@@ -44,6 +45,23 @@ def test_a_run_is_listed_as_waiting_until_some_server_has_it(root, capsys):
     assert err.endswith(f"{RUN}: MLflow knows all of it\n")
     assert out.split() == ["run", "waiting", "refused", "why", RUN, "0", "0"]
     assert sync()[0] == 0  # MLflow has it, if another one than was meant
+
+    # A page in the middle: MLflow still opens such a store, and finds in it what it looks for.
+    store = root / "mlflow.db"
+    store.write_bytes(store.read_bytes()[:8192] + bytes(4096) + store.read_bytes()[12288:])
+    code, out, err = sync("toys.counting", "--json")
+    assert (code, json.loads(out)["runs"][0]["pending"]) == (4, 0)
+    assert f"{RUN}: whether MLflow knows all of it cannot be told ({store} is damaged" in err
+
+
+def test_what_mlflow_refuses_is_told_with_its_reason_and_ends_with_exit_code_4(root, capsys, empty_store):
+    shutil.copyfile(empty_store, root / "mlflow.db")
+    with Journal(root / "runs" / RUN / "journal.jsonl") as journal:
+        journal.artifact("gone.txt")
+    assert invoke(["sync", RUN, "--root", str(root)]) == 4
+    out, err = capsys.readouterr()
+    assert re.search(rf"{RUN}: MLflow refused 1 entries \(refused: artifact gone\.txt: .*gone\.txt is gone\)", err)
+    assert "is gone" in " ".join(out.split())
 
 
 def test_a_password_in_the_uri_is_refused_and_shown_nowhere(root, capsys):

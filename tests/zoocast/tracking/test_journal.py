@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from zoocast.errors import InfrastructureError, Interrupted
-from zoocast.tracking import Journal, curves, read_journal
-from zoocast.tracking.entries import Entry, Header, Metrics, Note, Params, StatusChange, decode, encode
+from zoocast.tracking import Journal, curves, read_entries, read_journal
+from zoocast.tracking.entries import Artifact, Entry, Header, Metrics, Note, Params, StatusChange, decode, encode
 
 PLATFORM = Path(__file__).parents[3] / "platform"
 
@@ -49,6 +50,26 @@ def test_kinds_and_fields_of_a_later_version_are_passed_over_and_damaged_lines_a
     assert decode(b'{"kind":"metrics","time":5,"step":7,"values":{"loss":"low"}}') is None
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"metrics","step":"7","values":{}',
+        '"metrics","step":true,"values":{}',
+        '"metrics","step":9223372036854775808,"values":{}',
+        '"metrics","step":7,"values":[]',
+        '"params","values":{"a":1}',
+        '"status","status":"done"',
+        '"compare","metric":"m","params":"a"',
+        '"compare","metric":"m","params":[1]',
+        '"model","file":"a","name":"b","alias":3,"step":0',
+        '"dataset","name":"a","digest":"b","source":"c","context":"d","profile":{"a":[]}',
+        '"note","text":null',
+    ],
+)
+def test_a_line_with_a_value_of_a_wrong_type_is_no_entry(fields):
+    assert decode(f'{{"time":5,"kind":{fields}}}'.encode()) is None
+
+
 def test_opening_a_journal_again_appends_and_keeps_its_header(tmp_path):
     path = tmp_path / "journal.jsonl"
     Journal(path).metrics({"a": 1.0}, step=0)
@@ -67,6 +88,20 @@ def test_a_torn_last_line_is_not_read_and_spoils_nothing_that_follows(tmp_path):
     Journal(path).metrics({"a": 3.0}, step=2)
     _, first, torn, last = entries(path)
     assert (first.step, torn, last.step) == (0, None, 2)
+
+
+def test_what_is_logged_after_a_full_disk_has_room_again_is_whole(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9, limits[1]))
+    try:
+        with pytest.raises(InfrastructureError, match=r"the disk took 9 of \d+ bytes"):
+            journal.metrics({"a": 1.0}, step=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    journal.metrics({"a": 2.0}, step=1)
+    assert [type(entry) for entry in entries(path)] == [Header, Metrics]
 
 
 def test_reading_a_journal_goes_on_from_an_offset_and_stops_before_a_given_byte(tmp_path):
@@ -93,6 +128,16 @@ def test_relative_files_are_placed_by_the_journal_not_by_the_working_directory(t
     files = [entry.file for entry in entries(step / "journal.jsonl")[1:]]
     assert files == ["model", "curves/loss.png", str(tmp_path / "elsewhere.html"), "images/strips-val-00000020.png"]
     assert (step / files[3]).read_bytes() == b"png"
+
+
+def test_files_of_the_same_root_are_named_from_the_journal_on(tmp_path):
+    directory = tmp_path / "root" / "runs" / "one"
+    directory.mkdir(parents=True)
+    with Journal(directory / "journal.jsonl") as journal:
+        journal.artifact(tmp_path / "root" / "steps" / "report-1" / "table.md")
+        journal.artifact(tmp_path / "elsewhere.txt")
+    named = [entry.file for entry in read_entries(directory / "journal.jsonl", Artifact)]
+    assert named == ["../../steps/report-1/table.md", str(tmp_path / "elsewhere.txt")]
 
 
 def test_a_journal_is_written_on_while_its_directory_is_renamed(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zoocast.errors import InfrastructureError
 from zoocast.tracking import Journal
 from zoocast.tracking.entries import Child
 from zoocast.tracking.outbox import PIPELINE, Cursor, Outbox, Stream, outboxes
@@ -144,6 +145,9 @@ def test_a_run_is_forgotten_with_its_cursors_in_every_store(outbox, tmp_path):
         one.put(Stream("source", "aaa", "steps/source-aaa"))
         one.save_cursor("local", "aaa", Cursor())
         one.mark("far", complete=True)
+    with outbox.held(), pytest.raises(InfrastructureError, match="is being synced by another process"):
+        outbox.forget()
+    assert outbox in outboxes(tmp_path)
     outbox.forget()
     assert outboxes(tmp_path) == [other]
     assert [path for path in tmp_path.rglob("*") if outbox.run in path.name] == []

@@ -17,6 +17,9 @@ import pytest
 from zoocast.errors import ConfigError
 from zoocast.tracking import Journal, Sync, SyncState, sync_pending
 from zoocast.tracking.backend import connect
+from zoocast.tracking.entries import Artifact, encode
+from zoocast.tracking.server import Server
+from zoocast.tracking.sync import _pause
 from zoocast.tracking.ui import study_links
 
 PLATFORM = Path(__file__).parents[3] / "platform"
@@ -230,6 +233,9 @@ def test_exporting_everything_again_changes_nothing(root, png):
         view = seen(root)
         child = view.children[RUN, "source-one"]
         versions = [version.version for version in view.client.search_model_versions("name = 'source-one'")]
+        (model,) = view.client.search_logged_models([view.experiment.experiment_id])
+        assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "source-one", "version": "1"}]
+        view.client.delete_logged_model_tag(model.model_id, "mlflow.modelVersions")  # as of one killed before he set it
         steps = [at for at, _ in points(view, child)]
         return child.info.run_id, steps, files(view, child, "images"), versions, len(child.inputs.dataset_inputs)
 
@@ -304,6 +310,20 @@ def test_a_step_done_all_over_again_replaces_its_child(root):
     assert view.client.get_run(former).info.lifecycle_stage == "deleted"
 
 
+def test_another_journal_in_the_file_of_the_former_is_another_attempt(root):
+    directory, journal = step(root, "source-one", "aaa")
+    sync = open_sync(root)
+    sync.started("source-one", "aaa", directory)
+    journal.metrics({"train/loss": 1.0}, step=0)
+    until(lambda: sync.state().pending == 0)
+    os.truncate(journal.path, 0)  # a new file may have the number of the one that was removed
+    Journal(journal.path).metrics({"train/loss": 7.0}, step=0)
+    sync.finished("source-one", "aaa", directory)
+    assert sync.close("finished").pending == 0
+    view = seen(root)
+    assert points(view, view.children[RUN, "source-one"]) == [(0, 7.0)]
+
+
 def test_a_run_whose_folder_was_deleted_begins_a_new_page_with_all_its_steps(root):
     directory = done_step(root)
     former = []
@@ -349,6 +369,21 @@ def test_runs_move_to_another_store_and_an_emptied_one_is_filled_again(root, tmp
         sync_pending(root, runs=["nope"])
 
 
+def test_a_store_gets_what_came_while_the_run_was_driven_against_another(root, tmp_path, empty_store):
+    directory = done_step(root)
+    sync = open_sync(root)
+    sync.finished("source-one", "aaa", directory)
+    assert sync.close("finished").pending == 0
+    other = tmp_path / "other" / "mlflow.db"
+    other.parent.mkdir()
+    shutil.copyfile(empty_store, other)
+    again = open_sync(root, uri=f"sqlite:///{other}")
+    again.journal.params({"preset": "smoke"})
+    assert again.close("finished").pending == 0
+    assert sync_pending(root, runs=[RUN]) == SyncState(0, 0, "")
+    assert seen(root).parents[RUN].data.params == {"preset": "smoke"}
+
+
 def test_entries_that_mlflow_refuses_are_noted_and_hold_up_no_others(root, png):
     directory, journal = step(root, "source-one", "aaa")
     journal.image("strips/val", b"not a picture", step=0)
@@ -359,17 +394,30 @@ def test_entries_that_mlflow_refuses_are_noted_and_hold_up_no_others(root, png):
     journal.params({"learning_rate": 1e-3})
     sync = open_sync(root)
     sync.finished("source-one", "aaa", directory)
+    wrong = b'{"kind":"metrics","time":5,"step":"seven","values":{}}\n'
+    with journal.path.open("ab") as file:  # a kill, and a writer who is none of ours
+        file.write(b'{"kind":"metr\n' + wrong)
+    journal.tags({"last": "one"})
+    sync.finished("source-one", "aaa", directory)
     state = sync.close("finished")
-    assert (state.pending, state.refused, state.problem) == (0, 3, "")
+    assert (state.pending, state.refused) == (0, 4)
+    assert state.problem.startswith("refused: image images/strips-val-00000000.png: ")
     (notes,) = (root / "delivery" / "local").rglob("*.refused")
     assert [line.partition(":")[0] for line in notes.read_text().splitlines()] == [
         "image images/strips-val-00000000.png",
         "artifact gone.txt",
         "model model",
+        f"the line at byte {journal.path.read_bytes().index(wrong)} of the journal is no entry",
     ]
-    view = seen(root)
-    assert len(files(view, view.children[RUN, "source-one"], "images")) == 2
-    assert view.children[RUN, "source-one"].data.params == {"learning_rate": "0.001"}
+    child = seen(root).children[RUN, "source-one"]
+    assert len(files(seen(root), child, "images")) == 2
+    assert child.data.params == {"learning_rate": "0.001"}
+    assert child.data.tags["last"] == "one"
+    # What is mended is delivered by the next `sync`, and what is not is refused again.
+    (directory / "gone.txt").write_text("found again")
+    assert sync_pending(root).refused == 3
+    assert "gone.txt" in files(seen(root), child)
+    assert len(notes.read_text().splitlines()) == 3
 
 
 def test_no_file_outside_of_the_root_is_sent_to_mlflow(root, tmp_path_factory):
@@ -387,7 +435,7 @@ def test_no_file_outside_of_the_root_is_sent_to_mlflow(root, tmp_path_factory):
     sync = open_sync(root)
     sync.finished("source-one", "aaa", directory)
     state = sync.close("finished")
-    assert (state.pending, state.refused, state.problem) == (0, 6, "")
+    assert (state.pending, state.refused) == (0, 6)
     (notes,) = (root / "delivery" / "local").rglob("*.refused")
     assert notes.read_text().count("lies outside of ") == 5
     assert "a part lies in the folder of its step" in notes.read_text()
@@ -395,6 +443,20 @@ def test_no_file_outside_of_the_root_is_sent_to_mlflow(root, tmp_path_factory):
     assert set(view.children) == {(RUN, "source-one")}
     assert files(view, view.children[RUN, "source-one"]) == ["figures"]
     assert not any(b"secret" in path.read_bytes() for path in (root / "mlartifacts").rglob("*") if path.is_file())
+
+
+def test_a_file_that_a_journal_names_in_full_is_found_where_its_root_is_now(root, tmp_path):
+    sync = open_sync(root)
+    (root / "steps" / "report-aaa").mkdir()
+    (root / "steps" / "report-aaa" / "table.md").write_text("| arm |")
+    run = root / "runs" / RUN
+    assert sync.close("finished").pending == 0
+    with (run / "journal.jsonl").open("ab") as file:  # as it stood there until version 0.9
+        file.write(encode(Artifact(str(root / "steps" / "report-aaa" / "table.md"), "")))
+    copy = Path(shutil.copytree(root, tmp_path / "copy"))
+    assert sync_pending(copy) == SyncState(0, 0, "")
+    assert files(seen(copy), seen(copy).parents[RUN]) == ["table.md"]
+    assert files(seen(root), seen(root).parents[RUN]) == []
 
 
 def test_a_journal_that_cannot_be_exported_holds_up_no_other(root):
@@ -468,6 +530,9 @@ def test_a_long_note_is_cut_at_a_line_and_kept_whole_beside(root):
     assert text.startswith(table + "\n")
     assert len(note) < 8000
     assert "note.md" in remark
+    server = Server(f"sqlite:///{root}/mlflow.db", "zoo-to-target", root / "models.lock")
+    server.note(view.parents[RUN].info.run_id, "x" * 9000)  # not a line to cut at
+    assert seen(root).parents[RUN].data.tags["mlflow.note.content"].startswith("x" * 7900 + "\n\n(cut here")
     assert files(view, view.parents[RUN]) == ["note.md"]
 
 
@@ -494,6 +559,10 @@ def test_a_server_that_never_answers_holds_up_no_driver(root, silent_server):
     silent_server.close()  # which ends the call that waits for it
     sync._thread.join(30)
     assert not sync._thread.is_alive()
+
+
+def test_tries_grow_rarer_up_to_half_a_minute_however_long_a_server_is_away():
+    assert [_pause(failures) for failures in (0, 1, 2, 5, 100_000)] == [1, 2, 4, 30, 30]
 
 
 def test_a_dead_server_is_named_and_tried_once_when_closing(root):
