@@ -167,16 +167,18 @@ def report(
     from zoocast.tracking.backend import relocate
 
     record = find(root, run)
-    path = record.report_path(root)
+    result = read_result(record, root)
+    # Of a pipeline that writes no report the result is all there is; of one that is not done, this says so.
+    path = record.report_path(root) if record.report or open_ or result is None else None
     with contextlib.suppress(InfrastructureError):  # a report is to be had without MLflow
         relocate(root)
-    result = read_result(path.parent)
     if as_json:
-        print_json({"run": record.run, "report": str(path), "result": result})
+        print_json({"run": record.run, "report": str(path) if path else None, "result": result})
     else:
-        print_result(result)
-        print(path)
-    if open_:
+        print_result(result or {})
+        if path:
+            print(path)
+    if open_ and path:
         typer.launch(path.as_uri())
 
 
@@ -235,7 +237,7 @@ def run(
     request = _request(name, preset, overrides, root, address, tracking_uri, force, only, from_, until)
     with streams.outlived():
         record = execute(request)
-        data = run_data(record)
+        data = run_data(record, root)
         print_json(data) if as_json else print_end(data)
     return record.exit_code or 0
 

@@ -23,6 +23,7 @@ from zoocast.cluster.preflight import require_fit
 from zoocast.config import dump
 from zoocast.dag import Event, Plan, RunResult, StopSignal, ordered, plan, select
 from zoocast.dag import run as run_steps
+from zoocast.dag.records import read_record
 from zoocast.errors import ConfigError, Interrupted
 from zoocast.provenance import program
 from zoocast.store.address import address
@@ -30,6 +31,7 @@ from zoocast.tracking.backend import locate, relocate
 
 __all__ = ["Request", "execute"]
 
+PAGE = "report.html"
 RECORD_SHARE = 0.05  # of the time at most may go into writing `run.json`
 
 
@@ -134,7 +136,11 @@ def execute(request: Request) -> RunRecord:
         record.exit_code = result.exit_code
         record.message = "; ".join(o.error for o in result.outcomes.values() if o.state == "failed")
         last = result.outcomes.get(request.configured.steps[-1].name)
-        record.report = address(last.directory / "report.html") if last and last.ok else None
+        if last and last.ok:
+            record.result = last.result
+            # A pipeline of the user's own need not write one.
+            if PAGE in read_record(last.directory).files:
+                record.report = address(last.directory / PAGE)
     except KeyboardInterrupt:  # before the engine listens for it: while Ray starts, or twice at the end
         record.exit_code, record.message = 130, "interrupted"
         raise Interrupted(f"interrupted; what was finished is kept, go on with: {record.resume}") from None

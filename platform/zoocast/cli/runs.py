@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from zoocast.cli.board import Board
 from zoocast.config import digest
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, did_you_mean
 from zoocast.store.address import address, open_root
-from zoocast.store.files import check_name, writing
+from zoocast.store.files import writing
 from zoocast.store.locks import read_holder
 from zoocast.store.processes import lives, machine, start_ticks
 
@@ -30,15 +31,29 @@ SCHEMA = 1
 
 
 def run_name(pipeline: str, last_key: str, chosen: Sequence[str]) -> str:
-    """``NAME-0123abcd`` of the last step's key and the steps that were chosen (empty: all)."""
-    name = f"{pipeline}-{digest([last_key, sorted(chosen)])[:8]}"
-    check_name("a run", name, field="NAME")  # a module of the user's own may be called anything
-    return name
+    """``NAME-0123abcd`` of the last step's key and the steps that were chosen (empty: all).
+
+    A module's name that could not be a folder's is made fit: in lower case, without what is not ASCII, and shortened.
+    """
+    what = [last_key, sorted(chosen)]
+    fit = _fit(pipeline)
+    # Two modules whose names become alike are two pipelines.
+    return f"{fit}-{digest(what if fit == pipeline else [pipeline, *what])[:8]}"
+
+
+def _fit(pipeline: str) -> str:
+    """The name of a pipeline, which is that of any module, as the part of a folder's name before the digits."""
+    ascii_only = unicodedata.normalize("NFKD", pipeline).encode("ascii", "ignore").decode()
+    # What `check_name` asks of it, and short enough for a hyphen and eight digits.
+    return re.sub(r"[^a-z0-9._-]+", "-", ascii_only.lower()).lstrip("._-")[:55] or "run"
 
 
 @dataclasses.dataclass
 class RunRecord:
-    """One run: what was asked for, who is at it, and what became of each step. `needs` are the folders that it stands on."""
+    """One run: what was asked for, who is at it, and what became of each step. `needs` are the folders that it stands on.
+
+    `result` is what the last step returned, and `report` the page that it wrote, if it did.
+    """
 
     run: str
     pipeline: str
@@ -59,6 +74,7 @@ class RunRecord:
     pid_ticks: int = dataclasses.field(default_factory=lambda: start_ticks(os.getpid()) or 0)
     steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     report: str | None = None
+    result: dict[str, Any] | None = None
     needs: list[str] = dataclasses.field(default_factory=list)
     schema: int = SCHEMA
 
@@ -80,7 +96,9 @@ class RunRecord:
         return {True: "running", False: "died", None: "unknown"}[alive]
 
     def report_path(self, root: Path) -> Path:
-        """The report, here. Raises `ConfigError` when there is none yet, `IntegrityError` when it is not under `root`."""
+        """The report, here. Raises `ConfigError` when there is none, `IntegrityError` when it is not under `root`."""
+        if self.report is None and self.result is not None:
+            raise ConfigError("", f"{self.run} has no report: the last step of {self.pipeline} writes no report.html")
         if self.report is None:
             raise ConfigError("", f"{self.run} has no report yet (it is {self.state()}); finish it with: {self.resume}")
         return open_root(root).local(self.report)

@@ -97,7 +97,8 @@ class TrackedRun:
         journal.metrics({k: v for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)}, step=0)
         # On an object store the report was made on another machine; this has its files come here.
         directory = local(address(report.directory))
-        journal.note((directory / "table.md").read_text(encoding="utf-8"))
+        if (directory / "table.md").is_file():  # pipelines of users' own need not write one
+            journal.note((directory / "table.md").read_text(encoding="utf-8", errors="replace"))
         for name in ("report.html", "figures"):
             if (directory / name).exists():
                 journal.artifact(directory / name)

@@ -20,7 +20,6 @@ from zoocast.cli.console import branches, print_table
 from zoocast.config import settings
 from zoocast.dag.step import GROUP
 from zoocast.errors import IntegrityError
-from zoocast.store.address import local
 from zoocast.words import duration, moment
 
 if TYPE_CHECKING:
@@ -29,7 +28,9 @@ if TYPE_CHECKING:
     from zoocast.cluster.preflight import Finding
     from zoocast.dag import Plan, Step
 
-__all__ = ["print_json", "print_result", "print_run", "print_runs", "print_show", "read_result", "show_data"]
+TABLE = ("headline", "columns", "rows", "notes")  # what there is in the result of a report
+
+__all__ = ["print_json", "print_result", "print_run", "print_runs", "print_show", "read_result", "read_table", "show_data"]
 
 
 def print_json(data: Any) -> None:
@@ -257,21 +258,40 @@ def print_jobs(jobs: Sequence[Job]) -> None:
 # ---------------------------------------------------------------------------------------------------------------- result
 
 
-def read_result(directory: Path) -> dict[str, Any]:
-    """The table that the last step left in `directory`. Raises `IntegrityError` when it is damaged."""
+def read_result(record: RunRecord, root: Path) -> dict[str, Any] | None:
+    """The table that the last step left beside its page, else what it returned; None as long as it is not done.
+
+    Raises:
+        IntegrityError: the table is damaged.
+    """
+    table = read_table(record.report_path(root).parent) if record.report else None
+    return table or record.result
+
+
+def read_table(directory: Path) -> dict[str, Any] | None:
+    """The table that a step left in `directory`; None when it left none. Raises `IntegrityError` when it is damaged."""
     path = directory / "result.json"
+    if not path.is_file():
+        return None
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        # It may have been written by a pipeline of the user's own, or be damaged: checked before it is drawn.
+        if not {"columns", "rows"} & set(result):  # a file of a pipeline of the user's own, which may be anything
+            return None
+        # Checked before it is drawn, for it may be damaged.
         if all(len(row) == len(result["columns"]) for row in result["rows"]):
-            return {key: result[key] for key in ("headline", "columns", "rows", "notes")}
+            return {key: result[key] for key in TABLE}
         raise ValueError("a row has not as many cells as there are columns")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} cannot be read ({error}); make it again with `--force report`") from error
+        step = directory.name.rpartition("-")[0]
+        raise IntegrityError(f"{path} cannot be read ({error}); make it again with `--force {step}`") from error
 
 
 def print_result(result: Mapping[str, Any]) -> None:
-    """The result table with its headline and notes."""
+    """The result table with its headline and notes; of another result one line for each thing that it says."""
+    if not set(TABLE) <= set(result):
+        for name, value in result.items():
+            print(f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+        return
     print_table(result["columns"], result["rows"], result["headline"])
     for note in result["notes"]:
         print(f"  {note}", flush=True)
@@ -280,9 +300,9 @@ def print_result(result: Mapping[str, Any]) -> None:
 # ------------------------------------------------------------------------------------------------------------ the end of a run
 
 
-def run_data(record: RunRecord) -> dict[str, Any]:
+def run_data(record: RunRecord, root: Path) -> dict[str, Any]:
     """The end of a run as JSON."""
-    return {**record_data(record), "result": read_result(local(record.report).parent) if record.report else None}
+    return {**record_data(record), "result": read_result(record, root)}
 
 
 def print_end(data: Mapping[str, Any]) -> None:
@@ -298,9 +318,11 @@ def print_end(data: Mapping[str, Any]) -> None:
         print("stopped; finished steps and checkpoints are kept", file=sys.stderr)
     if data["result"]:
         print_result(data["result"])
-        print(f"\nreport  {data['report']}", flush=True)
+        print()
     else:
         print(f"{_steps_done(data['steps'])} steps of {data['run']} are done", flush=True)
+    if data["report"]:
+        print(f"report  {data['report']}", flush=True)
     print(f"runs    {data['ui']}", flush=True)
     if data["exit_code"]:
         print(f"resume  {data['resume']}", flush=True)

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -15,6 +16,7 @@ from zoocast.cli.catalogue import configure, load, summaries
 from zoocast.cli.options import spread
 from zoocast.cli.run import Request
 from zoocast.cli.views import causes
+from zoocast.tracking.backend import connect
 
 TESTS = Path(__file__).parents[2]
 GOLDENS = TESTS / "goldens"
@@ -221,6 +223,21 @@ def test_a_second_run_does_nothing_starts_no_ray_and_is_fast(finished, shell):
     assert again.stderr == "nothing to do: all 4 steps were done before\n"
     assert taken < 4  # the promise is 10 s, the aim 4
     assert not HEAVY.findall(shell.run("run", TOY, flags=("-X", "importtime")).stderr)
+
+
+def test_a_pipeline_without_table_and_report_ends_well_and_shows_what_its_last_step_returned(shell, empty_store):
+    root = shell.folder / "no-report"
+    root.mkdir()
+    shutil.copy(empty_store, root / "mlflow.db")
+    for done in (shell.run("run", "toys.NoReport", "--root", str(root)) for _ in range(2)):
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith('n=1\nwords={"few": true}\n')
+        assert "report  " not in done.stdout
+    done = shell.run("report", "--root", str(root), "--json")
+    assert json.loads(done.stdout)["result"] == {"n": 1, "words": {"few": True}}
+    client = connect(f"sqlite:///{root}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("toys.NoReport").experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 @pytest.mark.usefixtures("finished")

@@ -7,7 +7,9 @@ import psutil
 import pytest
 
 from zoocast.cli.runs import RunRecord, find, forget, run_name
+from zoocast.config import digest
 from zoocast.errors import ConfigError, IntegrityError
+from zoocast.store.files import check_name
 from zoocast.store.locks import Locks
 from zoocast.store.processes import machine
 
@@ -19,11 +21,31 @@ def record(**changed):
     return RunRecord(**known | {"resume": "", "ui": "", "started": 1.0, "finished": 2.0, "exit_code": 0} | changed)
 
 
-def test_a_run_of_a_module_with_another_name_is_refused():
-    assert run_name("mylab.study", "key", []).startswith("mylab.study-")
-    for name in ("../study", "Study", "a" * 60, ""):
-        with pytest.raises(ConfigError, match="NAME: a run's name is made of a-z"):
-            run_name(name, "key", [])
+@pytest.mark.parametrize(
+    ("module", "fit"),
+    [
+        ("zoo-to-target", "zoo-to-target"),
+        ("MyLab.study", "mylab.study"),
+        ("KTH_study", "kth_study"),
+        ("labor.größe", "labor.groe"),
+        ("実験.study", "study"),
+        ("実験", "run"),
+        ("../study", "study"),
+        ("a.b" * 40, ("a.b" * 40)[:55]),
+        ("", "run"),
+    ],
+)
+def test_the_run_of_any_module_has_a_name_that_can_be_a_folders(module, fit):
+    name = run_name(module, "key", [])
+    assert name.rpartition("-")[0] == fit
+    check_name("a run", name)
+    assert name != run_name(module, "another key", [])
+    # The very name of an earlier version: runs that are there go on.
+    assert run_name("zoo-to-target", "key", []) == "zoo-to-target-" + digest(["key", []])[:8]
+
+
+def test_modules_whose_names_become_alike_have_runs_of_their_own():
+    assert len({run_name(module, "key", []) for module in ("mylab.study", "MyLab.study", "MYLAB.study")}) == 3
 
 
 @pytest.mark.parametrize("place", ["/etc/passwd", "../elsewhere/report.html", "steps/../../report.html"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zoocast.cli.views import read_result
+from zoocast.cli.views import read_table
 from zoocast.data import DigitsConfig
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.evaluation import Scores
@@ -293,7 +293,7 @@ def test_no_evaluation_is_refused(run: Any) -> None:
 def test_a_written_report_is_what_the_command_reads(run: Any, tmp_path: Path) -> None:
     data = run.report()
     write_report(data, tmp_path)
-    result = read_result(tmp_path)
+    result = read_table(tmp_path)
     assert result["headline"] == data.headline
     assert [row[0] for row in result["rows"]] == list(run.arms)
     assert json.loads((tmp_path / "result.json").read_text())["notes"] == list(data.notes)
