@@ -191,11 +191,7 @@ def summary(the_plan: Plan) -> str:
     counts = {state: sum(step.state == state for step in the_plan.steps) for state in words}
     many = f"{len(the_plan.steps)} step{'s' if len(the_plan.steps) != 1 else ''}"
     if not the_plan.work:
-        return (
-            f"nothing to do: all {many} were done before"
-            if len(the_plan.steps) != 1
-            else "nothing to do: its one step was done before"
-        )
+        return f"nothing to do: {f'all {many} were' if len(the_plan.steps) > 1 else f'its {many} was'} done before"
     return f"{many}: " + ", ".join(f"{count} {words[state]}" for state, count in counts.items() if count)
 
 
