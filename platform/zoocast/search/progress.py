@@ -39,7 +39,7 @@ class Progress:
     @property
     def records(self) -> tuple[TrialRecord, ...]:
         """What is known, in the order of the numbers."""
-        return tuple(self.trials[name] for name in sorted(self.trials))  # four digits sort as text
+        return tuple(sorted(self.trials.values(), key=lambda trial: trial.number))
 
     def directory(self, name: str) -> Path:
         return self.context.directory / TRIALS / name
@@ -121,7 +121,7 @@ def _take_over(context: StepContext, identity: str, num_trials: int) -> None:
     context.root.fetch_earlier(context.name, lambda file: file.startswith(f"{TRIALS}/"))
     for former in sorted(context.directory.parent.glob(f"{context.name}-*/{TRIALS}/trial-*")):
         mine = trials / former.name  # under its number: a study with more trials begins with the same ones
-        wanted = former.name < trial_id(num_trials) and not mine.exists() and (former / OUTCOME).exists()
+        wanted = int(former.name.removeprefix("trial-")) < num_trials and not mine.exists() and (former / OUTCOME).exists()
         if not wanted or identity_of(former) != identity:
             continue
         # Copied under a name that no search for trials finds, and renamed when whole.

@@ -148,7 +148,9 @@ class _Rungs(ASHAScheduler):
             time_attr="iteration",
             metric="error",
             mode="min",
-            max_t=progress.config.max_iterations - 1,  # one less, or the end would be a rung where it is grace * eta ** k
+            # Less than the end, which is no rung where it is grace * eta ** k, and no whole number: ASHA counts its rungs by a
+            # logarithm, which may come out below a whole number.
+            max_t=progress.config.max_iterations - 0.5,
             grace_period=first,
             reduction_factor=progress.config.reduction_factor,
             stop_last_trials=False,  # a trial that comes to its end has yet to write its result

@@ -24,7 +24,7 @@ __all__ = ["TrainState", "read_checked"]
 
 
 class TrainState:
-    """Everything that decides how training goes on: weights, the updater's state, random state, best weights so far, counters.
+    """All that decides how training goes on: weights, the updater's state, random state, best weights, counters, losses to log.
 
     Without a directory it is kept in memory alone.
     """
@@ -37,6 +37,8 @@ class TrainState:
         self.best_error = float("inf")
         self.best_iteration = 0
         self.best: dict[str, Tensor] = {}
+        # The terms of each update since the last validation, still on the device: to read a number is to wait for the GPU.
+        self.window: dict[str, list[Tensor]] = {}
         self.folder = None if directory is None else directory / "checkpoints"
         self.identity = identity
 
@@ -61,6 +63,7 @@ class TrainState:
         tensors = {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         tensors |= {f"updater.{k}": v for k, v in self.updater.state().items()}
+        tensors |= {f"window.{k}": torch.stack(values) for k, values in self.window.items()}
         # Order and masks are functions of the iteration; this is for objectives that draw by themselves, as dropout does.
         tensors["random.torch"] = torch.get_rng_state()
         if torch.cuda.is_available():
@@ -117,6 +120,7 @@ class TrainState:
         self.objective.load_state_dict(under("objective."))
         self.best = under("best.")
         self.updater.load(under("updater."))
+        self.window = {k: list(values.to(device).unbind()) for k, values in under("window.").items()}
         # Building the network again has drawn from the generator.
         torch.set_rng_state(tensors["random.torch"])
         if "random.cuda" in tensors and device.startswith("cuda"):

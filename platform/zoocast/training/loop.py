@@ -149,12 +149,11 @@ class _Run:
         self.surroundings, self.curriculum_offset = surroundings, curriculum_offset
         # Of the workers that train one network the first logs for all.
         self.journal = surroundings.journal if worker.rank == 0 else None
-        # The terms of each update since the last validation, still on the device: to read a number is to wait for the GPU.
-        self.window: list[dict[str, Tensor]] = []
         self.previous: _Seen | None = None
         self.latest: _Seen | None = None
-        # Pictures that were due before the checkpoint count as drawn, also one whose validation was still to come.
-        self.drawn = state.iteration * config.num_strips // config.iterations
+        # Pictures are drawn at validations: one that fell due after the last one is still to come.
+        validated = state.iteration - state.iteration % config.validate_every
+        self.drawn = validated * config.num_strips // config.iterations
 
     def loop(self) -> None:
         config, state = self.config, self.state
@@ -198,7 +197,8 @@ class _Run:
     def _update(self, batch: Batch) -> Tensor:
         terms = self.state.updater.update(batch, self.state.iteration)
         loss = torch.stack(list(terms.values())).sum()
-        self.window.append({"loss": loss, **terms})
+        for name, value in {"loss": loss, **terms}.items():
+            self.state.window.setdefault(name, []).append(value)
         return loss
 
     def _require_finite(self, seen: _Seen | None, iteration: int) -> None:
@@ -217,8 +217,8 @@ class _Run:
         # No weights are selected after a loss that nobody has read yet.
         self._require_finite(self.latest, self.state.iteration)
         # The first worker's means, over its part of the clips: exact ones would cost a message for a curve to look at.
-        means = {k: float(torch.stack([w[k] for w in self.window]).mean()) for k in self.window[0]}
-        self.window.clear()
+        means = {name: float(torch.stack(values).mean()) for name, values in self.state.window.items()}
+        self.state.window.clear()
         # Every worker reads the whole split: they then agree on the best weights without a message.
         split, observed = self.data.validation, self.data.observed
         horizon = split.length - observed

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from zoocast.config import override, parse_overrides
 from zoocast.dag import Kind, StepContext
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, StepFailed
 from zoocast.search import SearchConfig, SearchSpace, Study, Trial, read_study, search
+from zoocast.search.tuner import _scheduler
 from zoocast.tracking import curves
 
 KIND = Kind("fate", 1)
@@ -163,3 +165,12 @@ def test_a_budget_is_set_by_dotted_overrides_and_checked() -> None:
         override(Pipeline(), parse_overrides(["search.reduction_factor=1"]))
     with pytest.raises(ConfigError, match=r"max_concurrent: must be at least 1, or none, but got 0"):
         SearchConfig(max_concurrent=0)
+
+
+def test_the_last_rung_is_not_lost_by_rounding() -> None:
+    # log(243) / log(3) is 4.999...: of the rungs 1, 3, 9, 27, 81, 243 the last one would be missing.
+    progress = SimpleNamespace(
+        config=SearchConfig(num_trials=1, max_iterations=244, grace_cycles=1, reduction_factor=3), records=()
+    )
+    rungs = _scheduler(progress, cycle=1)._brackets[0]._rungs
+    assert [milestone for milestone, _ in rungs] == [243, 81, 27, 9, 3, 1]

@@ -72,17 +72,25 @@ def test_training_learns_and_keeps_the_weights_that_validate_best(tmp_path, clip
     assert error.item() == pytest.approx(best, rel=1e-5)
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, clips, predictor_config):
-    train(tmp_path / "whole", clips, predictor_config)
+def test_a_stopped_run_goes_on_to_the_same_bits_and_logs_the_same(tmp_path, clips, predictor_config):
+    config = dataclasses.replace(CONFIG, num_strips=5)  # the second one falls due at 5, and is drawn at 6
+    train(tmp_path / "whole", clips, predictor_config, config)
     with pytest.raises(Interrupted, match="stopped at iteration 5 of 12"):
-        train(tmp_path / "parts", clips, predictor_config, stop_at=5)
+        train(tmp_path / "parts", clips, predictor_config, config, stop_at=5)
     with pytest.raises(Interrupted, match="stopped at iteration 11 of 12"):
-        train(tmp_path / "parts", clips, predictor_config, stop_at=6)
-    result = train(tmp_path / "parts", clips, predictor_config)
+        train(tmp_path / "parts", clips, predictor_config, config, stop_at=6)
+    result = train(tmp_path / "parts", clips, predictor_config, config)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     assert result.iterations == 12
-    whole, parts = (curves(tmp_path / name / "journal.jsonl")["val/mse"] for name in ("whole", "parts"))
+    whole, parts = (logged(tmp_path / name) for name in ("whole", "parts"))
     assert whole == parts
+    assert [step for step, _ in whole[0]["train/loss"]] == [3, 6, 9, 12]
+    assert len(whole[1]) == 4
+
+
+def logged(folder):
+    """Every curve to the last digit, and every picture."""
+    return curves(folder / "journal.jsonl"), {file.name: file.read_bytes() for file in (folder / "images").iterdir()}
 
 
 def test_training_goes_on_on_another_machine_to_the_same_bits(tmp_path, store, clips, predictor_config, monkeypatch):
@@ -101,8 +109,7 @@ def test_training_goes_on_on_another_machine_to_the_same_bits(tmp_path, store, c
     train(on("two"), clips, predictor_config, on_validation=lambda iteration, _error: told.append(iteration))
     assert told == [9, 12]  # it went on from the checkpoint at 8
     assert same(weights(tmp_path / "whole"), weights(on("two")))
-    whole, parts = (curves(folder / "journal.jsonl")["val/mse"] for folder in (tmp_path / "whole", on("two")))
-    assert whole == parts
+    assert logged(tmp_path / "whole") == logged(on("two"))
 
 
 def test_a_training_that_goes_on_reports_from_which_iteration(tmp_path, clips, predictor_config):
