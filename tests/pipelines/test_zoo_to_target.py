@@ -177,7 +177,7 @@ def test_equal_data_are_built_once():
 
 def test_data_are_equal_when_their_files_are(tmp_path):
     """A path is no identity: two files may differ under equal settings, and one file may lie in two places."""
-    for name, value in (("a", 1), ("copy", 1), ("b", 2)):
+    for name, value in (("a", 10), ("copy", 10), ("b", 20)):
         np.save(tmp_path / f"{name}.npy", np.full((6, 60, 16, 16), value, np.uint8))
     mnist = ("data=moving-mnist", "data.frame_size=16", "data.length=6", "data.train=8", "data.validation=4", "data.test=4")
     switched = [f"{owner}.{item}" for owner in ("sources.*", "target") for item in mnist]

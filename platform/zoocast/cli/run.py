@@ -19,6 +19,7 @@ from zoocast.cli.console import Display, display_for
 from zoocast.cli.options import RUNS
 from zoocast.cli.runs import RunRecord, run_name
 from zoocast.cli.tracked import TrackedRun, is_synced, tracked
+from zoocast.cli.views import notes
 from zoocast.cluster.preflight import require_fit
 from zoocast.config import dump
 from zoocast.dag import Event, Plan, RunResult, StopSignal, ordered, plan, select
@@ -157,7 +158,7 @@ def execute(request: Request) -> RunRecord:
 
 
 def _run(request: Request, the_plan: Plan, log: _Log) -> RunResult:
-    print(summary(the_plan), file=sys.stderr)
+    print(*notes(the_plan), summary(the_plan), sep="\n", file=sys.stderr)
     stop = _Stop()
     with _cluster(request, the_plan, log.board), _page(request, the_plan) as page:
         log.page = page

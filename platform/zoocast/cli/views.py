@@ -157,6 +157,13 @@ def print_plan(plan: Plan) -> None:
         rows.append([branch + name, planned.state, seconds, first])
         rows += [["", "", "", why] for why in more]
     print_table(["step", "state", "took", "why"], rows)
+    for line in notes(plan):
+        print(line)
+
+
+def notes(plan: Plan) -> list[str]:
+    """What people should know of the steps before they run, such as how a file of theirs is read."""
+    return [f"{planned.step.name}: {note}" for planned in plan.steps for note in planned.step.notes]
 
 
 def causes(why: Iterable[str]) -> list[str]:

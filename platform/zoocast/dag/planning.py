@@ -49,6 +49,7 @@ class PlannedStep:
             "key": self.step.key,
             "state": self.state,
             "why": list(self.why),
+            "notes": list(self.step.notes),
             "inputs": {name: parent.name for name, parent in self.step.inputs.items()},
             "seconds": self.record.seconds if self.record else None,
         }

@@ -10,6 +10,7 @@ It has
     check()                     raises ConfigError or DataError for what can be known before work starts
     source_digest()             a hash of the content of the user's files, "" if there are none: part of the step's identity
     estimated_bytes()           what `build` will write at most
+    remarks()                   optional: lines for `plan`, on how the user's files are read and what is doubtful about them
     build(directory, progress)  hands each split's clips, one by one, to `write_store`
 
 and fields made with `setting(default, help)` and their bounds; paths with `identity=False`, so that a moved file is still the

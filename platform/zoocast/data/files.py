@@ -1,13 +1,14 @@
 """Reading the files that people have: sequences in `.npy` and `.npz`, images in MNIST's idx-ubyte, told apart by their content.
 
-Nothing is unpickled, headers are compared with the size of the file before anything is believed, and sequences are mapped, not
-loaded. Whatever is wrong raises `DataError` with what was found and what is expected.
+Nothing is unpickled, headers are compared with the size of the file before anything is believed, and with the free memory before
+anything is loaded; sequences are mapped. Whatever is wrong raises `DataError` with what was found and what is expected.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gzip
 import io
 import math
@@ -16,30 +17,34 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, cast
 
 import numpy as np
 
-from zoocast.errors import DataError, InfrastructureError
+from zoocast.data.layout import Layout, clips_first, layouts, likely_time_axis, sizes
+from zoocast.data.values import Block, Place
+from zoocast.errors import DataError, InfrastructureError, ZoocastError
 from zoocast.frames import FrameShape
-from zoocast.store.files import sha256_file
+from zoocast.store.files import human_bytes, require_memory, sha256_file
 
-if TYPE_CHECKING:
-    from zoocast.data.store import Dtype
-
-__all__ = ["Images", "NpySequences", "NpzSequences", "convert", "fitting_dtype", "inspect", "sha256"]
+__all__ = ["Images", "NpyArray", "NpySequences", "NpzSequences", "Sequences", "inspect", "sha256", "suggested_axes"]
 
 EXPECTED = (
-    "expected mnist_test_seq.npy (uint8 [time, clips, height, width]), predrnn's .npz (input_raw_data, clips, dims),"
-    " or MNIST's images (idx3-ubyte, also .gz)"
+    "expected a .npy of clips (mnist_test_seq.npy, or [clips, time, height, width] and the like), predrnn's .npz (input_raw_data,"
+    " clips, dims), or MNIST's images (idx3-ubyte, also .gz)"
 )
 # Two zeros, the type (8: unsigned bytes), the number of axes; then that many big-endian lengths, and the bytes.
 IDX_IMAGES = b"\x00\x00\x08\x03"
 IDX_HEADER = 16
 IDX_LABELS = b"\x00\x00\x08\x01"
 FRAMES = "input_raw_data.npy"
+# Bounds of what is believed of a header. MNIST's images are 47 MB and EMNIST's 640 MB; numpy reads no longer npy header.
+MOST_IMAGE_BYTES = 4 * 2**30
+MOST_CLIPS = 10_000_000
+MOST_HEADER_BYTES = 10_000
+CHUNK = 2**20
 
 ReadClip = Callable[[int], np.ndarray]
 
@@ -53,15 +58,35 @@ class Images:
     height: int
     width: int
 
+    def __str__(self) -> str:
+        return f"{self.count:,} images of {self.height}x{self.width}"
+
     def read(self) -> np.ndarray:
-        """All images: uint8 [count, height, width]."""
+        """All images: uint8 [count, height, width].
+
+        Raises:
+            DataError: the file holds less or more than its header says.
+            InfrastructureError: they do not fit into the memory that is free.
+        """
         size = self.count * self.height * self.width
+        if size > MOST_IMAGE_BYTES:
+            raise DataError(
+                f"{self.path}: its header promises {self}, {human_bytes(size)}; at most {human_bytes(MOST_IMAGE_BYTES)} are read,"
+                " since all are held in memory; make a file of fewer images"
+            )
+        require_memory(2 * size, f"{self.path}, {self}, in order and shuffled,")
+        images, filled = np.empty(size, np.uint8), 0
         with _reading(self.path), _open_idx(self.path) as stream:
             stream.read(IDX_HEADER)
-            data = stream.read(size + 1)  # one more than there should be, to see whether the file goes on
-        if len(data) != size:
-            raise self.mismatch(f"{len(data)} bytes" if len(data) < size else "more")
-        return np.frombuffer(data, np.uint8).reshape(self.count, self.height, self.width)
+            # Piece by piece: pages of the array are taken as they are filled, so a header that lies costs nothing.
+            while data := stream.read(min(CHUNK, size + 1 - filled)):  # one byte more than there should be
+                if filled + len(data) > size:
+                    raise self.mismatch("more")
+                images[filled : filled + len(data)] = np.frombuffer(data, np.uint8)
+                filled += len(data)
+        if filled < size:
+            raise self.mismatch(f"{filled} bytes")
+        return images.reshape(self.count, self.height, self.width)
 
     def mismatch(self, found: str) -> DataError:
         """The error for a file whose header promises more or less than `found`."""
@@ -73,8 +98,25 @@ class Images:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NpySequences:
-    """A .npy file of clips in the layout of mnist_test_seq.npy: [time, clips, height, width]."""
+class NpyArray:
+    """A .npy file of clips, whose header says how long its axes are, but not what they are."""
+
+    path: Path
+    axes: tuple[int, ...]
+    dtype: np.dtype
+
+    def readings(self) -> tuple[NpySequences, ...]:
+        """The clips that it holds in each layout with as many axes."""
+        found = []
+        for layout in layouts(len(self.axes)):
+            count, length, shape = sizes(self.axes, layout)
+            found.append(NpySequences(path=self.path, layout=layout, count=count, length=length, shape=shape, dtype=self.dtype))
+        return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """Clips in a file: how many, of how many frames that all of them have, and what is unpacked to read them."""
 
     path: Path
     count: int
@@ -83,28 +125,43 @@ class NpySequences:
     dtype: np.dtype
     scratch_bytes: int = 0
 
-    @contextlib.contextmanager
-    def opened(self, scratch: Path) -> Iterator[ReadClip]:  # noqa: ARG002 -- the same call for every format
-        """A function from a clip's number to the clip [time, channel, height, width]."""
-        with _reading(self.path):
-            frames = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        # The file is time first and has no channel axis.
-        yield lambda index: frames[:, index, None]
+    def __str__(self) -> str:
+        channels = f"{self.shape.channels} channel{'s' if self.shape.channels != 1 else ''}"
+        return f"{self.count:,} clips of {self.length:,} frames, {self.shape.height}x{self.shape.width}, {channels}"
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of one frame in the file."""
+        return math.prod(dataclasses.astuple(self.shape)) * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NpzSequences:
+class NpySequences(Sequences):
+    """A .npy file of clips, read in one layout."""
+
+    layout: Layout
+
+    @contextlib.contextmanager
+    def opened(self, scratch: Path) -> Iterator[ReadClip]:  # noqa: ARG002 -- the same call for every format
+        """A function from a clip's number to the clip [time, channel, height, width]."""
+        clips = clips_first(_mapped(self.path), self.layout)
+        yield lambda index: clips[index]
+
+    def sample(self, used: Sequence[int], length: int, limit: int) -> Iterator[Block]:
+        """The first `length` frames of clips spread evenly over those that are `used`, `limit` bytes in all at most."""
+        few = np.linspace(0, len(used) - 1, min(len(used), max(1, limit // (length * self.frame_bytes)))).round().astype(int)
+        with self.opened(Path()) as read:
+            for number in few:
+                yield read(used[number])[:length], functools.partial(Place, used[number])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NpzSequences(Sequences):
     """A .npz file of predrnn's releases: frames one after another, and a table that says which of them are a clip.
 
     `spans` is int64 [clips, 2, 2]: for the input and the output of each clip, its first frame and number of frames.
     """
 
-    path: Path
-    count: int
-    length: int
-    shape: FrameShape
-    dtype: np.dtype
-    scratch_bytes: int
     spans: np.ndarray = dataclasses.field(repr=False, compare=False)
 
     @contextlib.contextmanager
@@ -122,8 +179,38 @@ class NpzSequences:
         finally:
             scratch.unlink(missing_ok=True)
 
+    def sample(self, used: Sequence[int], length: int, limit: int) -> Iterator[Block]:
+        """The frames in which the clips that are `used` have their first `length`, of the first `limit` bytes of the archive.
 
-def inspect(path: Path) -> Images | NpySequences | NpzSequences:
+        Nothing is unpacked for it but what is looked at.
+        """
+        reach = limit // self.frame_bytes
+        rows = [
+            (number, clip, frame) for clip in used for frame, number in enumerate(self._numbers(clip)[:length]) if number < reach
+        ]
+        number, clip, frame = np.array(sorted(rows), np.int64).reshape(-1, 3).T
+        with _reading(self.path), zipfile.ZipFile(self.path) as archive, archive.open(FRAMES) as stream:
+            _, _, fortran = _npy_header(stream, self.scratch_bytes, str(self.path))
+            if fortran:
+                return  # frames lie across each other; whoever unpacks them looks at them
+            step = max(1, CHUNK // self.frame_bytes)
+            for start in range(0, int(number.max(initial=-1)) + 1, step):
+                data = stream.read(step * self.frame_bytes)
+                frames = np.frombuffer(data, self.dtype).reshape(-1, *dataclasses.astuple(self.shape))
+                here = slice(*np.searchsorted(number, [start, start + step]))
+                if number[here].size:
+                    yield frames[number[here] - start], functools.partial(_place, clip[here], frame[here])
+
+    def _numbers(self, clip: int) -> list[int]:
+        """The frames of a clip, by their number in the file."""
+        return [n for start, many in self.spans[clip].tolist() for n in range(start, start + many)]
+
+
+def _place(clips: np.ndarray, frames: np.ndarray, index: int) -> Place:
+    return Place(int(clips[index]), int(frames[index]))
+
+
+def inspect(path: Path) -> Images | NpyArray | NpzSequences:
     """What `path` holds, from its header. Raises `DataError` if it is missing, truncated or of no known format."""
     with _reading(path), path.open("rb") as stream:
         start = stream.read(8)
@@ -138,40 +225,16 @@ def inspect(path: Path) -> Images | NpySequences | NpzSequences:
     raise DataError(f"{path} has no known format, it begins with {start!r}{hint}; {EXPECTED}")
 
 
+def suggested_axes(path: Path) -> str | None:
+    """Which the content of a .npy suggests as its first two axes, "NT" or "TN"; see `likely_time_axis`."""
+    axis = likely_time_axis(_mapped(path))
+    return None if axis is None else ("TN", "NT")[axis]
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of the file's content."""
     with _reading(path):
         return sha256_file(path)
-
-
-def fitting_dtype(clips: Iterable[np.ndarray], path: Path) -> Dtype:
-    """How to store `clips`: uint8 if all values are among 256 levels, however they are written, else float32.
-
-    Raises:
-        DataError: floats outside [0, 1], or bytes of which none is above 1 (then 0 to 1 was meant, and all would be black).
-    """
-    brightest, levels = 0.0, True
-    for number, clip in enumerate(clips):
-        low, high = clip.min(), clip.max()
-        if clip.dtype != np.uint8:
-            if not (low >= 0 and high <= 1):  # so written, a NaN is refused as well
-                raise DataError(f"{path}: clip {number} has values from {low} to {high}; floats must be 0 to 1: divide them")
-            # predrnn's files hold grey values divided by 255, in float32: a quarter of the space once they are bytes again. 1e-3
-            # of a level is more than float32 loses there and back, and no picture comes so near to all levels by chance.
-            scaled = clip * clip.dtype.type(255)
-            levels = levels and bool(np.abs(scaled - np.rint(scaled)).max() < 1e-3)
-        elif high > brightest:
-            brightest = high
-    if clip.dtype == np.uint8 and brightest <= 1:
-        raise DataError(f"{path}: no byte is above {brightest:.0f}; expected grey values from 0 to 255: multiply them by 255")
-    return "uint8" if levels else "float32"
-
-
-def convert(clip: np.ndarray, dtype: Dtype) -> np.ndarray:
-    """`clip`, bytes of 0 to 255 or floats of 0 to 1, in the other of the two if `dtype` says so."""
-    if dtype == "uint8":
-        return np.ascontiguousarray(clip if clip.dtype == np.uint8 else np.rint(clip * clip.dtype.type(255)), np.uint8)
-    return np.ascontiguousarray(clip / 255 if clip.dtype == np.uint8 else clip, np.float32)
 
 
 # -------------------------------------------------------------------------------------------------------------------- headers
@@ -188,46 +251,63 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(
             f"{path} does not exist; give the path of a file, or use the data set `digits`, which needs none"
         ) from None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except ZoocastError:
+        raise
+    # Of whatever kind: what an archive can raise depends on how it was packed (a password, a method of compression, ...).
+    except Exception as error:
         raise DataError(f"{path} cannot be read ({error}); {EXPECTED}; if it is one, download it again") from error
 
 
-def _npy_header(stream: IO[bytes], size: int, name: str) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of the array in `stream`, after a comparison with its `size` in bytes."""
+def _mapped(path: Path) -> np.ndarray:
+    with _reading(path):
+        frames: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return frames
+
+
+def _npy_header(stream: IO[bytes], size: int, name: str) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """Shape, dtype, and whether the first axis varies fastest, of the array in `stream`, compared with its `size` in bytes."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise DataError(f"{name}: version {version} of the npy format is none for plain numbers; {EXPECTED}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    if dtype != np.uint8 and dtype.kind != "f":
+    kind, read = ("<H", np.lib.format.read_array_header_1_0) if version == (1, 0) else ("<I", np.lib.format.read_array_header_2_0)
+    length = stream.read(struct.calcsize(kind))
+    # numpy would read all of it before it looks at its length, gigabytes that an archive packs into megabytes.
+    if struct.unpack(kind, length)[0] > MOST_HEADER_BYTES:
+        raise DataError(f"{name}: its header is longer than {MOST_HEADER_BYTES} bytes; {EXPECTED}")
+    header = length + stream.read(struct.unpack(kind, length)[0])
+    shape, fortran, dtype = read(io.BytesIO(header))
+    if dtype.kind not in "fiub":
         raise DataError(f"{name} holds {dtype}; expected uint8 of 0 to 255, or floats of 0 to 1")
     # Whichever way the axes are laid out, which `np.load` looks after.
-    expected = stream.tell() + math.prod(shape) * dtype.itemsize
-    if size != expected:
+    expected = 8 + len(header) + math.prod(shape) * dtype.itemsize
+    if size != expected or min(shape, default=0) < 0:
         raise DataError(f"{name}: {dtype} {list(shape)} needs {expected} bytes, but there are {size}; download it again")
-    return shape, dtype
+    return shape, dtype, fortran
 
 
-def _inspect_npy(path: Path) -> NpySequences:
+def _inspect_npy(path: Path) -> NpyArray:
     with _reading(path), path.open("rb") as stream:
-        shape, dtype = _npy_header(stream, path.stat().st_size, str(path))
-    if len(shape) != 4 or 0 in shape:
-        raise DataError(f"{path} has shape {list(shape)}; expected [time, clips, height, width] like mnist_test_seq.npy")
-    length, count, height, width = shape
-    return NpySequences(
-        path=path, count=count, length=length, dtype=dtype, shape=FrameShape(channels=1, height=height, width=width)
-    )
+        shape, dtype, _ = _npy_header(stream, path.stat().st_size, str(path))
+    if not layouts(len(shape)) or 0 in shape:
+        raise DataError(
+            f"{path} has shape {list(shape)}; expected the axes clips, time, height and width in one of the orders NTHW and TNHW,"
+            " or with channels as NTCHW, TNCHW, NTHWC, TNHWC, none of them empty"
+        )
+    return NpyArray(path=path, axes=shape, dtype=dtype)
 
 
 def _inspect_npz(path: Path) -> NpzSequences:
     with _reading(path), zipfile.ZipFile(path) as archive:
-        missing = sorted({FRAMES, "clips.npy", "dims.npy"} - set(archive.namelist()))
+        names = sorted(archive.namelist())
+        missing = sorted({FRAMES, "clips.npy", "dims.npy"} - set(names))
         if missing:
-            found = ", ".join(sorted(archive.namelist())) or "nothing"
+            found = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") or "nothing"
             raise DataError(f"{path} has no {missing[0]}, only {found}; {EXPECTED}")
         size = archive.getinfo(FRAMES).file_size
         with archive.open(FRAMES) as stream:
-            shape, dtype = _npy_header(stream, size, f"{path}: {FRAMES}")
+            shape, dtype, _ = _npy_header(stream, size, f"{path}: {FRAMES}")
+        for name in ("clips", "dims"):
+            _check_table(archive, path, name)
     # numpy unpacks only the members that are asked for: the frames stay packed.
     with _reading(path), np.load(path, allow_pickle=False) as arrays:
         spans, dims = arrays["clips"], arrays["dims"]
@@ -249,6 +329,20 @@ def _inspect_npz(path: Path) -> NpzSequences:
         # The file has the inputs of all clips and then their outputs; a clip is read as its two spans, one after the other.
         spans=spans.astype(np.int64).transpose(1, 0, 2),
     )
+
+
+def _check_table(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+    """Refuse a table whose header promises more than any data set has, before memory is taken for it."""
+    size = archive.getinfo(f"{name}.npy").file_size
+    with archive.open(f"{name}.npy") as stream:
+        shape, dtype, _ = _npy_header(stream, size, f"{path}: {name}")
+    entries = 4 * MOST_CLIPS  # the first frame and number of frames of an input and of an output
+    if math.prod(shape) > entries:
+        raise DataError(
+            f"{path}: {name} is {dtype} {list(shape)}, {human_bytes(size)}, which is more than {MOST_CLIPS:,} clips have;"
+            " make a file of fewer clips"
+        )
+    require_memory(3 * size, f"the table of clips in {path}")
 
 
 def _check_spans(path: Path, spans: np.ndarray, frames: int) -> np.ndarray:

@@ -214,6 +214,8 @@ def _batches(clips: Iterator[np.ndarray], size: int) -> Iterator[dict[str, Tenso
 def _checked(clip: np.ndarray, column: arrow.Column, where: str) -> np.ndarray:
     if clip.shape != column.shape or clip.dtype != column.dtype:
         raise ValueError(f"{where} is {clip.dtype} {list(clip.shape)}, but the store holds {column.dtype} {list(column.shape)}")
+    if column.dtype == "float32" and (missing := np.count_nonzero(~np.isfinite(clip))):
+        raise DataError(f"{where} has {missing:,} missing values (NaN or infinite); fill them in, or leave the clip out")
     if column.dtype == "float32" and not (clip.min() >= 0 and clip.max() <= 1):
-        raise DataError(f"{where} has values from {clip.min()} to {clip.max()}; float clips must lie between 0 and 1")
+        raise DataError(f"{where} has values from {clip.min()} to {clip.max()}; float clips must lie between 0 and 1: scale them")
     return clip

@@ -28,6 +28,7 @@ from zoocast.experiment.stages import (
     build_memories,
     evaluate_arm,
     make_report,
+    remarks_on,
 )
 from zoocast.nn.predictor import read_description
 from zoocast.report.compare import Comparison
@@ -75,8 +76,15 @@ COPY_LAST = Arm("copy-last")
 def clips_step(name: str, data: DataConfig) -> Step:
     """The step ``data.NAME`` that builds `data`."""
     build = BuildClipsConfig(data=data)
-    # The files that are read belong to what is built: their path says nothing, and the same one may hold others tomorrow.
-    return Step(f"data.{name}", build_clips, build, salt=data.source_digest(), estimated_bytes=data.estimated_bytes())
+    return Step(
+        f"data.{name}",
+        build_clips,
+        build,
+        # The files that are read belong to what is built: their path says nothing, and the same one may hold others tomorrow.
+        salt=data.source_digest(),
+        estimated_bytes=data.estimated_bytes(),
+        notes=remarks_on(data),
+    )
 
 
 def source_step(config: SourceConfig, *, observed: int) -> Step:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ __all__ = [
     "build_memories",
     "evaluate_arm",
     "make_report",
+    "remarks_on",
 ]
 
 PAGE_METRICS = ("strict/mse", "strict/ssim")
@@ -69,6 +70,12 @@ class BuiltClips:
     length: int
 
 
+def remarks_on(data: DataConfig) -> tuple[str, ...]:
+    """How a data set reads the user's files, and what is doubtful about it; nothing for one that has no `remarks`."""
+    remarks: Callable[[], tuple[str, ...]] | None = getattr(data, "remarks", None)
+    return remarks() if remarks else ()
+
+
 @step_kind("build-clips")
 def build_clips(context: StepContext) -> BuiltClips:
     """Step: the clip store of one data set, in the step's folder."""
@@ -80,6 +87,8 @@ def build_clips(context: StepContext) -> BuiltClips:
         journal.dataset(
             config.data.kind, store.digest, context="built", profile={"frames": store.length, "shape": str(store.shape)}
         )
+        if remarks := remarks_on(config.data):
+            journal.note("\n".join(f"- {remark}" for remark in remarks))
         return BuiltClips(digest=store.digest, shape=store.shape, length=store.length)
 
 

@@ -174,7 +174,18 @@ class Predictor(nn.Module):
         """The `horizon` frames that follow: (B, To, C, H, W) to (B, horizon, C, H, W), not clipped, without gradients.
 
         Observed frames from any device are taken to the network's; the prediction stays there.
+
+        Raises:
+            ValueError: frames of another shape or type, or plainly of another scale than [0, 1].
         """
+        if observed.ndim != 5 or observed.shape[2] != self.frames.channels or not observed.is_floating_point():
+            raise ValueError(
+                f"observed frames are (B, T, {self.frames.channels}, H, W), floating point from 0 to 1,"
+                f" but got {observed.dtype} {tuple(observed.shape)}"
+            )
+        # Predictions are not clipped and may be given back as observed frames, so a little beyond is right; NaN is not.
+        if not (observed.min() >= -1 and observed.max() <= 2):
+            raise ValueError(f"observed frames go from 0 to 1, but got {observed.min():g} to {observed.max():g}; scale them")
         batch, seen = observed.shape[:2]
         observed = observed.to(self.device)
         # Not by `forward`, which wants a clip as long as the prediction. The last observed frame's step makes the first new one.

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, durable publishing of directories, checksums, and free space.
+"""Files that are whole or not there: atomic writes, durable publishing of directories, checksums, free space and free memory.
 
 Everything is written beside its target and renamed last, so that a crash, a kill or a full disk leaves nothing that a later run
 would take for finished work. What is written is its owner's alone, and no name leads out of the folder that it is meant for.
@@ -18,6 +18,8 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "FileInfo",
     "as_json",
     "check_name",
+    "free_memory",
     "human_bytes",
     "inside",
     "is_temporary",
@@ -34,6 +37,7 @@ __all__ = [
     "publish",
     "read_json",
     "require_free_space",
+    "require_memory",
     "sha256_file",
     "sync_tree",
     "write_atomically",
@@ -240,6 +244,32 @@ def require_free_space(path: Path, needed_bytes: int, what: str) -> None:
             f"{what} needs {human_bytes(needed_bytes)}, but only {human_bytes(free)} are free at {folder};"
             " free some space, choose another --root, or ask for less"
         )
+
+
+def require_memory(needed_bytes: int, what: str) -> None:
+    """Refuse work that the memory of this machine, or of this container, cannot hold now.
+
+    Raises:
+        InfrastructureError: names what is to be held, what it needs, and what is free.
+    """
+    free = free_memory()
+    if needed_bytes > free:
+        raise InfrastructureError(
+            f"{what} needs {human_bytes(needed_bytes)} of memory, but only {human_bytes(free)} are free;"
+            " end other programs, use a machine with more memory, or ask for less"
+        )
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: of the machine, or of the control group that it is in."""
+    free: int = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        cached = int(re.search(r"^file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)[1])  # type: ignore[index]
+    except (OSError, ValueError, TypeError):  # no such group, or one without a limit ("max")
+        return free
+    return max(0, min(free, limit - taken + cached))  # what the page cache has is given up when it is wanted
 
 
 def human_bytes(count: float) -> str:

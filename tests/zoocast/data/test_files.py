@@ -1,11 +1,11 @@
 import gzip
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from zoocast.data.files import Images, NpySequences, NpzSequences, convert, fitting_dtype, inspect, sha256
+from zoocast.data import files
+from zoocast.data.files import Images, NpyArray, NpzSequences, inspect, sha256
 from zoocast.errors import DataError
 from zoocast.frames import FrameShape
 
@@ -13,18 +13,24 @@ SHAPE = FrameShape(channels=1, height=6, width=6)
 
 
 def test_formats_are_recognised_by_content_not_by_name(npy, npz, idx):
-    assert isinstance(inspect(npy(name="a.npy").rename(npy().with_name("a.bin"))), NpySequences)
+    assert isinstance(inspect(npy(name="a.npy").rename(npy().with_name("a.bin"))), NpyArray)
     assert isinstance(inspect(npz(name="b.npz").rename(npz().with_name("b.npy"))), NpzSequences)
     assert isinstance(inspect(idx(name="c.npz")), Images)
     assert isinstance(inspect(idx(name="d.txt", packed=True)), Images)
 
 
-def test_npy_sequences_are_read_time_first(npy, tmp_path):
-    file = inspect(npy(count=10, length=4))
-    assert (file.count, file.length, file.shape, file.dtype) == (10, 4, SHAPE, np.uint8)
-    with file.opened(tmp_path / "scratch") as read:
+def test_an_npy_is_read_in_every_layout_that_its_axes_allow(npy, tmp_path):
+    clips_time, time_clips = inspect(npy(count=10, length=4)).readings()
+    assert (time_clips.layout, time_clips.count, time_clips.length) == ("TNHW", 10, 4)
+    assert (clips_time.layout, clips_time.count, clips_time.length) == ("NTHW", 4, 10)
+    for file in (time_clips, clips_time):
+        assert (file.shape, file.dtype) == (SHAPE, np.uint8)
+    # Clip i, frame t is filled with 10 i + t.
+    with time_clips.opened(tmp_path / "scratch") as read:
         assert read(7).shape == (4, 1, 6, 6)
         np.testing.assert_array_equal(read(7)[:, 0, 0, 0], [70, 71, 72, 73])
+    with clips_time.opened(tmp_path / "scratch") as read:
+        np.testing.assert_array_equal(read(2)[:, 0, 0, 0], [2, 12, 22, 32, 42, 52, 62, 72, 82, 92])
     assert not (tmp_path / "scratch").exists()
 
 
@@ -62,46 +68,14 @@ def test_a_header_written_by_python_2_is_read(tmp_path):
     path = tmp_path / "old.npy"
     path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(range(96)))
     file = inspect(path)
-    assert (file.length, file.count) == (2, 3)
-    with file.opened(tmp_path / "scratch") as read:
+    assert file.axes == (2, 3, 4, 4)
+    with file.readings()[1].opened(tmp_path / "scratch") as read:
         assert read(1)[0, 0, 0, 0] == 16
 
 
 def test_sha256_is_of_the_content(npy):
     one, same, other = npy(name="a.npy"), npy(name="b.npy"), npy(name="c.npy", length=5)
     assert sha256(one) == sha256(same) != sha256(other)
-
-
-# ------------------------------------------------------------------------------------------------------------------- values
-
-
-def test_floats_that_are_bytes_in_disguise_are_stored_as_bytes():
-    every_level = (np.arange(256) / 255).astype(np.float32).reshape(1, 1, 16, 16)
-    for clip in (every_level, every_level.astype(np.float64), every_level.astype(np.float32) > 0.5):
-        clip = clip.astype(np.float32) if clip.dtype == bool else clip
-        assert fitting_dtype([clip], Path("x")) == "uint8"
-    np.testing.assert_array_equal(convert(every_level, "uint8").ravel(), np.arange(256))
-    assert fitting_dtype([np.full((1, 1, 2, 2), 0.1234, np.float32)], Path("x")) == "float32"
-
-
-def test_conversion_goes_both_ways():
-    levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    floats = convert(levels, "float32")
-    assert floats.dtype == np.float32
-    np.testing.assert_array_equal(convert(floats, "uint8"), levels)
-    np.testing.assert_array_equal(convert(levels, "uint8"), levels)
-
-
-@pytest.mark.parametrize("value", [-0.01, 1.01, 255.0, np.nan, np.inf])
-def test_floats_out_of_range_are_named(value):
-    clips = [np.zeros((1, 1, 2, 2), np.float32), np.full((1, 1, 2, 2), value, np.float32)]
-    with pytest.raises(DataError, match=r"file: clip 1 has values from .*floats must be 0 to 1: divide them"):
-        fitting_dtype(clips, Path("file"))
-
-
-def test_bytes_of_0_and_1_are_not_taken_for_pictures():
-    with pytest.raises(DataError, match="no byte is above 1; expected grey values from 0 to 255: multiply them"):
-        fitting_dtype([np.ones((1, 1, 2, 2), np.uint8)], Path("file"))
 
 
 # ------------------------------------------------------------------------------------------------------------------- damage
@@ -124,7 +98,8 @@ def test_what_is_no_data_file_is_named(tmp_path):
         (b"PK\x03\x04 and nothing more", "cannot be read"),
         (b"\x1f\x8b and nothing more", "cannot be read"),
         (b"\x93NUMPY", "cannot be read"),
-        (b"\x93NUMPY\x01\x00\xff\xff{", "cannot be read"),
+        (b"\x93NUMPY\x01\x00\xff\x00{", "cannot be read"),
+        (b"\x93NUMPY\x01\x00\xff\xff{", "its header is longer"),
         (b"\x00\x00\x08\x03", "where idx images begin"),
         (gzip.compress(b"\x93NUMPY something"), "where idx images begin"),
     ]:
@@ -142,10 +117,9 @@ def test_a_cut_npy_is_found_by_its_header(npy):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 3, 4, 4), np.int64), "holds int64; expected uint8"),
-        (np.zeros((2, 3, 4, 4), bool), "holds bool"),
+        (np.zeros((2, 3, 4, 4), np.complex64), "holds complex64; expected uint8"),
         (np.array([[{"a": 1}]], object), "holds object"),
-        (np.zeros((2, 3, 4), np.uint8), r"has shape \[2, 3, 4\]; expected \[time, clips"),
+        (np.zeros((2, 3, 4), np.uint8), r"has shape \[2, 3, 4\]; expected the axes clips, time"),
         (np.zeros((0, 3, 4, 4), np.uint8), "has shape"),
     ],
 )
@@ -160,12 +134,13 @@ def test_arrays_of_another_kind_are_named(tmp_path, array, message):
         ({"dims": np.array([[1, 8, 8]])}, r"dims \[\[1, 8, 8\]\]; expected"),
         ({"dims": np.array([[1, 6, 6], [1, 1, 1]])}, "dims"),
         ({"input_raw_data": np.zeros((40, 36), np.float32)}, r"input_raw_data is \[40, 36\]"),
-        ({"input_raw_data": np.zeros((40, 1, 6, 6), np.int32)}, "holds int32"),
+        ({"input_raw_data": np.zeros((40, 0, 6, 6), np.float32)}, r"input_raw_data is \[40, 0, 6, 6\]"),
+        ({"input_raw_data": np.zeros((40, 1, 6, 6), "U1")}, "holds <U1"),
         ({"input_raw_data": np.zeros((39, 1, 6, 6), np.float32)}, "points beyond the 39 frames"),
         ({"clips": np.zeros((2, 10), np.int32)}, r"clips is int32 \[2, 10\]"),
         ({"clips": np.zeros((2, 10, 2), np.float32)}, "clips is float32"),
         ({"clips": np.full((2, 10, 2), -1, np.int32)}, "points beyond"),
-        ({"clips": np.array([[[{}, 1]]], object)}, "cannot be read"),
+        ({"clips": np.array([[[{}, 1]]], object)}, "clips holds object"),
     ],
 )
 def test_npz_parts_that_do_not_fit_are_named(npz, changed, message):
@@ -214,3 +189,64 @@ def test_idx_files_that_break_their_promise_are_named(idx, tmp_path):
     refused(tmp_path / "labels", "holds labels; expected the images")
     (tmp_path / "empty").write_bytes(struct.pack(">IIII", 0x803, 0, 28, 28))
     refused(tmp_path / "empty", "holds 0 images")
+
+
+# ------------------------------------------------------------------------------------------------------------------- sizes
+
+
+def test_a_header_that_promises_more_than_there_can_be_costs_no_memory(tmp_path, npz, monkeypatch):
+    import tracemalloc
+    import zipfile
+
+    def header(shape, dtype="<i8", fortran=False, version=1):
+        text = f"{{'descr': '{dtype}', 'fortran_order': {fortran}, 'shape': {shape}, }}".ljust(117) + "\n"
+        return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(text)) + text.encode()
+
+    def swollen(member, start, size):
+        # As whoever wrote `start` and then zeros: deflate packs a GiB of them into a MiB.
+        path = tmp_path / "swollen.npz"
+        with zipfile.ZipFile(npz()) as good, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+            for name in good.namelist():
+                if name != member:
+                    out.writestr(name, good.read(name))
+            with out.open(member, "w", force_zip64=True) as stream:
+                stream.write(start)
+                for _ in range(size // 2**20):
+                    stream.write(bytes(2**20))
+                stream.write(bytes(size % 2**20))
+        return path
+
+    monkeypatch.setattr(files, "MOST_CLIPS", 10_000)
+    tracemalloc.start()
+    # 2 * 1,000,000 * 2 numbers of 8 bytes: 32 MB of table in 32 kB of archive.
+    refused(
+        swollen("clips.npy", header((2, 1_000_000, 2)), 32_000_000), r"clips is int64 \[2, 1000000, 2\].* more than 10,000 clips"
+    )
+    refused(swollen("dims.npy", header((4_000_000,)), 32_000_000), r"dims is int64 \[4000000\]")
+    refused(swollen("dims.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**25), 2**25), "header is longer than 10000 bytes")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8e6
+
+    (tmp_path / "negative.npy").write_bytes(header((-1, 3, 4, -4), "|u1") + bytes(48))
+    refused(tmp_path / "negative.npy", r"\[-1, 3, 4, -4\] needs")
+
+
+def test_images_that_swell_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "swollen.gz"
+    path.write_bytes(gzip.compress(struct.pack(">IIII", 0x803, 40_000, 28, 28) + bytes(40_000 * 784)))
+    monkeypatch.setattr(files, "MOST_IMAGE_BYTES", 31_000_000)  # 40,000 * 784 = 31,360,000
+    with pytest.raises(DataError, match=r"promises 40,000 images of 28x28, 29\.9 MiB; at most 29\.6 MiB are read"):
+        inspect(path).read()
+    monkeypatch.setattr(files, "MOST_IMAGE_BYTES", 32_000_000)
+    assert inspect(path).read().shape == (40_000, 28, 28)
+
+
+def test_an_archive_packed_in_a_way_that_python_cannot_read_is_named(npz):
+    path = npz()
+    data = bytearray(path.read_bytes())
+    # The method of compression of the first member, at byte 8 of its header and at byte 10 of its entry in the directory.
+    for at, place in ((0, 8), (data.index(b"PK\x01\x02"), 10)):
+        data[at + place] = 99
+    path.write_bytes(data)
+    refused(path, "cannot be read")

@@ -1,9 +1,12 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from zoocast.config import canonical, digest, dump, load
+from zoocast.data.files import sha256
 from zoocast.data.moving_mnist import MovingMnistConfig
 from zoocast.data.splits import SPLITS
 from zoocast.errors import ConfigError, DataError, InfrastructureError
@@ -38,7 +41,7 @@ def test_an_npy_is_cut_into_three_splits_in_its_order(npy, tmp_path):
 
 
 def test_fewer_clips_are_the_first_of_each_split_and_shorter_ones_their_beginning(npy, tmp_path):
-    small = {"frame_size": 6, "length": 3, "train": 2, "validation": 1, "test": 1}
+    small = {"frame_size": 6, "length": 3, "train": 2, "validation": 1, "test": 1, "layout": "TNHW"}
     store = MovingMnistConfig(path=str(npy(count=10)), **small).build(tmp_path / "store", quiet)
     assert firsts(store, "train") == [[0, 1, 2], [10, 11, 12]]
     assert firsts(store, "validation") == [[70, 71, 72]]
@@ -121,7 +124,8 @@ def test_identity_is_the_content_not_the_path(npy, tmp_path):
     np.save(there, 255 - np.load(there))
     assert one.source_digest() != same.source_digest()
     # The same file in another part is another data set.
-    assert MovingMnistConfig(path=str(here), test_path=str(there)).source_digest() != one.source_digest()
+    apart = {"frame_size": 6, "length": 4, "train": 8, "validation": 1, "test": 10}
+    assert MovingMnistConfig(path=str(here), test_path=str(there), **apart).source_digest() != one.source_digest()
 
 
 def test_paths_are_absolute_and_the_home_folder_is_known(monkeypatch, tmp_path):
@@ -192,14 +196,131 @@ def test_a_missing_file_is_named_by_everything_that_reads_it(npy, tmp_path):
             act()
 
 
-def test_values_out_of_range_are_found_before_anything_is_written(npz, tmp_path):
+@pytest.mark.parametrize("value", [255, np.nan])
+def test_values_that_cannot_be_learned_from_are_found_by_check_and_by_build(npz, tmp_path, value):
+    frames = np.zeros((40, 1, 6, 6), np.float32)
+    frames[38] = value  # of clip 9, of which it is frame 2
+    np.save(tmp_path / "clips.npy", frames.reshape(10, 4, 6, 6))
+    for path in (npz(input_raw_data=frames), npz(input_raw_data=np.asfortranarray(frames), name="f.npz"), tmp_path / "clips.npy"):
+        config = MovingMnistConfig(path=str(path), **SMALL)
+        message = rf"{path.name}.* in clip 9, frame 2 of the file"
+        if path.name != "f.npz":  # whose frames lie across each other, so that a plan would have to unpack it
+            with pytest.raises(DataError, match=message):
+                config.check()
+        with pytest.raises(DataError, match=message):
+            config.build(tmp_path / "store", quiet)
+        assert list((tmp_path / "store").iterdir()) == []
+        # Of what no split uses, nothing is asked.
+        MovingMnistConfig(path=str(path), **SMALL | {"test": 1}).check()
+        MovingMnistConfig(path=str(path), **SMALL | {"length": 2}).check()
+
+
+def test_a_plan_looks_at_so_many_bytes_and_no_more(npz, tmp_path, monkeypatch):
     frames = np.zeros((40, 1, 6, 6), np.float32)
     frames[38] = 255
-    config = MovingMnistConfig(path=str(npz(input_raw_data=frames)), **SMALL)
-    config.check()
-    with pytest.raises(DataError, match=r"seq\.npz: clip 1 has values from 0\.0 to 255\.0"):
-        config.build(tmp_path / "store", quiet)
-    assert list((tmp_path / "store").iterdir()) == []
+    np.save(tmp_path / "clips.npy", frames.reshape(10, 4, 6, 6))
+    monkeypatch.setattr("zoocast.data.moving_mnist.SURVEYED_BYTES", 4 * 36 * 4 * 2)  # two clips
+    MovingMnistConfig(path=str(npz(input_raw_data=frames)), **SMALL).check()  # an archive is read from its beginning
+    with pytest.raises(DataError, match="clip 9"):  # of a file the clips are spread, the last among them
+        MovingMnistConfig(path=str(tmp_path / "clips.npy"), **SMALL).check()
+
+
+def test_a_range_maps_any_numbers_to_0_and_1(tmp_path):
+    dbz = np.linspace(-32, 70, 10 * 4 * 36).reshape(10, 4, 6, 6)
+    for dtype in (np.float32, np.int16, ">f8"):
+        np.save(tmp_path / "rain.npy", dbz.astype(dtype))
+        config = MovingMnistConfig(path=str(tmp_path / "rain.npy"), low=-32, high=70, **SMALL)
+        store = config.build(tmp_path / "store", quiet)
+        test = store.split("test").clips([0, 1]).numpy()
+        np.testing.assert_allclose(test[:, :, 0], (dbz.astype(dtype)[8:] + 32) / 102, atol=1e-6)
+    np.save(tmp_path / "rain.npy", dbz.astype(np.int16))
+    with pytest.raises(ConfigError, match=r"is none, but .*rain\.npy holds int16; set low and high") as raised:
+        MovingMnistConfig(path=str(tmp_path / "rain.npy"), **SMALL).check()
+    assert raised.value.field == "low"
+    for settings, field in [({"low": 0}, "high"), ({"high": 1}, "low"), ({"low": 1, "high": 1}, "high")]:
+        with pytest.raises(ConfigError) as raised:
+            MovingMnistConfig(**settings)
+        assert raised.value.field == field
+
+
+def blobs(count, length):
+    """Spots that drift by a quarter of a pixel: uint8 [clips, time, 16, 16]."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:16, :16]
+    clips = []
+    for _ in range(count):
+        (cy, cx), (vy, vx) = rng.uniform(4, 12, 2), rng.uniform(-0.25, 0.25, 2)
+        clips.append([255 * np.exp(-((y - cy - vy * t) ** 2 + (x - cx - vx * t) ** 2) / 18) for t in range(length)])
+    return np.array(clips, np.uint8)
+
+
+def test_a_file_that_may_be_read_in_two_ways_is_asked_about(tmp_path):
+    clips = blobs(20, 10)
+    both = {"frame_size": 16, "length": 5, "train": 7, "validation": 1, "test": 2}  # 20 clips of 10, or 10 clips of 20
+    for array, meant, other in [(clips, "NTHW", "TNHW"), (clips.swapaxes(0, 1), "TNHW", "NTHW")]:
+        np.save(tmp_path / "clips.npy", array)
+        config = MovingMnistConfig(path=str(tmp_path / "clips.npy"), **both)
+        message = (
+            r"may be read as \d+ clips of \d+ frames, 16x16, 1 channel \(NTHW\) or \d+ clips of \d+ frames, 16x16, 1 channel"
+            rf" \(TNHW\); its content looks like {meant}: set layout={meant}$"
+        )
+        for act in (config.check, config.source_digest, config.estimated_bytes):
+            with pytest.raises(ConfigError, match=message) as raised:
+                act()
+            assert raised.value.field == "layout"
+        told = MovingMnistConfig(path=config.path, layout=meant, **both)
+        np.testing.assert_array_equal(told.build(tmp_path / "store", quiet).split("test").gather([1])[0, :, 0], clips[17, :5])
+        assert told.remarks() == (f"clips.npy for train, validation, test: 20 clips of 10 frames, 16x16, 1 channel ({meant})",)
+        doubt, _ = MovingMnistConfig(path=config.path, layout=other, **both).remarks()
+        assert doubt.startswith("warning: clips.npy: the frames of a clip are less alike")
+    np.save(tmp_path / "clips.npy", np.random.default_rng(0).integers(0, 256, (20, 10, 16, 16), np.uint8))
+    with pytest.raises(ConfigError, match="its content does not say which: set layout=NTHW or TNHW"):
+        MovingMnistConfig(path=str(tmp_path / "clips.npy"), **both).check()
+
+
+def test_the_only_reading_that_serves_the_settings_is_taken_and_doubted_where_the_content_says_otherwise(tmp_path):
+    clips = blobs(20, 10)
+    np.save(tmp_path / "clips.npy", clips)
+    # Only 20 clips of 10 have 14 for training; only 10 clips of 20 have 20 frames.
+    right = MovingMnistConfig(path=str(tmp_path / "clips.npy"), frame_size=16, length=5, train=14, validation=2, test=4)
+    wrong = MovingMnistConfig(path=str(tmp_path / "clips.npy"), frame_size=16, length=20, train=7, validation=1, test=2)
+    assert right.remarks() == ("clips.npy for train, validation, test: 20 clips of 10 frames, 16x16, 1 channel (NTHW)",)
+    assert [remark[:7] for remark in wrong.remarks()] == ["warning", "clips.n"]
+    assert right.build(tmp_path / "store", quiet).split("test").gather([0])[0, :, 0].equal(torch.from_numpy(clips[16, :5]))
+
+
+def test_where_no_reading_serves_the_settings_the_likely_one_says_why(tmp_path):
+    np.save(tmp_path / "clips.npy", blobs(20, 10))
+    with pytest.raises(
+        ConfigError, match=r"asks for 99 clips, but of the 20 in .* 14 are for train.* \(read as NTHW; .* may be"
+    ) as raised:
+        MovingMnistConfig(path=str(tmp_path / "clips.npy"), frame_size=16, length=5, train=99, validation=1, test=1).check()
+    assert raised.value.field == "train"
+    with pytest.raises(ConfigError, match=r"is NTCHW, but .* has the shape \[20, 10, 16, 16\]; use one of NTHW, TNHW") as raised:
+        MovingMnistConfig(path=str(tmp_path / "clips.npy"), layout="NTCHW").check()
+    assert raised.value.field == "layout"
+
+
+@pytest.mark.parametrize("layout", ["NTCHW", "NTHWC", "TNCHW", "TNHWC"])
+def test_one_channel_may_stand_before_or_behind_the_pixels(tmp_path, layout):
+    clips = blobs(20, 10)
+    axes = clips[..., None].transpose(["NTHWC".index(axis) for axis in layout])
+    np.save(tmp_path / "clips.npy", axes)
+    config = MovingMnistConfig(path=str(tmp_path / "clips.npy"), frame_size=16, length=5, train=14, validation=2, test=4)
+    assert config.build(tmp_path / "store", quiet).split("test").gather([0])[0, :, 0].equal(torch.from_numpy(clips[16, :5]))
+
+
+def test_how_a_file_is_read_is_part_of_the_identity_and_what_always_was_is_no_news(npy, tmp_path):
+    base = MovingMnistConfig(path=str(npy()), **SMALL)
+    told = MovingMnistConfig(path=base.path, layout="TNHW", **SMALL)
+    assert told.source_digest() == base.source_digest() == digest([[list(SPLITS), sha256(Path(base.path))]])
+    scaled = MovingMnistConfig(path=base.path, low=0, high=255, **SMALL)
+    np.save(tmp_path / "square.npy", np.zeros((10, 10, 6, 6), np.uint8))
+    square = [
+        MovingMnistConfig(path=str(tmp_path / "square.npy"), layout=layout, **SMALL).source_digest()
+        for layout in ("NTHW", "TNHW")
+    ]
+    assert len({base.source_digest(), scaled.source_digest(), *square}) == 4
 
 
 def test_a_full_disk_while_unpacking_is_reported_in_words(npz, tmp_path):

@@ -98,6 +98,24 @@ def test_predict_is_a_free_run(config):
     assert not predicted.requires_grad
 
 
+@pytest.mark.parametrize(
+    ("observed", "message"),
+    [
+        (
+            torch.zeros(2, 4, 16, 8, 1),
+            r"are \(B, T, 1, H, W\), floating point from 0 to 1, but got torch.float32 \(2, 4, 16, 8, 1\)",
+        ),
+        (torch.zeros(2, 4, 16, 8), r"\(B, T, 1, H, W\)"),
+        (torch.zeros(2, 4, 1, 16, 8, dtype=torch.uint8), "but got torch.uint8"),
+        (torch.full((2, 4, 1, 16, 8), 200.0), "go from 0 to 1, but got 200 to 200; scale them"),
+        (torch.full((2, 4, 1, 16, 8), torch.nan), "go from 0 to 1, but got nan to nan"),
+    ],
+)
+def test_predict_refuses_frames_of_another_order_or_scale(observed, message):
+    with pytest.raises(ValueError, match=message):
+        make(PredictorConfig(hidden_channels=(4,))).predict(observed, 2)
+
+
 @each_kind
 def test_every_weight_gets_a_gradient(config):
     predictor, batch = make(config), clips()

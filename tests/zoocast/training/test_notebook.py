@@ -87,12 +87,28 @@ def test_arrays_of_bytes_of_floats_and_without_channels_are_the_same_clips(frame
     [
         (np.zeros((4, 6, 6), np.uint8), r"clips have the shape \(N, T, C, H, W\) or \(N, T, H, W\), but got \(4, 6, 6\)"),
         (np.full((2, 3, 8, 8), 200.0), "clips are uint8 or hold values from 0 to 1, but got torch.float64 from 200 to 200"),
-        (np.full((2, 3, 8, 8), np.nan), "but got torch.float64 from nan to nan; scale them"),
+        (np.full((2, 3, 8, 8), np.nan), r"clips have missing values \(NaN or infinite\)"),
+        (np.zeros((2, 3, 8, 8, 1)), r"\(2, 3, 8, 8, 1\) looks like channels behind the pixels; say layout='NTHWC'"),
     ],
 )
 def test_arrays_that_are_no_clips_are_refused(array, message):
     with pytest.raises(ValueError, match=message):
         clips_of(array)
+
+
+def test_arrays_in_other_layouts_are_told_or_warned_of():
+    # Every clip is a picture of its own that grows brighter by a level with every frame.
+    frames = (
+        np.random.default_rng(0).integers(0, 200, (12, 1, 1, 8, 8), np.uint8) + np.arange(6, dtype=np.uint8)[:, None, None, None]
+    )
+    same = clips_of(frames).clips([3, 1])
+    time_first = frames.swapaxes(0, 1)
+    assert torch.equal(clips_of(time_first, layout="TNCHW").clips([3, 1]), same)
+    assert torch.equal(clips_of(np.moveaxis(frames, 2, -1), layout="NTHWC").clips([3, 1]), same)
+    with pytest.warns(UserWarning, match=r"as if time came first; say layout='TNCHW', or 'NTCHW' if it is right"):
+        clips_of(time_first)
+    with pytest.raises(ValueError, match="an array of 5 axes is one of NTCHW, TNCHW, NTHWC, TNHWC, but layout is 'NTHW'"):
+        clips_of(frames, layout="NTHW")
 
 
 def test_without_an_objective_or_a_folder_nothing_is_trained(frames):
