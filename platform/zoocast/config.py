@@ -6,6 +6,7 @@ a `name`. What only says where or how work runs is declared with ``setting(..., 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -87,7 +88,7 @@ def check_ranges(config: Any) -> None:
         for number in value if isinstance(value, tuple) else (value,):
             if not all(_HOLDS[name](number, limit) for name, limit in bounds.items()):
                 rule = " and ".join(f"{name.replace('_', ' ')} {_short(limit)}" for name, limit in bounds.items())
-                raise ConfigError(field.name, f"must be {rule}, but got {value}")
+                raise ConfigError(field.name, f"must be {rule}, but got {value!s:.80}")
 
 
 def _short(number: float) -> str:
@@ -223,12 +224,19 @@ def _load(hint: Any, data: Any, path: str) -> Any:
         return data
     # A bool is an int to Python, but no number in a config.
     if hint is float and isinstance(data, int | float) and not isinstance(data, bool):
-        return float(data)
+        return _finite(data, path)
     if hint is Any or (hint in (int, str, bool) and type(data) is hint):
         return data
     if hint is type(None) and data is None:
         return None
     raise ConfigError(path, f"expected {_type_name(hint)}, but got {data!r:.80}")
+
+
+def _finite(number: float, path: str) -> float:
+    with contextlib.suppress(OverflowError):  # a whole number that no float can hold
+        if math.isfinite(number := float(number)):
+            return number
+    raise ConfigError(path, f"expected a finite number, but got {number!s:.80}")
 
 
 def _member(hint: Any, data: Any, path: str) -> Any:

@@ -26,9 +26,10 @@ __all__ = ["FrameShape", "patchify", "unit_frames", "unpatchify"]
 class FrameShape:
     """Channels, height and width of a frame, in pixels."""
 
-    channels: int = setting(1, "image channels", at_least=1)
-    height: int = setting(32, "pixels", at_least=1)
-    width: int = setting(32, "pixels", at_least=1)
+    # What no frame exceeds; without a bound a description of a few bytes could ask for any amount of memory.
+    channels: int = setting(1, "image channels", at_least=1, at_most=2**20)
+    height: int = setting(32, "pixels", at_least=1, at_most=2**16)
+    width: int = setting(32, "pixels", at_least=1, at_most=2**16)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 from typing import ClassVar, Literal
 
 import pytest
@@ -67,6 +68,12 @@ def test_json_there_and_back():
 def test_json_that_is_something_else_is_refused(data, message):
     with pytest.raises(ConfigError, match=message):
         load(Red, data)
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan, 10**400])
+def test_a_number_that_is_not_finite_is_refused(number):
+    with pytest.raises(ConfigError, match="rate: expected a finite number, but got"):
+        load(Part, {"__type__": "Part", "name": "a", "rate": number})
 
 
 def test_override_parses_by_type():

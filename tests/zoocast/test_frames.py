@@ -32,7 +32,7 @@ def test_a_patch_that_does_not_divide_the_frame_names_those_that_do():
 
 @pytest.mark.parametrize("field", ["channels", "height", "width"])
 def test_a_frame_has_pixels(field):
-    with pytest.raises(ConfigError, match=f"{field}: must be at least 1, but got 0"):
+    with pytest.raises(ConfigError, match=rf"{field}: must be at least 1 and at most \d+, but got 0"):
         FrameShape(**{field: 0})
 
 

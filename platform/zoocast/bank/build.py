@@ -26,7 +26,7 @@ from zoocast.data.splits import Split
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed, ZoocastError
 from zoocast.store.address import root_of
-from zoocast.store.files import human_bytes, keep_private, require_free_space, sha256_file, write_atomically
+from zoocast.store.files import human_bytes, keep_private, parse_json, require_free_space, sha256_file, write_atomically
 from zoocast.store.root import Root
 
 __all__ = ["build_bank"]
@@ -162,7 +162,7 @@ def _note(path: Path) -> Path:
 def _noted(path: Path, recipe: Recipe) -> Shard | None:
     """What an earlier attempt at the same bank noted about this file, if the file still has that size."""
     try:
-        note: Any = json.loads(_note(path).read_bytes())
+        note: Any = parse_json(_note(path).read_bytes())
         shard = load(Shard, note["shard"])
         return shard if note["recipe"] == digest(recipe) and path.stat().st_size == shard.bytes else None
     except (OSError, ValueError, KeyError, TypeError, ConfigError):

@@ -21,7 +21,7 @@ from zoocast.cli.board import Board
 from zoocast.config import digest
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, did_you_mean
 from zoocast.store.address import address, open_root
-from zoocast.store.files import writing
+from zoocast.store.files import parse_json, writing
 from zoocast.store.locks import read_holder
 from zoocast.store.processes import lives, machine, start_ticks
 
@@ -142,7 +142,7 @@ def path_of(root: Path, run: str) -> Path:
 def read(path: Path) -> RunRecord:
     """The record at `path`. Raises `IntegrityError` when it is not one."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         # A copied or renamed folder would make two runs of one name.
         if data["run"] != path.parent.name:
             raise ValueError(f"it is that of {data['run']!r}")

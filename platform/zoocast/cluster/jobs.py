@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import re
@@ -25,7 +24,7 @@ from zoocast.cluster.connect import environment
 from zoocast.cluster.package import Package, pack, select
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, did_you_mean
 from zoocast.provenance import SENT_COMMIT, git_state, program
-from zoocast.store.files import human_bytes
+from zoocast.store.files import as_json, human_bytes
 from zoocast.store.objects import holds_secret
 
 __all__ = ["Job", "Jobs", "Log", "Submission"]
@@ -172,11 +171,8 @@ class Log:
 
 def _document(text: str) -> dict[str, Any] | None:
     """The end of a run that `text` holds, if it does."""
-    try:
-        data = json.loads(text)
-    except ValueError:
-        return None
-    return data if {"run", "steps", "exit_code"} <= data.keys() else None
+    data = as_json(text)
+    return data if data and {"run", "steps", "exit_code"} <= data.keys() else None
 
 
 class Jobs:

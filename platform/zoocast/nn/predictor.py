@@ -8,6 +8,7 @@ written last, that holds its configuration and the checksums of both: whatever l
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from zoocast.nn.cells import CELLS, Cell, CellChoice, Codec, ConvLSTM, GatedCell
 from zoocast.nn.sampling import free_run
 from zoocast.nn.stack import Unrolled, unroll
 from zoocast.nn.tmu import TmuConfig, TransferableMemoryUnit
-from zoocast.store.files import write_atomically
+from zoocast.store.files import human_bytes, write_atomically
 from zoocast.store.sealed import read_sealed, write_sealed
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "check_predictor",
     "frame_mse",
     "load_predictor",
+    "num_parameters",
     "read_description",
     "save_predictor",
     "warm_start",
@@ -49,6 +51,8 @@ Key = tuple[int, str]
 WEIGHTS = "predictor.safetensors"
 DESCRIPTION = "predictor.json"
 SCHEMA = 2
+MAX_LAYERS = 256
+MAX_DESCRIPTION_BYTES = 2**20
 REMEDY = "restore both files from a copy, or run their step with --force"
 
 
@@ -57,14 +61,19 @@ class PredictorConfig:
     """A stack of recurrent cells on frames cut into patches."""
 
     cell: CellChoice = setting(ConvLSTM(), "kind of every layer's cells, with settings of its own; stlstm is PredRNN's")
-    hidden_channels: tuple[int, ...] = setting((32, 32), "channels of each layer's memories, from bottom to top")
+    hidden_channels: tuple[int, ...] = setting(
+        (32, 32), "channels of each layer's memories, from bottom to top", at_least=1, at_most=2**16
+    )
     patch_size: int = setting(4, "pixels; frames are cut into patches of this size, which become channels", at_least=1)
     tmu: TmuConfig | None = setting(None, "Transferable Memory Units; none is the plain network", settable=False)
-    num_sources: int = setting(0, "sources that the Transferable Memory Units distil", settable=False, at_least=0)
+    num_sources: int = setting(0, "sources that the Transferable Memory Units distil", settable=False, at_least=0, at_most=2**16)
 
     def __post_init__(self) -> None:
-        if not self.hidden_channels or min(self.hidden_channels) < 1:
-            raise ConfigError("hidden_channels", f"needs one positive number for each layer, but got {self.hidden_channels}")
+        if not 1 <= len(self.hidden_channels) <= MAX_LAYERS:
+            raise ConfigError(
+                "hidden_channels",
+                f"needs one number for each layer, and has 1 to {MAX_LAYERS} layers, but got {len(self.hidden_channels)}",
+            )
         check_ranges(self)
 
 
@@ -81,6 +90,22 @@ def check_predictor(config: PredictorConfig, frames: FrameShape) -> None:
     if not config.cell.takes_tmu:
         able = " or ".join(cell.kind for cell in CELLS if cell.takes_tmu)
         raise ConfigError("tmu", f"needs a cell with a memory C, but got cell={config.cell.kind}; use {able}")
+
+
+@functools.lru_cache(maxsize=1024)
+def num_parameters(config: PredictorConfig, frames: FrameShape) -> int:
+    """How many numbers the weights of ``Predictor(config, frames)`` are, without taking memory for them.
+
+    Raises:
+        ConfigError: see `check_predictor`; or more than can be counted in 64 bits.
+    """
+    try:
+        with torch.device("meta"):
+            return sum(p.numel() for p in Predictor(config, frames).parameters())
+    except RuntimeError:  # torch counts the bytes of a tensor in 63 bits, also of one that has none
+        raise ConfigError(
+            "hidden_channels", f"this network has more than 2^63 weights on frames {frames}; ask for less"
+        ) from None
 
 
 class Prediction(NamedTuple):
@@ -321,10 +346,14 @@ def read_description(directory: Path) -> Description:
     """What `save_predictor` wrote beside the weights in `directory`.
 
     Raises:
-        IntegrityError: it is missing, damaged or was changed, or another version of zoocast wrote it.
+        IntegrityError: it is missing, damaged or was changed, another version of zoocast wrote it, or it asks for other weights
+            than could be in the file beside it.
     """
     # Models may be links into a team's storage: both files are read once and compared with their checksums in memory.
-    return read_sealed(directory / DESCRIPTION, _parse, remedy=REMEDY, follow_links=True)
+    path = directory / DESCRIPTION
+    description = read_sealed(path, _parse, remedy=REMEDY, follow_links=True, max_bytes=MAX_DESCRIPTION_BYTES)
+    _check_weights_size(directory, description)
+    return description
 
 
 def _parse(data: dict[str, Any]) -> Description:
@@ -332,6 +361,25 @@ def _parse(data: dict[str, Any]) -> Description:
         raise ValueError(f"it has schema {data['schema']}, this version of zoocast reads {SCHEMA}")
     config, frames = load(PredictorConfig, data["config"]), load(FrameShape, data["frames"])
     return Description(config, frames, str(data["weights_sha256"]), str(data["digest"]))
+
+
+def _check_weights_size(directory: Path, description: Description) -> None:
+    """Raise `IntegrityError` unless the weights, if they are there, are about as many as the configuration asks for.
+
+    Before a network is built or a byte of them is read: a few bytes of configuration can ask for more memory than there is.
+    """
+    path = directory / WEIGHTS
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return  # who reads them will say so
+    try:
+        count = num_parameters(description.config, description.frames)
+    except ConfigError as error:
+        raise _damaged(directory / DESCRIPTION, str(error)) from None
+    # From one to eight bytes each, and a header with their names.
+    if not count <= size <= 8 * count + 2**20:
+        raise _damaged(path, f"it has {human_bytes(size)}, but {DESCRIPTION} describes a network of {count} weights")
 
 
 def _damaged(path: Path, why: str) -> IntegrityError:

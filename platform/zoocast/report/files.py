@@ -17,7 +17,7 @@ from zoocast.errors import IntegrityError
 from zoocast.evaluation import Scores
 from zoocast.frames import unit_frames
 from zoocast.report.data import Gates, Strips
-from zoocast.store.files import write_atomically
+from zoocast.store.files import parse_json, write_atomically
 
 SCORES, STRIPS, GATES = "scores.json", "strips.npz", "gates.npz"
 
@@ -32,7 +32,7 @@ def read_scores(directory: Path) -> tuple[str, dict[int, Scores]]:
     """The split and the scores by seed. Raises `IntegrityError` when they are missing or damaged."""
     path = directory / SCORES
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         return str(data["split"]), {
             int(k): Scores.from_json(v) for k, v in sorted(data["seeds"].items(), key=lambda i: int(i[0]))
         }

@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 
 from zoocast.errors import IntegrityError
 from zoocast.search.space import SearchSpace
-from zoocast.store.files import JOURNAL_FILE, write_atomically
+from zoocast.store.files import JOURNAL_FILE, parse_json, write_atomically
 from zoocast.tracking import Journal, Status, curves
 
 __all__ = ["Axis", "Study", "TrialRecord", "importance", "read_study", "suggest"]
@@ -144,7 +144,7 @@ def read_study(directory: Path) -> Study:
         IntegrityError: there is none that can be read.
     """
     try:
-        data = json.loads((directory / STUDY).read_text(encoding="utf-8"))
+        data = parse_json((directory / STUDY).read_text(encoding="utf-8"))
         trials = []
         for trial in data["trials"]:
             trial.pop("best_error")  # for readers of the file; here it follows from the curve
@@ -242,8 +242,8 @@ def read_trial(directory: Path) -> TrialRecord:
         IntegrityError: its files cannot be read.
     """
     try:
-        trial = json.loads((directory / TRIAL).read_text(encoding="utf-8"))
-        outcome = json.loads((directory / OUTCOME).read_text(encoding="utf-8")) if (directory / OUTCOME).exists() else {}
+        trial = parse_json((directory / TRIAL).read_text(encoding="utf-8"))
+        outcome = parse_json((directory / OUTCOME).read_text(encoding="utf-8")) if (directory / OUTCOME).exists() else {}
         curve = tuple(curves(directory / JOURNAL_FILE).get(ERROR, ()))
         return TrialRecord(trial["number"], trial["params"], **outcome, curve=curve)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -253,6 +253,6 @@ def read_trial(directory: Path) -> TrialRecord:
 def identity_of(directory: Path) -> str:
     """To what study the trial in `directory` may belong; empty when its file cannot be read."""
     try:
-        return str(json.loads((directory / TRIAL).read_text(encoding="utf-8"))["identity"])
+        return str(parse_json((directory / TRIAL).read_text(encoding="utf-8"))["identity"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""

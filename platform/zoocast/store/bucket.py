@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from zoocast.errors import IntegrityError
 from zoocast.store.claims import Claims, holders
-from zoocast.store.files import FileInfo, inside, write_atomically
+from zoocast.store.files import FileInfo, inside, parse_json, write_atomically
 from zoocast.store.finished import Finished
 from zoocast.store.layout import LOCKS, PARTIAL, STEPS
 from zoocast.store.locks import Holder, Locks
@@ -198,7 +198,7 @@ def find_bucket(path: Path) -> BucketRoot | None:
     """The root in whose copy on this machine `path` lies; None for a path in a plain folder."""
     for folder in (path.absolute(), *path.absolute().parents):
         with contextlib.suppress(OSError):
-            return BucketRoot(json.loads((folder / ABOUT).read_text())["url"], folder)
+            return BucketRoot(parse_json((folder / ABOUT).read_text())["url"], folder)
     return None
 
 

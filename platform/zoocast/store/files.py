@@ -34,6 +34,7 @@ __all__ = [
     "keep_private",
     "list_files",
     "own_file",
+    "parse_json",
     "publish",
     "read_json",
     "require_free_space",
@@ -141,10 +142,29 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value in `text`, which may come from anywhere.
+
+    Raises:
+        ValueError: it is not JSON, holds NaN or an infinity, for which JSON has no word, or is nested too deeply to be read.
+    """
+    try:
+        return _DECODER.decode(text if isinstance(text, str) else text.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"it holds {word}, which is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+
+
 def as_json(text: str | None) -> dict[str, Any] | None:
     """The JSON object in `text`; None when it is none."""
     try:
-        data = json.loads(text or "")
+        data = parse_json(text or "")
     except ValueError:
         return None
     return data if isinstance(data, dict) else None

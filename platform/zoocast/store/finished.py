@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zoocast.errors import IntegrityError
-from zoocast.store.files import inside, read_json, sha256_file, write_atomically
+from zoocast.store.files import inside, parse_json, read_json, sha256_file, write_atomically
 from zoocast.store.flock import lock
 from zoocast.store.layout import DONE, ERROR, PARTIAL, PROGRESS, STEP_FOLDER, STEPS
 from zoocast.store.objects import Objects, data_name
@@ -154,7 +154,7 @@ class Finished:
         coming = final.with_name(f"{step}.fetching")
         discard(coming)
         coming.mkdir()
-        for file, (size, sha256) in json.loads(done)["files"].items():
+        for file, (size, sha256) in parse_json(done)["files"].items():
             source = inside(partial, file)
             # What this machine handed over itself is known by its stamp; only the rest is read again.
             if size_of(source) == size and (sync.known_sha256(file, source) == sha256 or sha256_file(source) == sha256):

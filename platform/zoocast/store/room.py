@@ -6,12 +6,11 @@ finished steps take there: those that were used longest ago and that no process 
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from zoocast.errors import ConfigError, InfrastructureError
-from zoocast.store.files import FileInfo, human_bytes, require_free_space
+from zoocast.store.files import FileInfo, human_bytes, parse_json, require_free_space
 from zoocast.store.flock import lock
 from zoocast.store.layout import DONE, STEPS
 
@@ -82,7 +81,7 @@ def _let_go(final: Path, use: Path) -> bool:
 
 def listed(final: Path) -> dict[str, FileInfo]:
     """The files of the finished step in `final`, here or not."""
-    files = json.loads((final / DONE).read_text())["files"]
+    files = parse_json((final / DONE).read_text())["files"]
     return {file: FileInfo(int(size), str(sha256)) for file, (size, sha256) in files.items()}
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from zoocast.errors import ConfigError, IntegrityError
-from zoocast.store.files import own_file, write_atomically
+from zoocast.store.files import human_bytes, own_file, parse_json, write_atomically
 
 __all__ = ["read_sealed", "seal", "write_sealed"]
 
 DIGEST = "digest"
+# Far above the manifest of any store, and little enough to be held a few times over.
+MAX_BYTES = 64 * 2**20
 
 T = TypeVar("T")
 
@@ -39,19 +41,24 @@ def write_sealed(path: Path, data: Mapping[str, Any]) -> str:
     return digest
 
 
-def read_sealed(path: Path, parse: Callable[[dict[str, Any]], T], *, remedy: str, follow_links: bool = False) -> T:
+def read_sealed(
+    path: Path, parse: Callable[[dict[str, Any]], T], *, remedy: str, follow_links: bool = False, max_bytes: int = MAX_BYTES
+) -> T:
     """What `parse` makes of the object in `path`, which it is given with its digest after that was compared.
 
     Args:
         parse: raises `ValueError`, or whatever comes of a missing or unknown field, for an object of another version.
         remedy: what the reader of the error is to do.
         follow_links: whether `path` may be a symbolic link.
+        max_bytes: a larger file is not read.
 
     Raises:
         IntegrityError: the file is missing, truncated, altered, a link, or not what `parse` expects.
     """
     try:
-        data = _object((path if follow_links else own_file(path)).read_bytes())
+        if (size := (path if follow_links else own_file(path)).stat().st_size) > max_bytes:
+            raise ValueError(f"it has {human_bytes(size)}, where at most {human_bytes(max_bytes)} are read")
+        data = _object(path.read_bytes())
         if not isinstance(data, dict) or DIGEST not in data:
             raise ValueError("it is no JSON object with a digest")
         if data[DIGEST] != _digest({name: value for name, value in data.items() if name != DIGEST}):
@@ -67,7 +74,7 @@ def read_sealed(path: Path, parse: Callable[[dict[str, Any]], T], *, remedy: str
 
 def _object(content: bytes) -> Any:
     try:
-        return json.loads(content)
+        return parse_json(content)
     except ValueError as error:
         raise ValueError(f"it is not JSON ({error})") from None
 

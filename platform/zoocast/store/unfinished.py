@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zoocast.errors import IntegrityError
-from zoocast.store.files import FileInfo, inside, write_atomically
+from zoocast.store.files import FileInfo, inside, parse_json, write_atomically
 from zoocast.store.layout import ATTEMPT, ERROR, PARTIAL, PROGRESS, STEPS
 from zoocast.store.locks import exclusive
 from zoocast.store.objects import Objects, data_name
@@ -59,7 +59,7 @@ class Sync:
     @classmethod
     def read(cls, path: Path) -> Sync:
         try:
-            data = json.loads(path.read_text())
+            data = parse_json(path.read_text())
             return cls(data["work"], {k: Entry(*v) for k, v in data["files"].items()}, data["stamps"])
         except (OSError, ValueError, KeyError, TypeError):
             return cls()  # lost in a power cut, say: this machine then begins from what the store has
@@ -82,7 +82,7 @@ class Unfinished:
 
     def work(self, step: str) -> str:
         """The name of the unfinished work on `step`; empty when there is none."""
-        return str(json.loads(self.objects.read(f"steps/{step}{PARTIAL}/{ATTEMPT}") or b"{}").get("work", ""))
+        return str(parse_json(self.objects.read(f"steps/{step}{PARTIAL}/{ATTEMPT}") or b"{}").get("work", ""))
 
     def push(self, step: str) -> None:
         """Hand over what was changed here in `step` since it was last handed over or taken."""
@@ -160,7 +160,7 @@ class Unfinished:
         folder = f"steps/{step}{PARTIAL}"
         work, files = self.work(step), dict[str, Entry]()
         for name in sorted(self.objects.below(f"{folder}/files")):
-            data = json.loads(self.objects.read(f"{folder}/files/{name}") or b"{}")
+            data = parse_json(self.objects.read(f"{folder}/files/{name}") or b"{}")
             # What a machine left of former work lies here until the step is published; it counts for nothing.
             for file, entry in data.get("files", {}).items() if data.get("work") == work else ():
                 if file not in files or files[file].version < entry[2]:
@@ -185,7 +185,7 @@ class Unfinished:
 
     @functools.cached_property
     def _machine(self) -> str:
-        return str(json.loads((self.folder / ABOUT).read_text())["id"])
+        return str(parse_json((self.folder / ABOUT).read_text())["id"])
 
     @contextlib.contextmanager
     def turn(self, step: str) -> Iterator[Sync]:

@@ -15,6 +15,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from zoocast.store.files import parse_json
+
 __all__ = [
     "Artifact",
     "Child",
@@ -189,7 +191,7 @@ def decode(line: bytes) -> Entry | None:
     What a later version added to it is left out.
     """
     try:
-        data = json.loads(line)
+        data = parse_json(line)
         # A journal may be written by a later zoocast than the one that exports it: a new kind becomes a bare `Entry`, not damage.
         cls = KINDS.get(data["kind"], Entry)
         # Only the fields known here; one that is missing is a KeyError, so a damaged line.

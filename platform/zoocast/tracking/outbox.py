@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from zoocast.errors import InfrastructureError
-from zoocast.store.files import JOURNAL_FILE, write_atomically, writing
+from zoocast.store.files import JOURNAL_FILE, parse_json, write_atomically, writing
 from zoocast.store.locks import exclusive
 from zoocast.tracking.entries import Child, Status
 from zoocast.tracking.journal import read_entries
@@ -310,7 +310,7 @@ def _write(path: Path, data: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(data, dict):

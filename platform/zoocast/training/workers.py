@@ -13,7 +13,7 @@ from typing import Any, cast
 from zoocast.config import dump, load
 from zoocast.dag import Fenced, StepContext
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed, last_line
-from zoocast.store.files import keep_private, write_atomically
+from zoocast.store.files import keep_private, parse_json, write_atomically
 from zoocast.training.config import Worker, WorkerConfig, use_threads
 from zoocast.training.result import Trained
 
@@ -73,7 +73,7 @@ def in_train_workers(context: StepContext, where: WorkerConfig, train: Callable[
         shutil.rmtree(context.directory / "ray", ignore_errors=True)
     context.pull()
     _raise_outcome(outcome)
-    result = load(Trained, json.loads(outcome.read_text())["result"])
+    result = load(Trained, parse_json(outcome.read_text())["result"])
     outcome.unlink()
     return result
 
@@ -120,7 +120,7 @@ def _outcome(context: StepContext) -> Path:
 
 
 def _read_outcome(path: Path) -> dict[str, Any] | None:
-    return cast(dict[str, Any], json.loads(path.read_text())) if path.exists() else None
+    return cast(dict[str, Any], parse_json(path.read_text())) if path.exists() else None
 
 
 def _raise_outcome(path: Path) -> None:

@@ -18,11 +18,14 @@ from zoocast.nn.predictor import (
     check_predictor,
     frame_mse,
     load_predictor,
+    num_parameters,
+    read_description,
     save_predictor,
     warm_start,
 )
 from zoocast.nn.sampling import free_run, teacher_forced
 from zoocast.nn.tmu import TmuConfig, TransferableMemoryUnit
+from zoocast.store.sealed import seal
 
 FRAMES = FrameShape(channels=1, height=16, width=8)
 PLAIN = PredictorConfig(hidden_channels=(4, 4), patch_size=4)
@@ -128,6 +131,26 @@ def test_every_weight_gets_a_gradient(config):
 
 
 @each_kind
+def test_weights_are_counted_without_being_made(config):
+    before = torch.random.get_rng_state()
+    assert num_parameters(config, FRAMES) == sum(p.numel() for p in make(config).parameters())
+    torch.random.set_rng_state(before)
+    num_parameters.cache_clear()
+    num_parameters(config, FRAMES)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_network_that_no_memory_could_hold_is_counted_too():
+    # One ConvLSTM layer of n channels on 16 patches: 4n * ((16 + n) * 3 * 3 + 1), and the head 16n.
+    n = 2**16
+    assert num_parameters(PredictorConfig(hidden_channels=(n,)), FRAMES) == 4 * n * ((16 + n) * 9 + 1) + 16 * n
+    # Transfer gates: (16 + n) n^2 numbers for each of the 255 x 255 places of a kernel, more than 2^63 bytes.
+    huge = PredictorConfig(hidden_channels=(n,), cell=ConvLSTM(kernel_size=255), tmu=TmuConfig(), num_sources=n)
+    with pytest.raises(ConfigError, match=r"hidden_channels: this network has more than 2\^63 weights on frames"):
+        num_parameters(huge, FRAMES)
+
+
+@each_kind
 def test_functional_call_is_the_forward(config):
     predictor, batch, feed = make(config), clips(), free_run(2, 4, 6)
     other = make(config, seed=1)
@@ -216,10 +239,12 @@ def test_what_cannot_be_built_is_known_before(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_channels": ()}, r"hidden_channels: needs one positive number for each layer, but got \(\)"),
+        ({"hidden_channels": ()}, "hidden_channels: needs one number for each layer, and has 1 to 256 layers, but got 0"),
+        ({"hidden_channels": (1,) * 2_000_000}, "hidden_channels: .* 1 to 256 layers, but got 2000000"),
+        ({"hidden_channels": (10**7, 8)}, "hidden_channels: must be at least 1 and at most 65536, but got .10000000, 8"),
         ({"hidden_channels": (4, 0)}, r"hidden_channels: .* got \(4, 0\)"),
         ({"patch_size": 0}, "patch_size: must be at least 1, but got 0"),
-        ({"num_sources": -1}, "num_sources: must be at least 0, but got -1"),
+        ({"num_sources": -1}, "num_sources: must be at least 0 and at most 65536, but got -1"),
     ],
 )
 def test_impossible_settings_are_refused(changes, message):
@@ -320,6 +345,27 @@ def test_a_missing_or_truncated_file_is_noticed(file, tmp_path):
     (tmp_path / file).unlink()
     with pytest.raises(IntegrityError, match=rf"{file} cannot be used: No such file"):
         load_predictor(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"hidden_channels": [60_000, 60_000]}, r"it has .* KiB, but predictor.json describes a network of \d+ weights"),
+        ({"hidden_channels": [1] * 2_000_000}, "it has .* MiB, where at most 1.0 MiB are read"),
+        ({"hidden_channels": [1] * 20_000}, "hidden_channels: needs one number for each layer, and has 1 to 256 layers"),
+        ({"hidden_channels": [10**4000]}, "hidden_channels: must be at least 1 and at most 65536"),
+        ({"num_sources": 10**9}, "num_sources: must be at least 0 and at most 65536"),
+    ],
+)
+def test_a_description_that_asks_for_more_than_its_weights_is_refused_before_work_starts(change, why, tmp_path):
+    save_predictor(make(PLAIN), tmp_path)
+    data = json.loads((tmp_path / DESCRIPTION).read_text())
+    del data["digest"]
+    data["config"].update(change)
+    (tmp_path / DESCRIPTION).write_text(json.dumps(seal(data)))
+    for read in (read_description, load_predictor):
+        with pytest.raises(IntegrityError, match=why):
+            read(tmp_path)
 
 
 def test_an_edited_configuration_is_noticed(tmp_path):

@@ -45,6 +45,9 @@ def test_a_digest_does_not_depend_on_line_breaks(tmp_path: Path) -> None:
         ("{}", "no JSON object with a digest"),
         ('{"schema": 1, "digest": "0"}', "it does not match its own digest"),
         (b"\xff\xfe{", "not JSON"),
+        ("[" * 100_000 + "]" * 100_000, "it is nested too deeply"),
+        ('{"schema": NaN, "digest": "0"}', "it holds NaN"),
+        ('{"schema": ' + "1" * 10_000 + "}", "not JSON .Exceeds the limit"),
     ],
 )
 def test_a_file_that_is_not_sealed_is_refused_with_the_remedy(content: str | bytes | None, why: str, tmp_path: Path) -> None:
@@ -52,6 +55,14 @@ def test_a_file_that_is_not_sealed_is_refused_with_the_remedy(content: str | byt
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(IntegrityError, match=rf"a\.json cannot be used: .*{why}.*; make it again"):
+        read(path)
+
+
+def test_a_file_larger_than_any_such_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(IntegrityError, match=r"it has 1\.0 TiB, where at most 64\.0 MiB are read; make it again"):
         read(path)
 
 

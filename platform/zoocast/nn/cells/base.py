@@ -218,8 +218,11 @@ class CellConfig(abc.ABC):
         return {}
 
 
+MAX_KERNEL_SIZE = 255
+
+
 def check_kernel_size(field: str, value: int) -> None:
     """Raise `ConfigError` unless a convolution of this size can keep the size of its maps."""
     # kernel_size // 2 pixels of padding on either side make up for what an odd kernel takes, but for an even one add a pixel.
-    if value < 1 or value % 2 == 0:
-        raise ConfigError(field, f"must be odd, so that maps keep their size, but got {value}")
+    if not 1 <= value <= MAX_KERNEL_SIZE or value % 2 == 0:
+        raise ConfigError(field, f"must be odd, so that maps keep their size, and at most {MAX_KERNEL_SIZE}, but got {value}")

@@ -121,8 +121,10 @@ class TrajGRU(CellConfig):
 
     kind: ClassVar[str] = "trajgru"
     kernel_size: int = setting(3, "of the convolutions of the input; odd")
-    num_links: int = setting(9, "flows along which the memory is looked at (paper, HKO-7: 13, 13, 9 by layer)", at_least=1)
-    flow_channels: int = setting(32, "hidden channels from which the flows are computed (paper: 32)", at_least=1)
+    num_links: int = setting(
+        9, "flows along which the memory is looked at (paper, HKO-7: 13, 13, 9 by layer)", at_least=1, at_most=2**16
+    )
+    flow_channels: int = setting(32, "hidden channels from which the flows are computed (paper: 32)", at_least=1, at_most=2**16)
     flow_kernel_size: int = setting(5, "of the convolutions that compute the flows; odd (paper: 5)")
 
     def __post_init__(self) -> None:

@@ -177,5 +177,5 @@ def test_bfloat16_memories_stay_close_over_many_steps(family):
 
 @pytest.mark.parametrize("family", [f for f in CELLS if "kernel_size" in f.__dataclass_fields__], ids=lambda f: f.kind)
 def test_an_even_kernel_is_refused(family):
-    with pytest.raises(ConfigError, match="kernel_size: must be odd, so that maps keep their size, but got 4"):
+    with pytest.raises(ConfigError, match="kernel_size: must be odd, so that maps keep their size, and at most 255, but got 4"):
         family(kernel_size=4)

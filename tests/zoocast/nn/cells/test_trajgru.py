@@ -154,8 +154,8 @@ def test_a_memory_that_is_carried_along_arrives():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_links": 0}, "num_links: must be at least 1, but got 0"),
-        ({"flow_channels": 0}, "flow_channels: must be at least 1, but got 0"),
+        ({"num_links": 0}, "num_links: must be at least 1 and at most 65536, but got 0"),
+        ({"flow_channels": 0}, "flow_channels: must be at least 1 and at most 65536, but got 0"),
         ({"flow_kernel_size": 2}, "flow_kernel_size: must be odd, .* got 2"),
     ],
 )
