@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.faults.training import pipeline
 from zoocast.cluster.connect import connect
 from zoocast.dag import run
+from zoocast.dag.head import leave
 from zoocast.errors import ZoocastError
 
 
@@ -35,4 +36,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,21 @@ def test_work_on_a_lost_node_goes_on_elsewhere_to_the_same_bits(tmp_path: Path, 
     assert (code, err) == (0, "")
     assert any("goes on from" in event.get("message", "") for event in events)
     assert trained(root) == trained(undisturbed)
+
+
+def test_a_head_that_hangs_ends_the_driver_in_words(tmp_path: Path, undisturbed: Path) -> None:
+    root = with_clips(tmp_path, undisturbed)
+    with cluster(head_cpus=1) as ray, driver(root, ray.address) as one:
+        one.until_it_trains()
+        (head,) = ray.head_node.all_processes["gcs_server"]
+        head.process.send_signal(signal.SIGSTOP)  # connections to it are still taken, by the kernel
+        try:
+            code, _, err = one.end()
+        finally:
+            head.process.send_signal(signal.SIGCONT)
+        assert code == 4, err
+        assert f"Ray's head at {ray.address} has not answered for 3 s (it takes connections and says nothing for 2 s" in err
+    assert not list((root / "locks").glob("*.lock"))
 
 
 def test_a_lost_head_ends_the_driver_in_words_and_a_new_one_goes_on_to_the_same_bits(tmp_path: Path, undisturbed: Path) -> None:

@@ -47,6 +47,7 @@ from zoocast.cli.options import (
     Until,
     examples,
 )
+from zoocast.dag.head import leave
 from zoocast.errors import ConfigError, DataError, InfrastructureError, ZoocastError
 from zoocast.store.address import address, own_folder
 from zoocast.store.files import keep_private
@@ -511,7 +512,7 @@ def main() -> None:
     # All is done and said; a signal that comes while Python takes itself apart would only spoil the exit code.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    sys.exit(code)
+    leave(code)
 
 
 def invoke(args: Sequence[str]) -> int:

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import stat
 import sys
 import tempfile
@@ -21,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from zoocast.dag import StopSignal
+from zoocast.dag.head import promptly, silence
 from zoocast.errors import InfrastructureError
 from zoocast.store.files import UMASK
 
 __all__ = ["ClusterSummary", "connect", "environment", "resources", "source_roots"]
 
 LOCAL = "local"
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS, CONNECT_SECONDS = 5.0, 60.0
 CONNECT_ATTEMPTS = "1"  # the port has answered by then; Ray would make twenty, and write of each on the terminal
 TOKEN_FILE = Path(".ray", "auth_token")  # under the home, where Ray looks for it
 OBJECT_STORE_BYTES = 200 * 2**20  # steps exchange paths, not tensors
@@ -92,7 +92,9 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
     else:
         settings["RAY_gcs_server_port_wait_time_s"] = CONNECT_ATTEMPTS
         if address != "auto":  # which is no address: Ray itself looks for the one that runs on this machine
-            _require_answer(address)
+            why = silence(address, ANSWER_SECONDS)
+            if why:
+                raise _no_ray(address, why)
     with environment(settings):
         import ray  # only here: commands that start nothing should not pay for its import
 
@@ -103,7 +105,11 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
             yield resources(address)
         finally:
             with _Uninterrupted().on_signals():  # dropped: what they would end is at its end
-                ray.shutdown()
+                if address == LOCAL:
+                    ray.shutdown()
+                else:
+                    with contextlib.suppress(TimeoutError):  # said already, by what found that the cluster hangs
+                        promptly(ray.shutdown, ANSWER_SECONDS)
 
 
 def _start(address: str, num_cpus: int | None) -> StopSignal:
@@ -113,10 +119,17 @@ def _start(address: str, num_cpus: int | None) -> StopSignal:
     no_dashboard = _no_dashboard() if address == LOCAL else contextlib.nullcontext()
     with _sigterm_blocked(), _Uninterrupted().on_signals() as wish, no_dashboard, _as_our_child():
         try:
-            ray.init(**_arguments(address, num_cpus))
+            if address not in (LOCAL, "auto"):
+                _require_raylet(address)
+            if address == LOCAL:
+                ray.init(**_arguments(address, num_cpus))
+            else:
+                promptly(lambda: ray.init(**_arguments(address, num_cpus)), CONNECT_SECONDS)
         except ray.exceptions.AuthenticationError:
             raise _other_token(address) from None
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except TimeoutError:
+            raise _no_ray(address, f"it answers, but lets nobody in for {CONNECT_SECONDS:g} s") from None
+        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RpcError) as error:
             raise _no_ray(address, error) from None
     return wish
 
@@ -213,17 +226,6 @@ def _no_dashboard() -> Iterator[None]:
             sys.modules[name] = before
 
 
-def _require_answer(address: str) -> None:
-    """Ask the port itself: Ray would try for minutes, and write about it on the terminal."""
-    host, _, port = address.rpartition(":")
-    try:
-        if not host or not port.isdigit():
-            raise ValueError("an address is HOST:PORT, such as 10.0.0.1:6379")
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
-    except (OSError, OverflowError, ValueError) as error:
-        raise _no_ray(address, error) from None
-
-
 def _make_token() -> None:
     """Make Ray's token for this user, whom a Ray of our own will ask for it. Ray would, too, but readable by everyone."""
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
@@ -247,8 +249,31 @@ def _make_token() -> None:
         ) from None
 
 
-def _no_ray(address: str, error: Exception) -> InfrastructureError:
-    if "InvalidAuthToken" in str(error.__cause__):  # Ray raises a plain ConnectionError, with gRPC's refusal as its cause
+def _require_raylet(address: str) -> None:
+    """Ask Ray's process on this node too: `ray.init` talks to it, and waits for it without letting Python do anything else.
+
+    Raises:
+        InfrastructureError: it says nothing; of several, all of them.
+    """
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.util import get_node_ip_address
+
+    # `state` 0 is alive.
+    nodes = promptly(lambda: GcsClient(address=address).get_all_node_info(timeout=ANSWER_SECONDS), ANSWER_SECONDS).values()
+    here = [
+        f"{node.node_manager_address}:{node.node_manager_port}"
+        for node in nodes
+        if node.state == 0 and node.node_manager_address in (get_node_ip_address(), "127.0.0.1")
+    ]
+    silent = {raylet: why for raylet in here if (why := silence(raylet, ANSWER_SECONDS))}
+    if here and len(silent) == len(here):
+        raise _no_ray(address, f"of Ray's process on this node, at {here[0]}: {silent[here[0]]}")
+
+
+def _no_ray(address: str, error: Exception | str) -> InfrastructureError:
+    if isinstance(error, Exception) and "InvalidAuthToken" in str(
+        error.__cause__
+    ):  # Ray raises a plain ConnectionError, with gRPC's refusal as its cause
         return _other_token(address)
     first = str(error).strip().splitlines()
     reason = first[0] if first else type(error).__name__

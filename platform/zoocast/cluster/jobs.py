@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import re
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -151,8 +152,12 @@ class Log:
         self.stream.flush()
 
     def _take_line(self, line: str) -> None:
-        # `--json` prints one document with indents, so its first and last lines are lone braces.
-        if not self._held and line != "{\n":
+        # `--json` prints one document with indents of one: a lone brace, names, more that is indented, and a lone brace.
+        begins = line == "{\n"
+        goes_on = line.rstrip() == "}" or line.startswith(' "' if len(self._held) == 1 else " ")
+        if self._held and not goes_on:
+            self._let_go()
+        if not self._held and not begins:
             self.stream.write(line)
             return
         self._held.append(line)
@@ -285,29 +290,46 @@ class Jobs:
         """Pass on what the job prints until it ends; returns how it ended.
 
         Raises:
-            InfrastructureError: the cluster has been silent for `SILENT_SECONDS`.
+            InfrastructureError: the cluster has been silent for `SILENT_SECONDS`, or knows the job no more.
         """
+        return self._watch(job, lambda job: log.take(self._client.get_job_logs(job.id), whole=job.ended))
+
+    def cancel(self, job: Job) -> Job:
+        """Stop the job and wait until it has ended; its steps write checkpoints first.
+
+        Raises:
+            InfrastructureError: the cluster has been silent for `SILENT_SECONDS`, or has not stopped the job in time.
+        """
+        self._client.stop_job(job.id)
+        # After the first of the two Ray kills it.
+        return self._watch(job, lambda _job: None, STOP_SECONDS + SILENT_SECONDS)
+
+    def _watch(self, job: Job, look: Callable[[Job], None], seconds: float = math.inf) -> Job:
+        """Ask for the job, and `look` at it, until it has ended or `seconds` are over; the last answer."""
         answered = time.monotonic()
+        until = answered + seconds
         while True:
             began = time.monotonic()
             try:
                 job = self.get(job.id)  # before the log, which is then whole when the job has ended
-                log.take(self._client.get_job_logs(job.id), whole=job.ended)
+                look(job)
                 if job.ended:
                     return job
                 answered = time.monotonic()  # any answer counts: a job may print nothing for hours
             except InfrastructureError as error:
-                if time.monotonic() - answered > SILENT_SECONDS:
-                    raise InfrastructureError(f"{error}; rejoin the job with: {self.hint('logs', '-f', job.id)}") from None
+                forgotten = isinstance(error, _Forgotten)
+                if forgotten or time.monotonic() - answered > SILENT_SECONDS:
+                    again = job.command or self.hint("jobs")
+                    when = "" if forgotten else "when the cluster is back, "
+                    # `submit` joins a job that is at work still, and does what is left where it is not.
+                    raise InfrastructureError(f"{error}; {when}go on with: {again}") from None
+            if time.monotonic() > until:
+                look_at_it = self.hint("logs", "-f", job.id)
+                raise InfrastructureError(
+                    f"job {job.id} was told to stop and is {job.state} still; look at it with: {look_at_it}"
+                )
             # The log comes whole each time; however long it grows, asking for it takes a fifth of the time at most.
             time.sleep(max(POLL_SECONDS, 4 * (time.monotonic() - began)))
-
-    def cancel(self, job: Job) -> Job:
-        """Stop the job and wait until it has ended; its steps write checkpoints first."""
-        self._client.stop_job(job.id)
-        while not (job := self.get(job.id)).ended:
-            time.sleep(POLL_SECONDS)
-        return job
 
     def hint(self, *arguments: str) -> str:
         """A command to type against this cluster."""
@@ -367,6 +389,10 @@ class _Taken(Exception):
     """The id of a job is in use."""
 
 
+class _Forgotten(InfrastructureError):
+    """The cluster knows no job with this id: its head was lost, and another one has begun anew."""
+
+
 def _client_class() -> Any:
     """Ray's client, made to fail soon and in our words.
 
@@ -404,6 +430,8 @@ def _client_class() -> Any:
             if "already exists" in r.text:  # Ray's words are the only sign of it: its exception ends in the head's answer
                 raise _Taken
             lines = r.text.strip().splitlines() or [""]
+            if re.match("Job .* does not exist", r.text):
+                raise _Forgotten(f"{self._address} does not know the job (a head that starts anew has forgotten its jobs)")
             raise InfrastructureError(f"{self._address} answers {r.status_code}: {lines[-1]}")
 
     return Client

@@ -73,7 +73,9 @@ def run(
         from zoocast.dag.tasks import Tasks  # ray takes half a second to import, and nothing needs it when all is done
 
         tasks = Tasks()
-        require_room(tasks.nodes(), (s.step for s in the_plan.work))
+        while (nodes := tasks.nodes()) is None:
+            time.sleep(POLL_SECONDS)
+        require_room(nodes, (s.step for s in the_plan.work))
     for folder in (STEPS, LOCKS):
         try:
             (root / folder).mkdir(parents=True, exist_ok=True)
@@ -163,9 +165,10 @@ class _Driver:
     def _head_answers(self) -> bool:
         """Whether the head of the cluster answers; now and then it is asked anew what the nodes have."""
         if self.tasks and time.monotonic() >= self.nodes_until:
-            if not self.tasks.head_answers():
+            nodes = self.tasks.nodes()
+            if nodes is None:
                 return False
-            self.nodes, self.nodes_until = self.tasks.nodes(), time.monotonic() + NODES_SECONDS
+            self.nodes, self.nodes_until = nodes, time.monotonic() + NODES_SECONDS
         return True
 
     def _start_what_fits(self) -> None:

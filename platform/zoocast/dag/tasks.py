@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, TaskCancelledError
 
 from zoocast.dag.context import StepContext
+from zoocast.dag.head import promptly, silence
 from zoocast.dag.placement import nodes_of
 from zoocast.dag.step import Resources, Step
 from zoocast.dag.worker import Report, execute
@@ -21,7 +21,7 @@ __all__ = ["Tasks"]
 MAX_RETRIES = 2
 KILL_SECONDS = 15.0  # for killed processes to end; then the driver ends without knowing what became of them
 HEAD_SECONDS = 20.0  # well before Ray ends the driver itself, with exit code 1 and its locks held
-ANSWER_SECONDS = 2.0  # the kernel takes connections even for a head that is busy
+ANSWER_SECONDS = 2.0
 
 
 class Tasks:
@@ -36,28 +36,27 @@ class Tasks:
         self._head = ray.get_runtime_context().gcs_address
         self._head_seen = time.monotonic()
 
-    def nodes(self) -> list[Resources]:
-        """What each living node of the cluster has in all."""
-        return nodes_of(ray.nodes())
-
-    def head_answers(self) -> bool:
-        """Whether the head of the cluster takes connections. Ask before any call to it, for Ray waits for minutes.
+    def nodes(self) -> list[Resources] | None:
+        """What each living node of the cluster has in all; None while its head does not answer. Ask before any call to it.
 
         Raises:
-            InfrastructureError: it has not for `HEAD_SECONDS`.
+            InfrastructureError: it has not answered for `HEAD_SECONDS`.
         """
-        host, _, port = self._head.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
-        except OSError as error:
-            if time.monotonic() - self._head_seen > HEAD_SECONDS:
-                raise InfrastructureError(
-                    f"Ray's head at {self._head} has not answered for {HEAD_SECONDS:g} s ({error.strerror or error}); start the"
-                    " cluster again, then run the same command to go on from the last checkpoints"
-                ) from None
-            return False
-        self._head_seen = time.monotonic()
-        return True
+        why = silence(self._head, ANSWER_SECONDS)
+        if not why:
+            try:
+                nodes = nodes_of(promptly(ray.nodes, HEAD_SECONDS))
+            except TimeoutError:
+                why = "it hangs"
+            else:
+                self._head_seen = time.monotonic()
+                return nodes
+        if time.monotonic() - self._head_seen > HEAD_SECONDS:
+            raise InfrastructureError(
+                f"Ray's head at {self._head} has not answered for {HEAD_SECONDS:g} s ({why}); start the"
+                " cluster again, then run the same command to go on from the last checkpoints"
+            )
+        return None
 
     def submit(self, step: Step, context: StepContext) -> None:
         options = {"num_cpus": step.resources.num_cpus, "num_gpus": step.resources.num_gpus, "name": step.name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import json
 import os
@@ -12,12 +13,14 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+import ray
 
 from zoocast.cli.app import invoke
 from zoocast.cluster import jobs
@@ -307,14 +310,89 @@ def test_a_job_whose_process_did_not_end_by_itself_is_infrastructure(code: int |
 
 def test_a_log_keeps_the_end_of_the_run_from_the_lines_for_people() -> None:
     document = json.dumps({"run": "a", "steps": [], "exit_code": 0, "text": "}\n{"}, indent=1) + "\n"
-    text = f"begins\n{{\nno JSON\n}}\n{json.dumps({'other': 1}, indent=1)}\n{document}goodbye\nhalf a l"
+    text = f"begins\n{{\nno JSON\n}}\n{json.dumps({'other': 1}, indent=1)}\n{{\n{document}goodbye\nhalf a l"
     stream = io.StringIO()
     log = Log(stream)
     for end in range(0, len(text), 7):  # as it grows
         log.take(text[:end], whole=False)
     log.take(text + "ine", whole=True)
-    assert stream.getvalue() == 'begins\n{\nno JSON\n}\n{\n "other": 1\n}\ngoodbye\nhalf a line'
+    assert stream.getvalue() == 'begins\n{\nno JSON\n}\n{\n "other": 1\n}\n{\ngoodbye\nhalf a line'
     assert log.result == {"run": "a", "steps": [], "exit_code": 0, "text": "}\n{"}
+
+
+def test_lines_after_a_lone_brace_are_shown_at_once() -> None:
+    stream = io.StringIO()
+    log = Log(stream)
+    log.take("{\nstep 1\n", whole=False)
+    assert stream.getvalue() == "{\nstep 1\n"
+
+
+class HeadOfJobs(http.server.BaseHTTPRequestHandler):
+    """A dashboard with one job that runs on whatever it is told, until it is forgotten."""
+
+    details: ClassVar = {
+        "type": "SUBMISSION",
+        "submission_id": "a-1",
+        "job_id": None,
+        "status": "RUNNING",
+        "entrypoint": "",
+        "metadata": {"zoocast.run": "a", "zoocast.command": "pipelines submit a"},
+    }
+    forgotten = False
+
+    def do_GET(self) -> None:
+        version = {"ray_version": ray.__version__, "ray_commit": "", "session_name": "", "version": "4"}
+        if self.path == "/api/version":
+            return self.answer(200, json.dumps(version))
+        if self.forgotten:
+            return self.answer(404, "Job a-1 does not exist")
+        return self.answer(200, json.dumps({"logs": ""} if self.path.endswith("/logs") else self.details))
+
+    def do_POST(self) -> None:
+        self.answer(200, json.dumps({"stopped": True}))
+
+    def answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def one_job(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Jobs, http.server.HTTPServer]]:
+    for name in ("SILENT_SECONDS", "POLL_SECONDS", "STOP_SECONDS"):
+        monkeypatch.setattr(jobs, name, 0.1)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), HeadOfJobs) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Jobs.connect(f"http://127.0.0.1:{server.server_port}"), server
+        server.shutdown()
+
+
+def test_a_job_that_does_not_stop_is_not_waited_for_for_ever(one_job: tuple[Jobs, http.server.HTTPServer]) -> None:
+    known, _ = one_job
+    with pytest.raises(
+        InfrastructureError, match=r"job a-1 was told to stop and is running still; look at it with: .* logs -f a-1"
+    ):
+        known.cancel(known.get("a-1"))
+
+
+def test_a_job_whose_head_is_lost_is_submitted_again_and_not_rejoined(
+    one_job: tuple[Jobs, http.server.HTTPServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, server = one_job
+    job = known.get("a-1")
+    monkeypatch.setattr(HeadOfJobs, "forgotten", True)
+    with pytest.raises(
+        InfrastructureError, match=r"does not know the job \(.*has forgotten its jobs\); go on with: pipelines submit a$"
+    ):
+        known.follow(job, Log(io.StringIO()))
+    server.server_close()
+    with pytest.raises(
+        InfrastructureError, match=r"no Ray job API answers .*; when the cluster is back, go on with: pipelines submit a$"
+    ):
+        known.follow(job, Log(io.StringIO()))
 
 
 def test_without_the_packages_for_clusters_the_error_names_the_extra() -> None:
