@@ -26,11 +26,11 @@ from zoocast.evaluation import Predict, Scores, copy_last, evaluate
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.report.compare import Comparison
-from zoocast.report.data import table_markdown
 from zoocast.report.files import save_gates, save_scores, save_strips
 from zoocast.report.gather import gather, write_report
+from zoocast.report.made import command_of
 from zoocast.report.sections import Section
-from zoocast.store.files import require_free_space, write_atomically
+from zoocast.store.files import require_free_space
 from zoocast.tracking import Journal
 from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
 from zoocast.transfer import BANK_FOLDER
@@ -248,9 +248,9 @@ def make_report(context: StepContext) -> Reported:
         families=config.families,
         notes=config.notes,
         sections=config.sections,
+        command=command_of(context.root.folder, context.run_id),
     )
     write_report(data, context.directory)
-    write_atomically(context.directory / "table.md", table_markdown(data))
     # MLflow groups charts by what stands before the slash, here the metric, and draws its arms side by side.
     means = {
         f"{name.replace('/', '_')}/{arm}": float(np.mean(v)) for name in PAGE_METRICS for arm, v in data.scores[name].items()

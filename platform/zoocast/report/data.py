@@ -5,8 +5,11 @@ The sentences and tables made from it are here too, so that the page, the termin
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,12 +25,15 @@ from zoocast.report.sections import SectionView
 __all__ = [
     "Cell",
     "Gates",
+    "MadeTable",
     "Rates",
     "ReportData",
     "Search",
     "Strips",
     "cells",
     "seeds_in_words",
+    "table_csv",
+    "table_latex",
     "table_markdown",
     "table_rows",
 ]
@@ -84,12 +90,22 @@ class Search:
         return sum(t.state == state for t in self.trials)
 
 
+class MadeTable(NamedTuple):
+    """A table about how a result was made; the first cell of a row is its name."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportData:
     """Everything that a report shows.
 
     Attributes:
         facts: short lines under the title (run, preset, date), by name.
+        command: that started the run; empty where it is not known.
+        made: what the result was made of and how: clips, sources by rank, banks, arms.
         arms: in the order in which they are shown.
         scores: for each metric and arm the values of its seeds.
         comparison: whose comparison is the headline; None for a report that compares nobody in particular.
@@ -113,6 +129,8 @@ class ReportData:
     horizon: int
     arms: tuple[str, ...]
     scores: Mapping[str, Mapping[str, tuple[float, ...]]]
+    command: str = ""
+    made: tuple[MadeTable, ...] = ()
     comparison: Comparison | None = None
     families: Mapping[str, str] = dataclasses.field(default_factory=dict)
     untrained: tuple[str, ...] = ()
@@ -255,6 +273,50 @@ def table_markdown(data: ReportData) -> str:
             *([_markdown(section.columns, section.rows)] if section.rows else []),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def table_csv(data: ReportData) -> str:
+    """The table as CSV with all digits: a line per arm, and for each metric the mean and the standard deviation over seeds."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["arm", "seeds", *(f"{metric} {what}" for metric in data.scores for what in ("mean", "sd"))])
+    for arm in data.arms:
+        values = [arms.get(arm, ()) for arms in data.scores.values()]
+        numbers = [(float(np.mean(v)) if v else "", float(np.std(v, ddof=1)) if len(v) > 1 else "") for v in values]
+        writer.writerow(
+            [arm, "" if arm in data.untrained else seeds_in_words(data, arm), *(number for both in numbers for number in both)]
+        )
+    return text.getvalue()
+
+
+def table_latex(data: ReportData) -> str:
+    """The table for a paper, with the rules of the package `booktabs`; the best value of each column in bold."""
+    columns = {metric: cells(data, metric) for metric in data.scores}
+    better = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
+    lines = [
+        f"% {data.split} split, {data.num_clips} clips; mean and standard deviation over seeds. {data.headline_parts[0]}",
+        rf"\begin{{tabular}}{{lr{'r' * len(columns)}}}",
+        r"\toprule",
+        " & ".join(("arm", "seeds", *(f"{_latex(m)} {better[METRICS[m].better]}" for m in columns))) + r" \\",
+        r"\midrule",
+    ]
+    for arm in data.arms:
+        row = [_latex_cell(column.get(arm)) for column in columns.values()]
+        lines.append(" & ".join((_latex(arm), seeds_in_words(data, arm).replace("–", "--"), *row)) + r" \\")
+    return "\n".join((*lines, r"\bottomrule", r"\end{tabular}", ""))
+
+
+def _latex_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    mean = cell.mean.replace("∞", r"\infty").replace("−", "-")
+    text = rf"\mathbf{{{mean}}}" if cell.best else mean
+    return f"${text}$" + (rf" $\pm$ {cell.spread}" if cell.spread else "")
+
+
+def _latex(text: str) -> str:
+    """Text as LaTeX shows it: what is a command there is escaped."""
+    return re.sub(r"[&%$#_{}]", r"\\\g<0>", text.replace("\\", "/").replace("~", "-").replace("^", "-"))
 
 
 def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

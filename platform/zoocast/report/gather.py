@@ -24,11 +24,12 @@ from zoocast.errors import IntegrityError
 from zoocast.evaluation import Scores
 from zoocast.provenance import git_state
 from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, Measured, compare
-from zoocast.report.data import Rates, ReportData, capitalised, table_rows
+from zoocast.report.data import Rates, ReportData, capitalised, table_csv, table_latex, table_markdown, table_rows
 from zoocast.report.figures import StepView
 from zoocast.report.figures.curves import Curves
 from zoocast.report.files import read_gates, read_scores, read_strips
 from zoocast.report.illustrations import illustrations
+from zoocast.report.made import made_tables
 from zoocast.report.page import compose
 from zoocast.report.sections import Section
 from zoocast.report.study import read_curves, read_rates, read_search
@@ -54,6 +55,7 @@ def gather(
     families: Mapping[str, str] | None = None,
     notes: Iterable[str] = (),
     sections: Iterable[Section] = (),
+    command: str = "",
 ) -> ReportData:
     """Read everything that a report shows.
 
@@ -67,6 +69,7 @@ def gather(
         families: of arms that share a colour; any other arm has one of its own.
         notes: sentences to be shown besides those that follow from the results.
         sections: what the experiment shows besides.
+        command: that started the run.
 
     Raises:
         ConfigError: the comparison or a section names an arm that is not there.
@@ -93,6 +96,8 @@ def gather(
     return ReportData(
         title=title,
         facts=_provenance(),
+        command=command,
+        made=made_tables(records, {arm: {k: read_record(p) for k, p in found.items()} for arm, found in trainings.items()}),
         split=split,
         num_clips=first.count,
         observed=observed,
@@ -118,12 +123,17 @@ def gather(
 
 
 def write_report(data: ReportData, directory: Path) -> None:
-    """Write ``report.html``, the figures as files under ``figures/``, and the table for the terminal to ``result.json``."""
+    """Write ``report.html`` and what it links to beside it: figures and animations, and the table as Markdown, CSV and LaTeX.
+
+    The table for the terminal is ``result.json``.
+    """
     figures = illustrations(data)
     write_atomically(directory / "report.html", compose(data, figures))
     (directory / "figures").mkdir(exist_ok=True)
-    for figure in figures:
-        write_atomically(directory / "figures" / figure.file, figure.image)
+    for file, content in (item for figure in figures for item in figure.files.items()):
+        write_atomically(directory / "figures" / file, content)
+    for file, table in (("table.md", table_markdown(data)), ("table.csv", table_csv(data)), ("table.tex", table_latex(data))):
+        write_atomically(directory / file, table)
     columns, rows = table_rows(data)
     sentences = [sentence for section in data.sections for sentence in section.sentences]
     result = {"headline": data.headline, "columns": columns, "rows": rows, "notes": [*data.notes, *sentences]}

@@ -17,6 +17,7 @@ from zoocast.report.figures import (
     importance_bars,
     learning_curves,
     level_rates,
+    moving_comparison,
     order_of_levels,
     parallel_coordinates,
     result_bars,
@@ -24,6 +25,7 @@ from zoocast.report.figures import (
     strip_comparison,
     timeline,
 )
+from zoocast.report.figures.style import number
 from zoocast.report.figures.trials import STATES
 from zoocast.report.sections import Illustration
 from zoocast.words import duration
@@ -167,17 +169,20 @@ def _strips(data: ReportData, styles: Mapping[str, LineStyle]) -> Iterator[Illus
     # Arms that kept other clips, or frames of another shape, cannot stand in the same picture.
     same = {arm: s for arm, s in data.strips.items() if s.clips == first.clips and s.truth.shape == first.truth.shape}
     for position, clip in enumerate(first.clips):
-        picture = strip_comparison(
-            first.observed[position], first.truth[position], {arm: s.prediction[position] for arm, s in same.items()}, styles
-        )
+        observed, truth = first.observed[position], first.truth[position]
+        predictions = {arm: s.prediction[position] for arm, s in same.items()}
+        errors = {arm: _error(s, position) for arm, s in same.items()}
+        notes = {arm: f"MSE {number(error)}" for arm, error in errors.items()}
         yield Illustration(
             f"prediction-clip-{clip}",
             "predictions",
-            picture,
+            strip_comparison(observed, truth, predictions, styles, notes),
             f"Clip {clip} of the {data.split} split. Left: observed frames, what followed, and what the first seed of each"
-            " arm predicts. Right: prediction minus truth (blue: too dark, red: too bright), with one scale for all arms.",
+            " arm predicts. Right: prediction minus truth (blue: too dark, red: too bright), with one scale for all arms, and the"
+            " mean squared error per pixel of this clip's predicted frames.",
             f"Frames of clip {clip}: observed, truth, and the predictions of {', '.join(same)} with their errors. "
-            + _in_words({arm: [_error(s, position)] for arm, s in same.items()}, "Mean squared error per pixel of this clip"),
+            + _in_words(errors, "Mean squared error per pixel of this clip"),
+            moving_comparison(observed, truth, predictions),
         )
 
 

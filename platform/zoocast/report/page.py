@@ -28,6 +28,9 @@ from zoocast.report.sections import Illustration
 
 __all__ = ["compose", "inline_svg"]
 
+WIDEST = 1088
+"""CSS pixels of a figure on a wide screen. On a narrow one it keeps that size and is scrolled: shrunk, nobody could read it."""
+
 _PSNR_OF_FRAMES = (
     f"PSNR is the mean over frames of each one's, a frame without error counted as {PSNR_CAP:g}\N{NO-BREAK SPACE}dB, where that"
     " code has infinity."
@@ -43,15 +46,17 @@ _PROTOCOLS = {
 
 
 class _Figure(NamedTuple):
-    """A figure with its number: SVG as markup, or a PNG in base64 with its width in pixels."""
+    """A figure with its number: SVG as markup, or a PNG in base64 with its width in pixels; and its file, below ``figures/``."""
 
     number: int
     caption: str
     description: str
     label: str
-    svg: Markup | None
-    png: str
-    width: int
+    file: str
+    svg: Markup | None = None
+    png: str = ""
+    width: int = 0
+    animation: str = ""
 
 
 class _Table(NamedTuple):
@@ -71,7 +76,7 @@ class _Section:
     name: str
     title: str
     figures: Sequence[_Figure] = ()
-    table: _Table | None = None
+    tables: Sequence[_Table] = ()
     sentences: Sequence[str] = ()
     content: Any = None
 
@@ -104,6 +109,7 @@ def compose(data: ReportData, figures: Sequence[Illustration] | None = None) -> 
         rival=data.decisive.other if data.decisive else None,
         # The page says how one arm was chosen to stand for a side; a side of one arm had no choice.
         chosen=[words for arms, words in sides if len(arms) > 1],
+        widest=WIDEST,
         score_table=_scores(data),
         difference_table=_differences(data),
     )  # fmt: skip
@@ -132,10 +138,13 @@ def _sections(data: ReportData, drawn: Sequence[Illustration], numbers: Iterator
 
     yield _Section("results", "Results", figures.get("results", ()))
     for view in data.sections:
-        table = _Table(next(numbers), view.caption, view.columns, view.rows) if view.rows else None
-        yield _Section(view.name, view.title, figures.get(view.name, ()), table, view.sentences)
+        tables = [_Table(next(numbers), view.caption, view.columns, view.rows)] if view.rows else []
+        yield _Section(view.name, view.title, figures.get(view.name, ()), tables, view.sentences)
+    if data.command or data.made:
+        tables = [_Table(next(numbers), *made) for made in data.made]
+        yield _Section("made", "How this was made", tables=tables, content=data.command)
     if data.search is not None:
-        yield _Section("search", "Search", figures.get("search", ()), _search(data.search, next(numbers)))
+        yield _Section("search", "Search", figures.get("search", ()), [_search(data.search, next(numbers))])
     yield pictures("learning", "Learning curves")
     yield pictures("rates", "Learning rates")
     yield pictures("horizon", "Error along the horizon")
@@ -249,10 +258,15 @@ def _value(value: object) -> str:
 
 def _figure(number: int, item: Illustration) -> _Figure:
     label = item.name.removeprefix("prediction-").replace("-", " ")
+    figure = _Figure(number, item.caption, item.description, label, item.file)
     if isinstance(item.image, str):
-        return _Figure(number, item.caption, item.description, label, Markup(inline_svg(item.image, item.name)), "", 0)
+        return figure._replace(svg=Markup(inline_svg(item.image, item.name)))
     width = int.from_bytes(item.image[16:20], "big")  # these bytes of a PNG are its width
-    return _Figure(number, item.caption, item.description, label, None, base64.b64encode(item.image).decode(), width)
+    return figure._replace(png=_base64(item.image), width=width, animation=_base64(item.animation))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def inline_svg(svg: str, prefix: str) -> str:
@@ -267,6 +281,6 @@ def inline_svg(svg: str, prefix: str) -> str:
     for plain, themed in ((INK, "currentColor"), (MUTED, "var(--muted)"), (GRID, "var(--grid)"), (PAPER, "var(--paper)")):
         svg = svg.replace(plain, themed)
     width, height = (float(v) for v in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
-    pixels = width * 4 / 3  # 72 points or 96 CSS pixels to the inch; below 600 a figure is scrolled, not shrunk
-    size = f'style="width:100%;max-width:{pixels:.0f}px;min-width:{min(pixels, 600):.0f}px;aspect-ratio:{width:g}/{height:g}"'
+    pixels = width * 4 / 3  # 72 points or 96 CSS pixels to the inch
+    size = f'style="width:100%;max-width:{pixels:.0f}px;min-width:{min(pixels, WIDEST):.0f}px;aspect-ratio:{width:g}/{height:g}"'
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"|height="[\d.]+pt" width="[\d.]+pt"', size, svg, count=1).strip()

@@ -27,19 +27,29 @@ _EFFECT: Mapping[str, Literal["helped", "harmed"]] = {"lost": "helped", "won": "
 
 @dataclasses.dataclass(frozen=True)
 class Illustration:
-    """One figure: SVG text or PNG bytes, the section it stands in, a caption, and a description for those who cannot see it."""
+    """One figure: SVG text or PNG bytes, the section it stands in, a caption, and a description for those who cannot see it.
+
+    What is seen may also be shown in motion, by an animated PNG.
+    """
 
     name: str
     section: str
     image: str | bytes
     caption: str
     description: str
+    animation: bytes = b""
 
     @property
     def file(self) -> str:
         """A file name with the right ending."""
         ending = "svg" if isinstance(self.image, str) else "png"
         return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', self.name)}.{ending}"
+
+    @property
+    def files(self) -> dict[str, str | bytes]:
+        """What is written below ``figures/``, by file name."""
+        moving = {self.file.replace(".png", "-animation.png"): self.animation} if self.animation else {}
+        return {self.file: self.image, **moving}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

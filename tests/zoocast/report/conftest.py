@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
-from zoocast.config import setting
+from zoocast.config import canonical, setting
 from zoocast.dag import Record
 from zoocast.dag.step import GROUP
 from zoocast.evaluation import Scores
@@ -111,14 +111,16 @@ class Steps:
         inputs: Sequence[str] | Mapping[str, str],
         seconds: float,
         at: float | None = None,
-        **result: float,
+        config: Any = None,
+        **result: Any,
     ) -> Path:
         """The folder of a new step; `at` starts it so many seconds after the first instead of after the last."""
         needs = inputs.items() if isinstance(inputs, Mapping) else [(n, n) for n in inputs]
         started = self.now if at is None else 1.7e9 + at
         self.now = max(self.now, started + seconds)
         record = Record(
-            name=name, key="0" * 12, kind=kind, version=1, config=None, salt="", inputs={as_: (n, "0" * 12) for as_, n in needs},
+            name=name, key="0" * 12, kind=kind, version=1, config=canonical(config), salt="",
+            inputs={as_: (n, "0" * 12) for as_, n in needs},
             started=started, finished=started + seconds, seconds=seconds, result=result, host="laptop", run="toy",
             resources={}, versions={"python": "3.11.7", "torch": "2.13.0"}, files={},
         )  # fmt: skip

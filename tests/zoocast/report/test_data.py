@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import math
 
@@ -5,7 +6,7 @@ import pytest
 
 from zoocast.errors import ConfigError
 from zoocast.report.compare import Comparison, Difference, decimals, signed
-from zoocast.report.data import ReportData, cells, table_markdown, table_rows
+from zoocast.report.data import ReportData, cells, table_csv, table_latex, table_markdown, table_rows
 from zoocast.report.sections import SectionView
 
 COMPARISON = Comparison(ours=("tmu",), rival=("finetune.a",), ours_words="TMU", rival_words="the best finetune")
@@ -186,3 +187,22 @@ def test_the_psnr_of_a_split_without_any_error_is_infinite() -> None:
     column = cells(report(scores={"strict/psnr": {"copy-last": (math.inf,), "tmu": (20.0, 22.0)}}), "strict/psnr")
     assert (str(column["copy-last"]), column["copy-last"].best) == ("∞", True)
     assert str(column["tmu"]) == "21.0 ± 1.4"
+
+
+def test_the_table_as_csv_has_all_digits_and_a_line_per_arm() -> None:
+    lines = list(csv.reader(table_csv(report()).splitlines()))
+    assert lines[0][:4] == ["arm", "seeds", "strict/mse mean", "strict/mse sd"]
+    assert lines[1][:4] == ["copy-last", "", "0.1", ""]
+    assert lines[3][:2] == ["tmu", "3"]
+    # sd of 0.035, 0.037, 0.036
+    assert [float(v) for v in lines[3][2:4]] == pytest.approx([0.036, 0.001])
+
+
+def test_the_table_as_latex_escapes_names_and_marks_the_best() -> None:
+    lines = table_latex(report(arms=("copy-last", "finetune.a", "tmu"))).splitlines()
+    assert lines[1] == r"\begin{tabular}{lrrrr}"
+    assert lines[3] == r"arm & seeds & strict/mse $\downarrow$ & strict/ssim $\uparrow$ & predrnn/mse $\downarrow$ \\"
+    assert lines[5].startswith("copy-last & -- & $0.1000$ &")
+    assert lines[7].startswith(r"tmu & 3 & $\mathbf{0.0360}$ $\pm$ 0.0010 &")
+    data = report(arms=("a_b & 5 %",), scores={"strict/mse": {"a_b & 5 %": (0.1,)}})
+    assert r"a\_b \& 5 \% & 1 &" in table_latex(data)

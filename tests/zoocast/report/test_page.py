@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from zoocast.report.data import ReportData
+from zoocast.report.gather import write_report
 from zoocast.report.illustrations import illustrations
 from zoocast.report.page import compose, inline_svg
 from zoocast.report.sections import Illustration
@@ -90,7 +93,8 @@ def test_the_page_asks_nobody_for_anything(text: str, page: Page) -> None:
     assert not page.all("script")
     assert not page.all("link")
     assert all(a["src"].startswith("data:image/png;base64,") for a in page.all("img"))
-    assert all(a["href"].startswith("#") for _, a in page.elements if "href" in a)
+    # a link to a file beside the page is followed when a person asks for it, and to nowhere else
+    assert all(re.fullmatch(r"#.+|figures/[\w.-]+|table\.(csv|tex|md)", a["href"]) for _, a in page.elements if "href" in a)
     assert "@import" not in text
     assert {a.get("content", "") for a in page.all("meta")} >= {"default-src 'none'; img-src data:; style-src 'unsafe-inline'"}
 
@@ -109,10 +113,29 @@ def test_headings_form_an_outline(page: Page) -> None:
 
 
 def test_every_figure_is_described_and_numbered(drawn: list[Illustration], page: Page) -> None:
-    described = [a["alt"] for a in page.all("img")] + [a["aria-label"] for a in page.all("div") if a.get("role") == "img"]
+    described = [a["alt"] for a in page.all("img") if not a["alt"].startswith("Animation")] + [
+        a["aria-label"] for a in page.all("div") if a.get("role") == "img"
+    ]
     assert sorted(described) == sorted(f.description for f in drawn)
     numbers = [t for t in page.texts if re.fullmatch(r"Figure \d+\.", t)]
     assert numbers == [f"Figure {i}." for i in range(1, len(drawn) + 1)]
+
+
+def test_every_link_to_a_file_has_one(data: ReportData, page: Page, tmp_path: Path) -> None:
+    write_report(data, tmp_path)
+    linked = {a["href"] for a in page.all("a") if not a["href"].startswith("#")}
+    assert len(linked) == 3 + len([f for f in tmp_path.glob("figures/*") if "animation" not in f.name])
+    assert [name for name in linked if not (tmp_path / name).is_file()] == []
+
+
+def test_each_clip_is_shown_in_motion_with_its_errors(data: ReportData, drawn: list[Illustration], page: Page) -> None:
+    clips = [f for f in drawn if f.section == "predictions"]
+    moving = [a for a in page.all("img") if a["alt"].startswith("Animation of clip")]
+    assert len(moving) == len(clips) == 3
+    for figure in clips:
+        with Image.open(io.BytesIO(figure.animation)) as picture:
+            assert picture.n_frames == data.observed + data.horizon
+        assert len(figure.animation) < 300_000
 
 
 def test_captions_say_split_clips_and_seeds(drawn: list[Illustration]) -> None:

@@ -192,7 +192,9 @@ def _legend(figure: Figure, styles: Mapping[str, LineStyle], present: set[str], 
             handles[-1].set_marker(style.marker if markers else "")
             if style.dashes:
                 handles[-1].set_dashes(style.dashes)
-    fitting = int(figure.get_size_inches()[0] / (widest(present) + 0.55))
+    column = widest(present) + 0.55  # inches of a name with its line
+    figure.set_figwidth(max(figure.get_figwidth(), column + 0.2))  # one long name may be wider than a panel
+    fitting = int(figure.get_figwidth() / column)
     rows = math.ceil(len(handles) / max(1, fitting))
     columns = math.ceil(len(handles) / max(1, rows))  # so that all rows are of about the same length
     figure.legend(handles=handles, loc="outside lower left", ncols=max(1, columns), handlelength=2.2, columnspacing=1.4)

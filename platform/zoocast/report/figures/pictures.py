@@ -1,10 +1,12 @@
-"""Figures made of pixels: prediction strips and what the transfer gates let through. All as PNG.
+"""Figures made of pixels: prediction strips, still and moving, and what the transfer gates let through. All as PNG.
 
 Every pixel of a frame becomes a square of whole screen pixels, so that nothing is smoothed; labels are drawn around the mosaic.
 """
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,8 +26,11 @@ _COLUMNS = 6  # frames of a block: a row has two blocks, and more tiles of full 
 _PLOT = 200  # height of the plot below the gates
 _GAP = 4
 _BLOCK_GAP = 30
+_BAR = 220  # length of a colour bar
 _POINTS = 9.0
 _LINE = int(_POINTS * PNG_DPI / 72 * 1.45)  # height of a line of text
+_MOVING_TILE, _MOVING_WIDTH, _MOVING_TEXT = 96, 760, 14  # a frame's longer side, the canvas, and letters of an animation
+_MOVING_FRAMES, _MOVING_MILLISECONDS, _MOVING_BYTES = 60, 200, 250_000
 _ERRORS = colormaps["RdBu_r"]  # diverging, white at zero
 _GATES = colormaps["magma"]  # sequential, and even to the eye
 
@@ -35,6 +40,7 @@ def strip_comparison(
     truth: np.ndarray,
     predictions: Mapping[str, np.ndarray],
     styles: Mapping[str, LineStyle] | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> bytes:
     """The same clip across arms: observed frames, the truth, then a row per arm, predictions left and errors right, as PNG.
 
@@ -46,6 +52,7 @@ def strip_comparison(
         truth: (Th, C, H, W).
         predictions: for each arm (Th, C, H, W).
         styles: of every arm; made from `predictions` where missing.
+        notes: what is written at the end of an arm's row, its error on this clip, say.
     """
     styles = styles or line_styles(predictions)
     largest = [float(np.abs(_difference(p, truth)).max()) for p in predictions.values()]
@@ -59,11 +66,62 @@ def strip_comparison(
     for index, (arm, prediction) in enumerate(predictions.items()):
         chosen, thick = prediction[shown], styles[arm].thick
         errors = _error(chosen, truth[shown], limit)
-        rows.append(_Row(arm, _rgb(chosen), space=10 * (index == 0), color=styles[arm].color, bold=thick, right=errors))
-    canvas = _Canvas(rows)
+        row = _Row(arm, _rgb(chosen), space=10 * (index == 0), color=styles[arm].color, bold=thick, right=errors)
+        rows.append(row._replace(note=(notes or {}).get(arm, "")))
     bar = _Bar("prediction − truth", _ERRORS, -limit, limit, clipped=max(largest, default=0.0) > limit)
-    canvas.colorbar(bar, canvas.right + 40, canvas.tops[1] + canvas.cell_h // 2 - _LINE)
+    canvas = _Canvas(rows, bar)
+    canvas.colorbar(canvas.right, canvas.tops[1] + canvas.cell_h // 2 - _LINE)
     return canvas.png()
+
+
+def moving_comparison(observed: np.ndarray, truth: np.ndarray, predictions: Mapping[str, np.ndarray]) -> bytes:
+    """The same clip in motion, as an animated PNG: the truth and each arm's prediction side by side, frame by frame.
+
+    While frames are observed, all tiles show them. Large frames are thinned to a tile's size, and of a long clip, or one whose
+    file would be larger than `_MOVING_BYTES`, every second (fourth, ...) frame is shown for twice (four times) as long.
+
+    Args:
+        observed: (To, C, H, W), uint8 or float in [0, 1].
+        truth: (Th, C, H, W).
+        predictions: for each arm (Th, C, H, W).
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    thin = max(1, math.ceil(max(truth.shape[2:]) / _MOVING_TILE))
+    zoom = max(1, _MOVING_TILE // max(truth.shape[2:]))
+    clips = {
+        name: _rgb(np.concatenate([observed, frames])[..., ::thin, ::thin])
+        for name, frames in {"truth": truth, **predictions}.items()
+    }
+    height, width = (side * zoom for side in clips["truth"].shape[1:3])
+    font = ImageFont.load_default(_MOVING_TEXT)
+    pitch = max(width, *(math.ceil(font.getlength(name)) for name in clips)) + 2 * _GAP
+    columns = max(1, min(len(clips), _MOVING_WIDTH // pitch))
+    row = height + _MOVING_TEXT + 3 * _GAP
+    size = (columns * pitch, math.ceil(len(clips) / columns) * row + _MOVING_TEXT + 2 * _GAP)
+
+    def frame(time: int) -> Image.Image:
+        canvas = Image.new("RGB", size, "white")
+        draw = ImageDraw.Draw(canvas)
+        for index, (name, frames) in enumerate(clips.items()):
+            x, y = index % columns * pitch + _GAP, index // columns * row
+            draw.text((x, y), name, INK, font)
+            tile = Image.fromarray(frames[time]).resize((width, height), Image.Resampling.NEAREST)
+            canvas.paste(tile, (x, y + _MOVING_TEXT + _GAP))
+        what = "observed" if time < len(observed) else "predicted"
+        draw.text((_GAP, size[1] - _MOVING_TEXT - _GAP), f"frame {time + 1}, {what}", MUTED, font)
+        # Nearly all clips are grey, and a third of the bytes then says the same.
+        return canvas.quantize(32, dither=Image.Dither.NONE)
+
+    count, step = len(clips["truth"]), 1
+    while True:
+        times = range(0, count, step)
+        first, *rest = (frame(time) for time in times)
+        buffer = io.BytesIO()
+        first.save(buffer, "png", save_all=True, append_images=rest, duration=_MOVING_MILLISECONDS * step, loop=0)
+        if (buffer.tell() <= _MOVING_BYTES and len(times) <= _MOVING_FRAMES) or len(times) == 1:
+            return buffer.getvalue()
+        step *= 2
 
 
 def gate_pictures(gates: np.ndarray, sources: Sequence[str], *, observed: int) -> bytes:
@@ -92,11 +150,11 @@ def gate_pictures(gates: np.ndarray, sources: Sequence[str], *, observed: int) -
         )
         for index, (name, maps) in enumerate(zip(sources, gates, strict=True))
     ]
-    canvas = _Canvas(rows, below=_PLOT + 2 * _LINE + 40)
+    canvas = _Canvas(rows, _Bar("gate", _GATES, low, high), below=_PLOT + 2 * _LINE + 40)
     canvas.lines([(maps.mean(axis=(1, 2)), styles[name].color) for name, maps in zip(sources, gates, strict=True)], _PLOT)
     if 0 < observed < count:  # else all steps read frames, or all read predictions, and there is nothing to divide
         canvas.boundary(observed, _PLOT)
-    canvas.colorbar(_Bar("gate", _GATES, low, high), canvas.left, canvas.bottom + _PLOT + _LINE + 30)
+    canvas.colorbar(canvas.left, canvas.bottom + _PLOT + _LINE + 30)
     return canvas.png()
 
 
@@ -104,7 +162,7 @@ def gate_pictures(gates: np.ndarray, sources: Sequence[str], *, observed: int) -
 
 
 class _Row(NamedTuple):
-    """A row of the mosaic: frames as (N, H, W, 3) uint8, the times written above them, and a second block of frames."""
+    """A row of the mosaic: frames as (N, H, W, 3) uint8, the times above them, a second block of frames, a note at the end."""
 
     label: str
     frames: np.ndarray
@@ -113,6 +171,7 @@ class _Row(NamedTuple):
     color: str = INK
     bold: bool = False
     right: np.ndarray | None = None
+    note: str = ""
 
 
 class _Bar(NamedTuple):
@@ -123,6 +182,21 @@ class _Bar(NamedTuple):
     low: float
     high: float
     clipped: bool = False
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What is written on its left and on its right."""
+        return "≤ " * self.clipped + number(self.low), f"{'≥ ' * self.clipped}{number(self.high)}   {self.label}"
+
+    @property
+    def width(self) -> int:
+        """In pixels, with what is written beside it."""
+        return _BAR + 20 + sum(_pixels_of(text, _POINTS - 1) for text in self.ends)
+
+
+def _pixels_of(text: str, points: float, *, bold: bool = False) -> int:
+    """Width of a line of text on the canvas; text is measured in points, of which an inch has 72."""
+    return math.ceil(text_width(text, points, bold=bold) * PNG_DPI / 72)
 
 
 def _rgb(frames: np.ndarray) -> np.ndarray:
@@ -163,7 +237,7 @@ class _Canvas:
         tops: of each row of frames; `bottom` is below the last.
     """
 
-    def __init__(self, rows: Sequence[_Row], *, below: int = 8) -> None:
+    def __init__(self, rows: Sequence[_Row], bar: _Bar, *, below: int = 8) -> None:
         columns = max(len(row.frames) for row in rows)
         blocks = 2 if any(row.right is not None for row in rows) else 1
         height, width = rows[0].frames.shape[1:3]
@@ -171,17 +245,19 @@ class _Canvas:
         side = min(_TILE, _WIDTH // (columns * blocks) - _GAP)
         zoom = max(1, round(side / max(height, width)))
         self.cell_h, self.pitch = height * zoom, width * zoom + _GAP
-        # Text is measured in points, of which an inch has 72, the canvas in pixels.
-        self.left = int(max(text_width(row.label, _POINTS, bold=row.bold) for row in rows) * PNG_DPI / 72) + 26
+        self.left = max(_pixels_of(row.label, _POINTS, bold=row.bold) for row in rows) + 26
         self.right = self.left + columns * self.pitch - _GAP + _BLOCK_GAP
         self.tops: list[int] = []
         self.bottom = 6
         for row in rows:
             self.tops.append(self.bottom + row.space + (_LINE if len(row.times) else 0))
             self.bottom = self.tops[-1] + self.cell_h + _GAP
-        self.width = self.right + (columns * self.pitch if blocks == 2 else -_BLOCK_GAP) + 8
+        self.end = self.right + (columns * self.pitch if blocks == 2 else -_BLOCK_GAP)
+        notes = max(_pixels_of(row.note, _POINTS - 1) for row in rows)
+        # The bar stands below or above frames that may be narrower than it is.
+        self.width = max(self.end + notes, (self.right if blocks == 2 else self.left) + bar.width) + 14
         self.height = self.bottom + below
-        self.columns = columns
+        self.columns, self.bar = columns, bar
         with styled():
             self.figure = Figure(figsize=(self.width / PNG_DPI, self.height / PNG_DPI), dpi=PNG_DPI)
         self._draw(rows, zoom)
@@ -196,6 +272,7 @@ class _Canvas:
             middle = top + self.cell_h / 2
             weight = "bold" if row.bold else "normal"
             self.write(self.left - 14, middle, row.label, align="right", color=row.color, weight=weight)
+            self.write(self.end + 6, middle, row.note, size=_POINTS - 1)
             for column, time in enumerate(row.times):
                 x = self.left + column * self.pitch + (self.pitch - _GAP) / 2
                 self.write(x, top - _LINE / 2 + 1, str(time), align="center", color=MUTED, size=_POINTS - 1)
@@ -227,21 +304,20 @@ class _Canvas:
         """The rectangle below and right of (x, y) in matplotlib's fractions from the bottom left."""
         return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
 
-    def colorbar(self, bar: _Bar, x: float, y: float) -> None:
-        """A bar with its ends written beside it; its left end is a number's width right of x."""
-        start, length, thick = x + 60, 220, 14
+    def colorbar(self, x: float, y: float) -> None:
+        """The bar with its ends written beside it, from x on."""
+        low, high = self.bar.ends
+        start, thick = x + _pixels_of(low, _POINTS - 1) + 10, 14
         with styled():
-            axes = self.figure.add_axes(self.box(start, y + (_LINE - thick) / 2, length, thick))
+            axes = self.figure.add_axes(self.box(start, y + (_LINE - thick) / 2, _BAR, thick))
             made = self.figure.colorbar(
-                ScalarMappable(Normalize(bar.low, bar.high), bar.colors), cax=axes, orientation="horizontal"
+                ScalarMappable(Normalize(self.bar.low, self.bar.high), self.bar.colors), cax=axes, orientation="horizontal"
             )
             made.set_ticks([])  # the two ends are written beside it instead, where they cannot run into each other
             made.outline.set_edgecolor(GRID)
         middle = y + _LINE / 2
-        self.write(start - 10, middle, "≤ " * bar.clipped + number(bar.low), align="right", color=MUTED, size=_POINTS - 1)
-        self.write(
-            start + length + 10, middle, f"{'≥ ' * bar.clipped}{number(bar.high)}   {bar.label}", color=MUTED, size=_POINTS - 1
-        )
+        self.write(start - 10, middle, low, align="right", color=MUTED, size=_POINTS - 1)
+        self.write(start + _BAR + 10, middle, high, color=MUTED, size=_POINTS - 1)
 
     def lines(self, values: Sequence[tuple[np.ndarray, str]], height: int) -> None:
         """A plot of (N,) values in a colour below the frames, each point in the middle of its column."""

@@ -1,4 +1,5 @@
 import math
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from zoocast.report.figures import horizon_error, learning_curves, mean_interval, result_bars
 from zoocast.report.figures.curves import join_seeds
+from zoocast.report.figures.style import text_width
 
 ITERATIONS = np.arange(10, 110, 10)
 PANEL = {
@@ -86,6 +88,13 @@ def test_horizon_counts_frames_from_the_first_predicted() -> None:
 
 def test_the_same_data_give_the_same_bytes() -> None:
     assert learning_curves({"val/mse": PANEL}) == learning_curves({"val/mse": PANEL})
+
+
+def test_a_figure_is_as_wide_as_its_longest_name_in_the_legend() -> None:
+    name = "finetune." + "from-a-source-with-a-very-long-name-" * 4
+    svg = learning_curves({"val/mse": {name: {0: ([1, 2], [0.2, 0.1])}}})
+    width = float(re.findall(r'width="([\d.]+)pt"', svg)[0])
+    assert width > text_width(name, 9)
 
 
 def test_names_are_text_and_not_markup() -> None:

@@ -3,8 +3,9 @@ import io
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from PIL import Image
 
-from zoocast.report.figures import gate_pictures, strip_comparison
+from zoocast.report.figures import gate_pictures, moving_comparison, strip_comparison
 
 RED, GREEN, BLUE, GREY = (200, 10, 20), (10, 200, 20), (10, 20, 200), (90, 91, 92)
 
@@ -103,3 +104,41 @@ def test_a_boundary_outside_the_steps_is_not_drawn(observed: int) -> None:
 def test_gates_need_a_name_for_each_source() -> None:
     with pytest.raises(ValueError, match="each of the 2 gates"):
         gate_pictures(np.zeros((2, 4, 2, 2)), ["a"], observed=2)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 12, 64), (1, 1, 64, 12), (2, 1, 200, 300)])
+@pytest.mark.parametrize("note", ["", "MSE 0.0123"])
+def test_nothing_is_cut_off_where_frames_are_few_or_narrow(shape: tuple[int, ...], note: str) -> None:
+    frames = np.random.default_rng(0).random(shape)
+    picture = decode(strip_comparison(frames, frames * 0, {"a": frames, "b": frames * 0.5}, notes={"a": note, "b": note}))
+    # what is written at the right ends some pixels before the edge
+    assert (picture[:, -4:] == 255).all()
+    gates = decode(gate_pictures(np.random.default_rng(0).random((1, 1, 4, 4)), ["x"], observed=1))
+    assert (gates[-2 * 26 :, -4:] == 255).all()
+
+
+def moving(png: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(png))
+
+
+def test_a_clip_in_motion_shows_what_was_observed_and_then_what_is_predicted() -> None:
+    observed, truth = clip(RED, RED, RED, RED, frames=2), clip(GREEN, GREEN, GREEN, GREEN, frames=3)
+    picture = moving(moving_comparison(observed, truth, {"tmu": clip(BLUE, BLUE, BLUE, BLUE, frames=3)}))
+    assert picture.n_frames == 5
+    shown = []
+    for frame in range(5):
+        picture.seek(frame)
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+        shown.append([int((pixels == np.array(c)).all(axis=1).sum()) // 96**2 for c in (RED, GREEN, BLUE)])
+    assert shown == [[2, 0, 0]] * 2 + [[0, 1, 1]] * 3
+
+
+def test_a_clip_in_motion_is_small_whatever_it_shows() -> None:
+    noise = np.random.default_rng(0)
+    png = moving_comparison(
+        noise.random((40, 1, 300, 400)), noise.random((90, 1, 300, 400)), {"a": noise.random((90, 1, 300, 400))}
+    )
+    assert len(png) < 300_000
+    picture = moving(png)
+    assert picture.n_frames < 60
+    assert max(picture.size) <= 800
