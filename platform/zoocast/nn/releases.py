@@ -1,18 +1,16 @@
 """Reads checkpoints of the papers' released code into our networks, so that a lab's existing models join the zoo.
 
-Known: ConvLSTM and TMU of transferable-memory, PredRNN and PredRNN-V2 of predrnn-pytorch, and either direction of SeeMore, saved
-as ``{"net_param": state_dict}`` or as the bare state_dict. What the network is follows from the names and shapes of its weights.
-Nothing in the file is executed.
+Known: ConvLSTM and TMU of transferable-memory, PredRNN and PredRNN-V2 of predrnn-pytorch, and either direction of SeeMore, in
+whatever a trainer has wrapped them (see `foreign`). What the network is follows from the names and shapes of its weights.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import pickle
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,14 +18,11 @@ from torch import Tensor
 from zoocast.errors import ConfigError, DataError
 from zoocast.frames import FrameShape
 from zoocast.nn.cells import STLSTM, ConvLSTM
+from zoocast.nn.foreign import KNOWN, Weights, read_weights
 from zoocast.nn.predictor import Predictor, PredictorConfig
 from zoocast.nn.tmu import TmuConfig
 
 __all__ = ["import_release"]
-
-Weights = dict[str, Tensor]
-
-KNOWN = "ConvLSTM or TMU of transferable-memory, PredRNN or PredRNN-V2 of predrnn-pytorch, SeeMore"
 DIRECTIONS = {"forward": "rnn.", "reverse": "rnn_rev."}
 
 
@@ -41,16 +36,16 @@ def import_release(
     """The released network in `path` as a `Predictor` in evaluation mode.
 
     Args:
-        path: a checkpoint of transferable-memory, predrnn-pytorch or SeeMore.
+        path: a checkpoint of transferable-memory, predrnn-pytorch or SeeMore, or of another trainer of these networks.
         frames: the shape of the frames that it was trained on; may be left out if it has a LayerNorm and `patch_size` is given.
         patch_size: in pixels; may be left out if `frames` is given.
         direction: which of SeeMore's two networks; all others have the forward one alone.
 
     Raises:
-        DataError: the file cannot be read, or is none of the known networks.
+        DataError: the file cannot be read (see `read_weights`), or is none of the known networks.
         ConfigError: `frames` or `patch_size` is needed, or contradicts the weights; or there is no such direction.
     """
-    weights = _one_direction(_read(path), direction, path)
+    weights = _one_direction(read_weights(path), direction, path)
     try:
         config = _recognise(weights)
         translated, unknown = _translate(weights)
@@ -60,36 +55,11 @@ def import_release(
     if unknown:
         raise DataError(f"{path} is not a checkpoint of {KNOWN}: it also holds {_names(unknown)}")
     frames, patch_size = _geometry(channels, _map_size(weights), frames, patch_size)
-    predictor = Predictor(dataclasses.replace(config, patch_size=patch_size), frames)
-    _fill(predictor, translated, path)
+    config = dataclasses.replace(config, patch_size=patch_size)
+    _check_shapes(config, frames, translated, path)
+    predictor = Predictor(config, frames)
+    predictor.load_state_dict(translated)
     return predictor.eval()
-
-
-# ------------------------------------------------------------------------------------------------------------------- the file
-
-
-def _read(path: Path) -> Weights:
-    try:
-        data: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except pickle.UnpicklingError as error:
-        # Torch writes a page of advice; what people need is the class or function that the file asks for.
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        why = f"it asks for {found[1]}, but nothing except tensors is read" if found else "it is no checkpoint that torch wrote"
-        raise DataError(
-            f'{path} was refused: {why}; save it again as torch.save({{"net_param": network.state_dict()}}, path)'
-        ) from None
-    except Exception as error:  # a damaged archive or pickle can fail in any way
-        raise DataError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error}); is it whole?") from None
-    # The releases' trainers save a dict with one entry; people also save the bare state_dict.
-    weights = data.get("net_param", data) if isinstance(data, dict) else data
-    if not isinstance(weights, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()):
-        raise DataError(f'{path} holds no weights by name; expected {{"net_param": state_dict}} or a state_dict')
-    for name, value in weights.items():
-        if not bool(torch.isfinite(value).all()):
-            raise DataError(f"{path}: {name} holds values that are not finite; training had diverged, use an earlier checkpoint")
-    return weights
 
 
 def _names(weights: Weights, limit: int = 8) -> str:
@@ -117,9 +87,10 @@ def _one_direction(weights: Weights, direction: Literal["forward", "reverse"], p
 
 
 def _num_layers(weights: Weights) -> int:
-    found = [int(m[1]) for name in weights if (m := re.match(r"cell_list\.(\d+)\.", name))]
-    # 1 where there is no cell at all: `_recognise` then says which name is missing, as for any other file of something else.
-    return max(found, default=0) + 1
+    found = {m[1] for name in weights if (m := re.match(r"cell_list\.(\d+)\.", name))}
+    # 1 where there is no cell at all: `_recognise` then says which name is missing, as for any other file of something else. It
+    # also does where a number is left out: how many there are counts, for the largest could be any.
+    return max(len(found), 1)
 
 
 def _num_distillers(weights: Weights, layer: int) -> int:
@@ -234,8 +205,10 @@ def _geometry(
     return shape, patch
 
 
-def _fill(predictor: Predictor, weights: Weights, path: Path) -> None:
-    expected = predictor.state_dict()
+def _check_shapes(config: PredictorConfig, frames: FrameShape, weights: Weights, path: Path) -> None:
+    """Raise `DataError` unless these are the weights of that network, which takes no memory until then."""
+    with torch.device("meta"):
+        expected = Predictor(config, frames).state_dict()
     wrong = [
         f"{name} is {_shape(weights.get(name))}, needed {_shape(expected.get(name))}"
         for name in sorted(expected.keys() | weights.keys())
@@ -243,7 +216,6 @@ def _fill(predictor: Predictor, weights: Weights, path: Path) -> None:
     ]
     if wrong:
         raise DataError(f"{path} is not a checkpoint of {KNOWN}: {'; '.join(wrong[:8])}")
-    predictor.load_state_dict(weights)
 
 
 def _shape(value: Tensor | None) -> str:

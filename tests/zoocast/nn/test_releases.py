@@ -166,7 +166,7 @@ def test_unreadable_files_are_named(tmp_path):
         (lambda w: w.pop("conv_last.weight"), "there is no head.weight; it holds cell_list.0.conv.0.bias"),
         (lambda w: w.pop("cell_list.1.conv.0.bias"), "cells.1.conv.bias is missing, needed 32"),
         (lambda w: w.pop("cell_list.0.conv.0.weight"), "there is no cell_list.0.conv.0.weight"),
-        (lambda w: w.clear(), "there is no cell_list.0.conv.0.weight; it holds nothing"),
+        (lambda w: w.clear(), "holds no weights by name; .* it holds net_param"),
         (
             lambda w: w.update({"cell_list.1.conv.0.weight": torch.zeros(32, 9, 3, 3)}),
             "cells.1.conv.weight is 32x9x3x3, needed 32x16x3x3",
@@ -177,7 +177,15 @@ def test_unreadable_files_are_named(tmp_path):
             lambda w: w.update({f"cell_list.{i}.conv.0.weight": torch.zeros(32, c, 2, 2) for i, c in ((0, 12), (1, 16))}),
             "kernel_size: must be odd",
         ),
-        (lambda w: w.update(epoch=3), "holds no weights by name"),
+        (
+            lambda w: w.update({"cell_list.1000000000.conv.0.weight": torch.zeros(32, 16, 3, 3)}),
+            "there is no cell_list.2.conv.0.weight",
+        ),
+        (
+            # No number at all, and a shape that would make a network of 10^9 channels.
+            lambda w: w.update({"cell_list.0.conv.0.weight": torch.zeros(4 * 10**9, 0, 3, 3)}),
+            "hidden_channels: must be at least 1 and at most 65536",
+        ),
     ],
 )
 def test_weights_of_another_network_are_refused_by_name(change, message, tmp_path):
