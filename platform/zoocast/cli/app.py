@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
-from zoocast.cli import cache, streams
+from zoocast.cli import cache, environment, streams
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load, summaries
 from zoocast.cli.options import (
     RUNS,
@@ -505,8 +505,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         keep_private()
+        environment.prepare()
         require_nothing_hidden()
-    except ConfigError as error:
+    except ZoocastError as error:
         sys.exit(_fail(str(error), error.exit_code))
     code = invoke(sys.argv[1:])
     # All is done and said; a signal that comes while Python takes itself apart would only spoil the exit code.

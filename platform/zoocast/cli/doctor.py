@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from zoocast.cli.environment import home_problem
+from zoocast.cluster.connect import private_folder
 from zoocast.cluster.preflight import GIB, Finding, at_least, disk, on_cluster
 from zoocast.dag import Step
 from zoocast.errors import ZoocastError
@@ -34,6 +36,7 @@ def examine(root: Path, address: str | None, tracking_uri: str | None, steps: Se
         ("cpu", lambda: [_cpu()]),
         ("memory", lambda: [_memory()]),
         ("disk", lambda: [disk(root, steps)]),
+        ("home", lambda: [_home()]),
         ("locks", lambda: [_locks(root)]),
         ("ray", lambda: _ray(root, address, tracking_uri, steps)),
         ("mlflow", lambda: [_mlflow(root, tracking_uri)]),
@@ -119,6 +122,14 @@ def _locks(root: Path) -> Finding:
             "SQLite needs locks: mount it with them, or keep MLflow's store elsewhere with --tracking-uri",
         )
     return Finding("locks", "ok", "flock" if known == "flock" else f"the file system of {root} knows no flock; fcntl's are used")
+
+
+def _home() -> Finding:
+    problem = home_problem()
+    if problem:
+        seen = f"{problem}; until the machine restarts, Ray's token and libraries' settings are kept in {private_folder()}"
+        return Finding("home", "warn", seen, "set HOME to a folder of yours")
+    return Finding("home", "ok", os.path.expanduser("~"))
 
 
 def _ray(root: Path, address: str | None, tracking_uri: str | None, steps: Sequence[Step]) -> Iterator[Finding]:

@@ -21,10 +21,10 @@ from typing import Any
 
 from zoocast.dag import StopSignal
 from zoocast.dag.head import promptly, silence
-from zoocast.errors import InfrastructureError
+from zoocast.errors import ConfigError, InfrastructureError
 from zoocast.store.files import UMASK
 
-__all__ = ["ClusterSummary", "connect", "environment", "resources", "source_roots"]
+__all__ = ["ClusterSummary", "connect", "environment", "private_folder", "resources", "source_roots"]
 
 LOCAL = "local"
 ANSWER_SECONDS, CONNECT_SECONDS = 5.0, 60.0
@@ -61,6 +61,7 @@ class ClusterSummary:
     num_nodes: int
     num_cpus: float
     num_gpus: float
+    given_by: str = ""  # the variable that named the address, if the caller did not
 
     @property
     def is_ours(self) -> bool:
@@ -69,7 +70,10 @@ class ClusterSummary:
 
     def __str__(self) -> str:
         gpus = f", {self.num_gpus:g} GPUs" if self.num_gpus else ""
-        return f"Ray at {self.address}: {self.num_nodes} node{'s' if self.num_nodes > 1 else ''}, {self.num_cpus:g} CPUs{gpus}"
+        by = f" ({self.given_by})" if self.given_by else ""
+        return (
+            f"Ray at {self.address}{by}: {self.num_nodes} node{'s' if self.num_nodes > 1 else ''}, {self.num_cpus:g} CPUs{gpus}"
+        )
 
 
 @contextlib.contextmanager
@@ -82,13 +86,22 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         num_cpus: how many CPUs a local Ray may use; None for all.
 
     Raises:
+        ConfigError: the address is one of another of Ray's services.
         InfrastructureError: there is no Ray at the address, it wants another token, or it cannot be started.
     """
+    source = "--address" if address else "RAY_ADDRESS"
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    if "://" in address:
+        raise ConfigError(
+            source,
+            f"a run connects to the head itself, HOST:6379, but got {address!r}, which is for "
+            + ("`pipelines submit`" if address.startswith("http") else "other clients of Ray")
+            + f"; give --address HOST:6379, or --address {LOCAL} for a Ray on this machine",
+        )
     # A local Ray's processes inherit our environment; those of a cluster get theirs by `_arguments`.
     settings = ENVIRONMENT | DRIVER | {"PYTHONPATH": _python_path()}
     if address == LOCAL:
-        _make_token()
+        settings |= _make_token()
     else:
         settings["RAY_gcs_server_port_wait_time_s"] = CONNECT_ATTEMPTS
         if address != "auto":  # which is no address: Ray itself looks for the one that runs on this machine
@@ -102,7 +115,7 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
             wish = _start(address, num_cpus)
             if wish.level:
                 raise KeyboardInterrupt
-            yield resources(address)
+            yield dataclasses.replace(resources(address), given_by=source if source != "--address" and address != LOCAL else "")
         finally:
             with _Uninterrupted().on_signals():  # dropped: what they would end is at its end
                 if address == LOCAL:
@@ -226,27 +239,42 @@ def _no_dashboard() -> Iterator[None]:
             sys.modules[name] = before
 
 
-def _make_token() -> None:
-    """Make Ray's token for this user, whom a Ray of our own will ask for it. Ray would, too, but readable by everyone."""
+def _make_token() -> dict[str, str]:
+    """Make Ray's token for this user, whom a Ray of our own will ask for it. Ray would, too, but readable by everyone.
+
+    Returns:
+        What the environment must hold where it is not in the home: in one that cannot be written, or that others have filled.
+    """
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        return
-    path = Path.home() / TOKEN_FILE
+        return {}
+    try:
+        _write_token(Path.home() / TOKEN_FILE)
+    except (OSError, RuntimeError):  # the latter where nobody knows the home
+        path = private_folder() / TOKEN_FILE.name
+        try:
+            _write_token(path)
+        except OSError as error:
+            raise InfrastructureError(
+                f"cannot write Ray's token to {path} ({error.strerror}); set RAY_AUTH_TOKEN_PATH to a file that holds one"
+            ) from None
+        return {"RAY_AUTH_TOKEN_PATH": str(path)}
+    return {}
+
+
+def _write_token(path: Path) -> None:
+    """Make the token unless there is one. Raises `OSError` where it can be neither read nor written."""
     if path.exists():
+        path.read_bytes()
         return
     # Written under a name of its own and linked, which fails where a token is: nobody reads half of one, and none is replaced.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        # The mode is given on creation: between writing and a later chmod others could read it.
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-        with contextlib.suppress(FileExistsError):  # another process was quicker, and its Ray may use its token already
-            os.link(temporary, path)
-        temporary.unlink()
-    except OSError as error:
-        raise InfrastructureError(
-            f"cannot write Ray's token to {path} ({error.strerror}); set RAY_AUTH_TOKEN_PATH to a file that holds one"
-        ) from None
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    # The mode is given on creation: between writing and a later chmod others could read it.
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    with contextlib.suppress(FileExistsError):  # another process was quicker, and its Ray may use its token already
+        os.link(temporary, path)
+    temporary.unlink()
 
 
 def _require_raylet(address: str) -> None:
@@ -271,9 +299,8 @@ def _require_raylet(address: str) -> None:
 
 
 def _no_ray(address: str, error: Exception | str) -> InfrastructureError:
-    if isinstance(error, Exception) and "InvalidAuthToken" in str(
-        error.__cause__
-    ):  # Ray raises a plain ConnectionError, with gRPC's refusal as its cause
+    # Ray raises a plain ConnectionError, with gRPC's refusal as its cause.
+    if isinstance(error, Exception) and "InvalidAuthToken" in str(error.__cause__):
         return _other_token(address)
     first = str(error).strip().splitlines()
     reason = first[0] if first else type(error).__name__
@@ -283,26 +310,38 @@ def _no_ray(address: str, error: Exception | str) -> InfrastructureError:
     return InfrastructureError(f"no Ray answers at {address} ({reason}); {remedy}")
 
 
-def _private_directory() -> str:
-    """A folder of this user's alone in which Ray keeps its sessions; by itself Ray lets everyone on the machine write there.
+def private_folder() -> Path:
+    """A folder of this user's alone for what lasts as long as processes do: RAY_TMPDIR/zoocast-UID, or one in TMPDIR or /tmp.
 
     Raises:
-        InfrastructureError: what bears its name belongs to somebody else, or is open to others.
+        InfrastructureError: it cannot be made; or what bears its name belongs to somebody else, or is open to others.
     """
     name = f"zoocast-{os.getuid()}"
-    folder = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir()), name)
-    if len(str(folder / "ray")) > LONGEST_TEMPORARY_DIRECTORY:
-        folder = Path("/tmp", name)
-    # Made or found, it is then looked at: in a common /tmp anybody may have made a folder, or a link, of this name before us.
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=True)
-    status = folder.lstat()  # of the link itself, if it is one
+    try:
+        folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute() / name
+        if len(os.fsencode(folder / "ray")) > LONGEST_TEMPORARY_DIRECTORY:
+            folder = Path("/tmp", name)
+        # Made or found, it is then looked at: in a common /tmp anybody may have made a folder, or a link, of this name before us.
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700, parents=True)
+        status = folder.lstat()  # of the link itself, if it is one
+    except OSError as error:
+        # Of `gettempdir` the error is a sentence, and has no name of a file.
+        why = f"{error.filename} cannot be written ({error.strerror})" if error.filename else str(error.strerror or error)
+        raise InfrastructureError(
+            f"there is no folder for Ray's sockets and logs: {why}; set RAY_TMPDIR to a short path of yours"
+        ) from None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise InfrastructureError(
             f"{folder}, where Ray is to keep its sockets and logs, is not a folder of yours alone;"
             " remove it, or set RAY_TMPDIR to a short path of yours"
         )
-    return str(folder / "ray")
+    return folder
+
+
+def _private_directory() -> str:
+    """Where Ray keeps its sessions; by itself it lets everyone on the machine write there."""
+    return str(private_folder() / "ray")
 
 
 def _other_token(address: str) -> InfrastructureError:

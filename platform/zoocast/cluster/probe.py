@@ -111,7 +111,7 @@ def unreachable(host: str, port: int) -> str:
 
 def open_token_file() -> str:
     """Ray's token file, if others than its owner may read it."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or os.path.expanduser("~/.ray/auth_token"))
     try:
         return str(path) if path.stat().st_mode & 0o077 else ""
     except OSError:

@@ -27,14 +27,17 @@ def copies() -> Path:
 
 def _cache() -> Path:
     given = os.environ.get("ZOOCAST_CACHE")
-    return Path(given).absolute() if given else Path.home() / ".cache" / "zoocast"
+    home = os.path.expanduser("~")  # which is `~` still where nobody knows it
+    if not given and not os.path.isabs(home):
+        raise ConfigError("ZOOCAST_CACHE", "there is no home folder to keep copies in; set it to a folder of yours")
+    return Path(given or f"{home}/.cache/zoocast").absolute()
 
 
 def _limit() -> int:
     given = os.environ.get("ZOOCAST_CACHE_GB", "")
     try:
         return int(float(given or DEFAULT_CACHE_GB) * 1e9)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigError("ZOOCAST_CACHE_GB", f"must be a number of gigabytes, but got {given!r}") from None
 
 

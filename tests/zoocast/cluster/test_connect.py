@@ -15,7 +15,7 @@ import pytest
 
 from zoocast.cluster import connect as cluster
 from zoocast.cluster.connect import ENVIRONMENT, LONGEST_TEMPORARY_DIRECTORY, connect, source_roots
-from zoocast.errors import InfrastructureError
+from zoocast.errors import ConfigError, InfrastructureError
 
 
 def free_port() -> int:
@@ -104,7 +104,7 @@ def test_a_local_ray_asks_for_the_token_and_writes_it_nowhere(local_ray: SimpleN
     assert (local_ray.home / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:FREE", "nowhere.invalid:6379", "ray://127.0.0.1", "127.0.0.1:99999", "x"])
+@pytest.mark.parametrize("address", ["127.0.0.1:FREE", "nowhere.invalid:6379", "127.0.0.1:99999", "x"])
 def test_an_address_without_a_ray_is_an_error_at_once_with_the_remedy(address: str) -> None:
     address = address.replace("FREE", str(free_port()))
     remedy = "start it, correct --address or RAY_ADDRESS, or use --address local"
@@ -116,6 +116,30 @@ def test_the_address_in_ray_address_is_used(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("RAY_ADDRESS", "not an address")
     with pytest.raises(InfrastructureError, match="no Ray answers at not an address"), connect():
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "other"),
+    [("http://127.0.0.1:8265", "`pipelines submit`"), ("ray://127.0.0.1:10001", "other clients of Ray")],
+)
+def test_an_address_for_another_command_is_refused(monkeypatch: pytest.MonkeyPatch, address: str, other: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with (
+        pytest.raises(ConfigError, match=f"RAY_ADDRESS: a run connects to .* got '{address}', which is for {other}; give"),
+        connect(),
+    ):
+        pass
+
+
+def test_without_a_home_rays_token_is_in_our_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        path = Path(cluster._make_token()["RAY_AUTH_TOKEN_PATH"])
+        assert path.parent == cluster.private_folder()
+        assert (len(path.read_text()), path.stat().st_mode & 0o777) == (64, 0o600)
 
 
 def test_ray_gets_a_token_that_only_its_user_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +194,17 @@ def test_a_long_temporary_directory_does_not_break_sockets(monkeypatch: pytest.M
     assert len(short + tail) <= 107
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")
     assert cluster._private_directory() == short
+
+
+def test_a_temporary_directory_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/proc/x")
+    with pytest.raises(
+        InfrastructureError, match=r"no folder for Ray's sockets and logs: /proc/x.* cannot be written \(.*\); set RAY_TMPDIR"
+    ):
+        cluster.private_folder()
+    monkeypatch.chdir("/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", os.path.relpath(tmp_path, "/tmp"))  # Ray takes none that is relative
+    assert cluster.private_folder().is_absolute()
 
 
 def test_ray_keeps_its_sockets_and_logs_where_nobody_else_can_go(monkeypatch: pytest.MonkeyPatch) -> None:
