@@ -430,7 +430,7 @@ def test_doctor_finds_a_missing_ray_and_a_missing_server_and_ends_with_exit_code
     done = shell.run("doctor", "--json", "--address", "127.0.0.1:9", "--tracking-uri", "http://127.0.0.1:9")
     findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
     assert done.returncode == 4
-    assert list(findings) == ["python", "packages", "cpu", "memory", "disk", "ray", "mlflow"]
+    assert list(findings) == ["python", "packages", "cpu", "memory", "disk", "home", "locks", "ray", "mlflow"]
     assert findings["python"]["state"] == "ok"
     assert findings["ray"]["state"] == findings["mlflow"]["state"] == "fail"
     assert "no Ray answers at 127.0.0.1:9" in findings["ray"]["seen"]
