@@ -142,7 +142,7 @@ def _start(address: str, num_cpus: int | None) -> StopSignal:
             raise _other_token(address) from None
         except TimeoutError:
             raise _no_ray(address, f"it answers, but lets nobody in for {CONNECT_SECONDS:g} s") from None
-        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RpcError) as error:
+        except Exception as error:  # of Ray's own code, which raises even bare ones where its processes do not come up
             raise _no_ray(address, error) from None
     return wish
 

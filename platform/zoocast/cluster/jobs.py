@@ -16,7 +16,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -85,7 +85,7 @@ class Submission:
 
 def refuse_password(option: str, url: str | None, remedy: str) -> None:
     """Raise `ConfigError` when `url` holds one: whoever reaches the cluster can read what a job was started with."""
-    if url and holds_secret(url):
+    if url and holds_secret(option, url):
         raise ConfigError(option, f"a name or password in a URL could be read by everyone who reaches the cluster; {remedy}")
 
 
@@ -233,7 +233,7 @@ class Jobs:
         selection = select(folder)
         for line in selection.left_out():
             print(line, file=sys.stderr)
-        with tempfile.TemporaryDirectory() as temporary:
+        with _folder_to_pack_in() as temporary:
             package = pack(selection, Path(temporary, "code.zip"))
             print(f"{len(selection.files)} files of {folder}: {human_bytes(package.num_bytes)} to send", file=sys.stderr)
             while True:
@@ -334,6 +334,17 @@ class Jobs:
     def hint(self, *arguments: str) -> str:
         """A command to type against this cluster."""
         return shlex.join([*program(), *arguments, "--address", self.address])
+
+
+@contextlib.contextmanager
+def _folder_to_pack_in() -> Iterator[str]:
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield temporary
+    except OSError as error:  # of the disk: what comes from the network is `InfrastructureError` by now
+        raise InfrastructureError(
+            f"cannot write the package to send ({error.strerror or error}); free some space, or set TMPDIR to a folder of yours"
+        ) from None
 
 
 def locate(given: str | None) -> str:

@@ -22,7 +22,7 @@ from zoocast.cluster import probe
 from zoocast.cluster.connect import ClusterSummary
 from zoocast.dag import Step
 from zoocast.dag.placement import nodes_of, require_room
-from zoocast.errors import InfrastructureError
+from zoocast.errors import InfrastructureError, last_line
 from zoocast.store.address import address, open_root
 from zoocast.store.files import human_bytes
 from zoocast.tracking.backend import locate, sqlite_file
@@ -98,11 +98,14 @@ def disk(root: Path, steps: Iterable[Step] = ()) -> Finding:
     Clips are known before; banks and checkpoints are not, and those steps check for themselves when they begin.
     """
     place = root.absolute()
-    while not place.exists():  # a new root is made later, in the first folder above it that there is
+    while not os.path.exists(place):  # a new root is made later, in the first folder above it that there is
         place = place.parent
     if not os.access(place, os.W_OK | os.X_OK):
         return Finding("disk", "fail", f"{root} cannot be written (looked at {place})", "give a folder of yours with --root")
-    free = shutil.disk_usage(place).free
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError as error:  # of a network, when its server is away
+        return Finding("disk", "fail", f"{place} does not answer ({error.strerror})", "give another folder with --root")
     expected = sum(step.estimated_bytes for step in steps)
     clips = f" for {human_bytes(expected)} of clips and all else" if expected else ""
     seen = f"{human_bytes(free)} free under {root}{clips}"
@@ -176,7 +179,7 @@ def _ask(nodes: Sequence[dict[str, Any]], exchange: _Exchange, server: tuple[str
             except TypeError:  # its fields are not those of `Answer`
                 silent.append(f"{questions[ref][1]} (it has another zoocast, which answers otherwise)")
             except ray.exceptions.RayError as error:  # it has no zoocast, or its process died
-                silent.append(f"{questions[ref][1]} ({str(error).strip().splitlines()[-1]})")
+                silent.append(f"{questions[ref][1]} ({last_line(error)})")
     for ref in waiting:
         ray.cancel(ref, force=True)  # else it would still run when the node comes to itself
         silent.append(f"{questions[ref][1]} (no answer in {ANSWER_SECONDS:.0f} s)")
@@ -209,7 +212,7 @@ def versions(here: Answer, answers: Sequence[Answer]) -> Finding:
     for package, version in here.versions.items():  # those of this process, for what it pickles is read there
         others: dict[str, list[str]] = {}
         for answer in answers:
-            others.setdefault(answer.versions[package], []).append(answer.node)
+            others.setdefault(answer.versions.get(package, "unknown"), []).append(answer.node)
         wrong += [f"{package} {version} here, {v} on {some(n)}" for v, n in others.items() if v != version]
     if wrong:
         return Finding("versions", "fail", "; ".join(wrong), "install the same on every node: pip install -c constraints.txt .")
@@ -266,7 +269,7 @@ class _Exchange:
 def _exchange(root: Path) -> Iterator[_Exchange]:
     """Names that no one has asked for before: a network file system may remember for a while that a file was not there."""
     folder, nonce, problem = root / f".preflight.{secrets.token_hex(16)}", secrets.token_hex(16), ""
-    existed = root.exists()
+    existed = os.path.exists(root)
     try:
         folder.mkdir(parents=True)
         open_root(root).write_note(folder / "driver", nonce)

@@ -62,9 +62,13 @@ def _code() -> tuple[str, str]:
         for place in (spec.submodule_search_locations or ()) if spec else ():
             places.append(place)
             for path in sorted(Path(place).rglob("*.py")):
+                try:
+                    content = path.read_bytes()
+                except FileNotFoundError:  # an editor's, which is gone again
+                    continue
                 # Names count, but below the package only: the same code may lie in another folder on every node.
-                total.update(f"{package}/{path.relative_to(place)}\0".encode())
-                total.update(hashlib.sha256(path.read_bytes()).digest())
+                total.update(os.fsencode(f"{package}/{path.relative_to(place)}\0"))
+                total.update(hashlib.sha256(content).digest())
     return (total.hexdigest()[:8], places[0]) if places else ("none", "")
 
 

@@ -30,19 +30,25 @@ SENDS = 5  # tries to send a file that is written to meanwhile
 READS = 20  # tries to read an object that is replaced meanwhile
 
 
-def holds_secret(url: str) -> bool:
-    """Whether there is a name or password before the host of `url`, or a key, token or signature in its query."""
-    parts = urllib.parse.urlsplit(url)
+def holds_secret(option: str, url: str) -> bool:
+    """Whether there is a name or password before the host of `url`, or a key, token or signature in its query.
+
+    Raises:
+        ConfigError: it is no URL; `option` is what gave it.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError as error:  # brackets that are not closed; what is between them is not repeated
+        raise ConfigError(option, f"is no URL ({error})") from None
     names = [name.lower() for part in (parts.query, parts.fragment) for name, _ in urllib.parse.parse_qsl(part)]
     return "@" in parts.netloc or any(secret in name for name in names for secret in SECRETS)
 
 
 def check_url(url: str) -> None:
     """Raise `ConfigError` unless `url` can be a root; asks no server."""
-    parts = urllib.parse.urlsplit(url)
-    if holds_secret(url):
+    if holds_secret("--root", url):
         raise ConfigError("--root", "a URL may hold no password and no key; give them in the environment, or to the machine")
-    if not parts.netloc:
+    if not urllib.parse.urlsplit(url).netloc:
         raise ConfigError("--root", f"{url} names no bucket; write s3://BUCKET/PREFIX")
     _connect(url)
 

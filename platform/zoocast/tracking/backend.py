@@ -52,8 +52,10 @@ def locate(root: Path, uri: str | None = None) -> str:
     is_server = chosen.lower().startswith(("http://", "https://"))
     if is_server and plain != chosen:
         raise ConfigError("tracking_uri", f"must hold no name or password, only {plain}; {CREDENTIALS}")
-    if is_server and urllib.parse.urlsplit(chosen).hostname:
-        return chosen.rstrip("/")
+    with contextlib.suppress(ValueError):  # a port above 65535, or brackets that are not closed
+        parts = urllib.parse.urlsplit(chosen)
+        if is_server and parts.hostname and (parts.port is None or parts.port > 0):
+            return chosen.rstrip("/")
     if chosen.startswith("sqlite:///") and len(chosen) > len("sqlite:///"):
         return f"sqlite:///{sqlite_file(chosen)}"
     raise ConfigError("tracking_uri", f"must be http://SERVER, https://SERVER or sqlite:///FILE, but got {plain!r}")

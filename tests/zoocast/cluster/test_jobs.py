@@ -228,6 +228,7 @@ def test_a_job_that_is_not_there_is_an_error_with_the_nearest(lab: Shell) -> Non
     [
         (None, {}, "--address: jobs are submitted to the head's dashboard, http://HEAD:8265"),
         ("10.0.0.1:6379", {}, "--address: .*but got '10.0.0.1:6379'; ray:// and HOST:6379 are for other clients of Ray"),
+        ("http://[::1:8265", {}, "--address: is no URL"),
         (None, {"RAY_ADDRESS": "ray://head:10001"}, "RAY_ADDRESS: .*but got 'ray://head:10001'"),
         ("http://me:secret@head:8265", {}, "--address: a name or password in a URL could be read by everyone"),
     ],

@@ -51,6 +51,8 @@ def test_other_versions_are_named_with_their_nodes() -> None:
     others = [dataclasses.replace(ANSWER, node=node, versions={"ray": "2.61.0"}) for node in ("b", "c", "d", "e", "f", "g")]
     finding = versions(ANSWER, [ANSWER, *others])
     assert (finding.state, finding.seen) == ("fail", "ray 2.60.0 here, 2.61.0 on b, c, d, e and 2 more")
+    without = versions(ANSWER, [dataclasses.replace(ANSWER, node="b", versions={"torch": "2.13.0"})])  # of an older zoocast
+    assert (without.state, without.seen) == ("fail", "ray 2.60.0 here, unknown on b")
 
 
 def test_a_node_without_a_token_is_a_warning() -> None:

@@ -79,6 +79,7 @@ def test_a_path_is_a_root_itself_and_a_url_has_a_copy_on_this_machine(machine, t
         ("s3://me:secret@bucket/x", "may hold no password and no key"),
         ("s3://bucket/x?access_key=AKIA", "may hold no password and no key"),
         ("s3:///x", "names no bucket"),
+        ("s3://[x", "--root: is no URL"),
         ("nothing://bucket/x", "cannot be used"),
         ("s3://bucket/x?colour=red", "Unexpected query parameter"),
     ],

@@ -31,7 +31,17 @@ def test_sqlite_paths_become_absolute(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "uri", ["runs/mlruns", "file:///mlruns", "sqlite://", "sqlite:///", "postgresql://a:secret@db/mlflow", "http://"]
+    "uri",
+    [
+        "runs/mlruns",
+        "file:///mlruns",
+        "sqlite://",
+        "sqlite:///",
+        "postgresql://a:secret@db/mlflow",
+        "http://",
+        "http://[::1",
+        "http://host:99999",
+    ],
 )
 def test_a_uri_that_is_no_tracking_server_is_refused_without_showing_a_password(tmp_path, uri):
     with pytest.raises(ConfigError, match="must be http://SERVER") as error:
