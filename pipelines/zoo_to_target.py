@@ -8,6 +8,7 @@ report compares them on the test split, which nothing else reads.
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 
 from zoocast.bank.config import BankConfig, check_bank
 from zoocast.config import check_ranges, setting
@@ -60,7 +61,7 @@ class ZooToTarget:
         """Whether any arm looks at the memories of the zoo."""
         return "banks" in self.transfer.needs
 
-    @property
+    @cached_property
     def startable(self) -> tuple[str, ...]:
         """Sources whose weights fit the target, so that it can be finetuned from them."""
         target, frames = self.target.predictor, self.target.data.frame_shape()

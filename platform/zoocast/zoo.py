@@ -10,8 +10,6 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from zoocast.config import setting
 from zoocast.data import DataConfig, DigitsConfig
 from zoocast.errors import ConfigError, within
@@ -20,6 +18,7 @@ from zoocast.nn.predictor import (
     DESCRIPTION,
     Predictor,
     PredictorConfig,
+    blueprint,
     check_predictor,
     load_predictor,
     read_description,
@@ -102,8 +101,7 @@ def can_start(target: PredictorConfig, frames: FrameShape, source: PredictorConf
     """Whether `warm_start` can give a source's weights to the target's network on `frames`; takes no memory for weights."""
     try:
         # The very code that will copy the weights decides, on tensors that have shapes and nothing else.
-        with torch.device("meta"):
-            warm_start(Predictor(target, frames), Predictor(source, source_frames))
+        warm_start(blueprint(target, frames), blueprint(source, source_frames))
     except ConfigError:
         return False
     return True

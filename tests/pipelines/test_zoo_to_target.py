@@ -18,7 +18,7 @@ from zoocast.dag import Resources, read_record
 from zoocast.errors import ConfigError, DataError, IntegrityError
 from zoocast.experiment.sources import AdoptConfig
 from zoocast.nn.cells import ConvLSTM
-from zoocast.nn.predictor import PredictorConfig, load_predictor
+from zoocast.nn.predictor import PredictorConfig, blueprint, load_predictor
 from zoocast.nn.sampling import ScheduledSampling
 from zoocast.report.files import read_gates
 
@@ -84,6 +84,17 @@ def test_paper_asks_for_its_data(tmp_path):
     made = {step.name: step for step in steps(whole)}
     assert made["target.tmu.seed2"].resources == Resources(4, 1)
     assert made["source.mnist-2"].launches == (Resources(4, 1),)
+
+
+def test_a_plan_looks_at_a_network_once_however_many_sources_have_it():
+    source, made = SMOKE.sources[0], {}
+    for count in (2, 128):
+        sources = tuple(dataclasses.replace(source, name=f"s{k}") for k in range(count))
+        blueprint.cache_clear()
+        steps(dataclasses.replace(SMOKE, sources=sources, transfer=dataclasses.replace(SMOKE.transfer, warm_start="none")))
+        made[count] = blueprint.cache_info().misses
+    # The network that sources and target have, and the one with transfer units.
+    assert made[128] == made[2] == 2
 
 
 # ------------------------------------------------------------------------------------------------------------ what cannot work

@@ -10,13 +10,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-import torch
-
 from zoocast.config import check_ranges, setting
 from zoocast.data.splits import Split
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
-from zoocast.nn.predictor import Predictor, PredictorConfig
+from zoocast.nn.predictor import Predictor, PredictorConfig, blueprint
 
 __all__ = ["BankConfig", "MemoryRef", "bank_layers", "check_bank", "layer_map", "memory_refs", "target_layers"]
 
@@ -153,8 +151,7 @@ def _on_clips(name: str, source: PredictorConfig, trained_on: FrameShape, clips:
             f" target's clips have {clips.channels} ({clips}); choose a source trained on {clips.channels}",
         )
     try:
-        with torch.device("meta"):
-            built, seen = Predictor(source, trained_on), Predictor(source, clips)
+        built, seen = blueprint(source, trained_on), blueprint(source, clips)
     except ConfigError as error:
         raise ConfigError("", f"source {name}, layer 0 cannot see the target's clips ({clips}): {error}") from None
     # Convolutions have the same weights for maps of any size, so a shape that differs is a LayerNorm's: (channels, h, w).

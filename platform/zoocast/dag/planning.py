@@ -139,13 +139,15 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
     chosen = {s.name for s in all_steps} if selected is None else set(selected)
     reasons = _Reasons(root)
     planned: dict[str, PlannedStep] = {}
+    available: set[str] = set()
     try:
         for step in all_steps:
             if step.name in chosen:
                 # Inputs were planned before, so what is blocked upstream blocks this step too.
-                available = {n for n, p in planned.items() if p.state != "blocked"}
                 now = _planned(step, root, holders.get(step.folder), step.name in forced, available, reasons)
                 planned[step.name] = dataclasses.replace(now, earlier_seconds=reasons.earlier_seconds(now))
+                if now.state != "blocked":
+                    available.add(step.name)
     except PermissionError as error:
         raise InfrastructureError(f"cannot read {root} ({error}); choose another --root") from None
     return Plan(root, tuple(planned.values()))

@@ -37,6 +37,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "PredictorConfig",
+    "blueprint",
     "check_predictor",
     "frame_mse",
     "load_predictor",
@@ -92,16 +93,14 @@ def check_predictor(config: PredictorConfig, frames: FrameShape) -> None:
         raise ConfigError("tmu", f"needs a cell with a memory C, but got cell={config.cell.kind}; use {able}")
 
 
-@functools.lru_cache(maxsize=1024)
 def num_parameters(config: PredictorConfig, frames: FrameShape) -> int:
-    """How many numbers the weights of ``Predictor(config, frames)`` are, without taking memory for them.
+    """How many numbers the weights of ``Predictor(config, frames)`` are.
 
     Raises:
         ConfigError: see `check_predictor`; or more than can be counted in 64 bits.
     """
     try:
-        with torch.device("meta"):
-            return sum(p.numel() for p in Predictor(config, frames).parameters())
+        return sum(p.numel() for p in blueprint(config, frames).parameters())
     except RuntimeError:  # torch counts the bytes of a tensor in 63 bits, also of one that has none
         raise ConfigError(
             "hidden_channels", f"this network has more than 2^63 weights on frames {frames}; ask for less"
@@ -237,6 +236,17 @@ class Predictor(nn.Module):
     def losses(self, aux: Mapping[Key, Tensor]) -> dict[str, Tensor]:
         """The cells' own terms beside the error of the frames, scalars by name; see `CellConfig.losses`."""
         return self.config.cell.losses(self.layers, self.adapter, aux)
+
+
+@functools.lru_cache(maxsize=256)
+def blueprint(config: PredictorConfig, frames: FrameShape) -> Predictor:
+    """The network with the shapes of its weights and no numbers: it takes no memory and draws nothing. Shared by all who ask.
+
+    Raises:
+        ConfigError: see `check_predictor`.
+    """
+    with torch.device("meta"):
+        return Predictor(config, frames)
 
 
 def frame_mse(prediction: Prediction, clips: Tensor) -> Tensor:

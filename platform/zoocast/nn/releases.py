@@ -19,7 +19,7 @@ from zoocast.errors import ConfigError, DataError
 from zoocast.frames import FrameShape
 from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.foreign import KNOWN, Weights, read_weights
-from zoocast.nn.predictor import Predictor, PredictorConfig
+from zoocast.nn.predictor import Predictor, PredictorConfig, blueprint
 from zoocast.nn.tmu import TmuConfig
 
 __all__ = ["import_release"]
@@ -207,8 +207,7 @@ def _geometry(
 
 def _check_shapes(config: PredictorConfig, frames: FrameShape, weights: Weights, path: Path) -> None:
     """Raise `DataError` unless these are the weights of that network, which takes no memory until then."""
-    with torch.device("meta"):
-        expected = Predictor(config, frames).state_dict()
+    expected = blueprint(config, frames).state_dict()
     wrong = [
         f"{name} is {_shape(weights.get(name))}, needed {_shape(expected.get(name))}"
         for name in sorted(expected.keys() | weights.keys())

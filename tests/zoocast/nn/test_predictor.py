@@ -15,6 +15,7 @@ from zoocast.nn.predictor import (
     WEIGHTS,
     Predictor,
     PredictorConfig,
+    blueprint,
     check_predictor,
     frame_mse,
     load_predictor,
@@ -135,7 +136,7 @@ def test_weights_are_counted_without_being_made(config):
     before = torch.random.get_rng_state()
     assert num_parameters(config, FRAMES) == sum(p.numel() for p in make(config).parameters())
     torch.random.set_rng_state(before)
-    num_parameters.cache_clear()
+    blueprint.cache_clear()
     num_parameters(config, FRAMES)
     assert torch.equal(torch.random.get_rng_state(), before)
 
