@@ -5,6 +5,7 @@
     |-- ConfigError                 2    a setting, or a combination of settings, that cannot work
     |-- DataError                   2    a file of the user's that cannot be read as what it claims to be
     |-- InfrastructureError         4    the cluster, the disk or a server is not what the work needs
+    |   `-- OutOfMemory           4    an allocation failed, and would fail again
     |-- IntegrityError              5    something that zoocast wrote is damaged or was changed
     `-- Interrupted               130    the user asked to stop
 
@@ -23,6 +24,7 @@ __all__ = [
     "InfrastructureError",
     "IntegrityError",
     "Interrupted",
+    "OutOfMemory",
     "StepFailed",
     "ZoocastError",
     "did_you_mean",
@@ -89,6 +91,10 @@ class InfrastructureError(ZoocastError):
     """The cluster is too small, the disk too full, or a server cannot be reached."""
 
     exit_code = 4
+
+
+class OutOfMemory(InfrastructureError):
+    """An allocation failed, or would: the same command meets it again, so a setting has to change."""
 
 
 class IntegrityError(ZoocastError):

@@ -65,8 +65,11 @@ class Request:
         )
 
     def plan(self) -> Plan:
-        """What would run, and why."""
-        return plan(self.configured.steps, self.root.absolute(), force=self.force, selected=self.selected)
+        """What would run, and why. Raises `OutOfMemory` for what this machine can never hold, where it is to run here."""
+        the_plan = plan(self.configured.steps, self.root.absolute(), force=self.force, selected=self.selected)
+        if is_local(self.address):
+            require_memory(planned.step for planned in the_plan.work)
+        return the_plan
 
     def command(self) -> str:
         """The command that does what is left of this run; `--force` is left out, or it would begin anew."""
@@ -136,6 +139,8 @@ def execute(request: Request) -> RunRecord:
         board.settle(result)
         record.exit_code = result.exit_code
         record.message = "; ".join(o.error for o in result.outcomes.values() if o.state == "failed")
+        if any(outcome.repeats for outcome in result.outcomes.values()):
+            record.resume += " -S FIELD=VALUE"  # the message names the fields
         last = result.outcomes.get(request.configured.steps[-1].name)
         if last and last.ok:
             record.result = last.result

@@ -19,7 +19,7 @@ from zoocast.dag.planning import Plan, PlannedStep, plan
 from zoocast.dag.records import Record, final_path, lock_path, partial_path, publish_step, read_record
 from zoocast.dag.step import Resources, Step
 from zoocast.dag.worker import Report
-from zoocast.errors import ConfigError, InfrastructureError, Interrupted, ZoocastError
+from zoocast.errors import ConfigError, InfrastructureError, Interrupted, OutOfMemory, ZoocastError
 from zoocast.store.address import open_root
 from zoocast.store.files import as_json
 from zoocast.store.layout import DONE, ERROR, LOCKS, PROGRESS, STEPS
@@ -352,7 +352,8 @@ class _Driver:
             self.storage.pull(partial_path(self.root, step), lambda file: file == ERROR)
         times = (report.started, report.finished) if isinstance(report, Report) else (0.0, 0.0)
         state: OutcomeState = "interrupted" if isinstance(error, Interrupted) else "failed"
-        self._settle(step, state, error=str(error), exit_code=error.exit_code, times=times)
+        repeats = isinstance(error, OutOfMemory)
+        self._settle(step, state, error=str(error), exit_code=error.exit_code, times=times, repeats=repeats)
 
     def _settle_cached(self, step: Step, record: Record) -> None:
         self._settle(step, "cached", record=record)
@@ -366,6 +367,7 @@ class _Driver:
         error: str = "",
         exit_code: int = 0,
         times: tuple[float, float] = (0.0, 0.0),
+        repeats: bool = False,
     ) -> None:
         # After publishing, so that whoever waits for the lock finds the result.
         self.locks.release(lock_path(self.root, step))
@@ -373,7 +375,7 @@ class _Driver:
         directory = final_path(self.root, step) if record else partial_path(self.root, step)
         result = record.result if record else {}
         self.outcomes[step.name] = Outcome(
-            step.name, step.key, state, directory, started, finished, " ".join(error.split()), exit_code, result
+            step.name, step.key, state, directory, started, finished, " ".join(error.split()), exit_code, result, repeats
         )
         self.emit(Finished(step.name, state, finished - started, " ".join(error.split()), str(directory)))
 

@@ -79,7 +79,10 @@ Event = Planned | Started | Progress | Waiting | Finished
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a step. Times are seconds since the epoch, of the attempt that made the result; `error` is one line."""
+    """What became of a step. Times are seconds since the epoch, of the attempt that made the result; `error` is one line.
+
+    `repeats`: the same command would only meet the error again, so a setting has to change.
+    """
 
     name: str
     key: str
@@ -90,6 +93,7 @@ class Outcome:
     error: str = ""
     exit_code: int = 0
     result: dict[str, Any] = dataclasses.field(default_factory=dict)
+    repeats: bool = False
 
     @property
     def seconds(self) -> float:

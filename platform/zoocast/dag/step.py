@@ -96,6 +96,7 @@ class Step:
         launches: what each worker holds that the step itself starts (Ray Train, actors). Such a step has ``num_cpus=0``.
         salt: further identity, such as the digest of a data file.
         estimated_bytes: what it writes at most, where that is known before it begins; else 0. Never part of the key.
+        least_memory: bytes that a process of it holds at the very least, where that is known; else 0. Never part of the key.
         notes: what people should see of it before it runs, such as how a file of theirs is read. Never part of the key.
     """
 
@@ -107,6 +108,7 @@ class Step:
     launches: tuple[Resources, ...] = ()
     salt: str = ""
     estimated_bytes: int = 0
+    least_memory: int = 0
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -6,10 +6,11 @@ import time
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError, TaskCancelledError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError, TaskCancelledError
 
 from zoocast.dag.context import StepContext
 from zoocast.dag.head import promptly, silence
+from zoocast.dag.memory import LOWER
 from zoocast.dag.placement import nodes_of
 from zoocast.dag.step import Resources, Step
 from zoocast.dag.worker import Report, execute
@@ -93,8 +94,10 @@ def _result(ref: Any, step: Step) -> Report | ZoocastError:
         return Interrupted(f"step {step.name} was killed")
     except OutOfMemoryError:
         return InfrastructureError(
-            f"step {step.name}: its node ran out of memory; use smaller batches, or ask for more CPUs per step"
+            f"step {step.name}: its node ran out of memory; let fewer steps run at once by more CPUs for each, or {LOWER}"
         )
+    except GetTimeoutError:
+        return Interrupted(f"step {step.name} was killed, but has not ended within {KILL_SECONDS:g} s")
     except RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return InfrastructureError(

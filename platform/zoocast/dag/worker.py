@@ -16,6 +16,7 @@ from typing import Any
 
 from zoocast.config import dump
 from zoocast.dag.context import StepContext, owner_of, stop_requested
+from zoocast.dag.memory import lack_of_memory
 from zoocast.dag.unchanged import require_unchanged, stamps
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, StepFailed, ZoocastError
 from zoocast.store.files import FileInfo, keep_private, sync_tree, write_atomically
@@ -115,6 +116,9 @@ def readable(context: StepContext, raised: BaseException, package: str) -> Zooca
             return InfrastructureError(
                 f"step {context.name}: cannot write to {context.directory} ({cause.strerror}); free some space and run again"
             )
+    for cause in _chain(raised):
+        if memory := lack_of_memory(context.name, cause):
+            return memory
     place = next((place for cause in _chain(raised) if (place := place_of(cause, package))), None)
     at = f"{place}: " if place else ""
     return StepFailed(f"step {context.name}: {at}{described(raised)}; the traceback is in {context.directory / ERROR}")

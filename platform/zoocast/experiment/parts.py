@@ -30,7 +30,7 @@ from zoocast.experiment.stages import (
     make_report,
     remarks_on,
 )
-from zoocast.nn.predictor import read_description
+from zoocast.nn.predictor import PredictorConfig, num_parameters, read_description
 from zoocast.report.compare import Comparison
 from zoocast.report.sections import Section
 from zoocast.search import SearchConfig, load_space
@@ -110,7 +110,14 @@ def source_step(config: SourceConfig, *, observed: int) -> Step:
         # It only waits for its workers. Had it a CPU, steps that wait could hold all of them, and no worker would ever start.
         resources=Resources(0),
         launches=(_held_by(config.workers),) * config.workers.num_workers,
+        least_memory=_least_memory(config.predictor, config.data, config.workers),
     )
+
+
+def _least_memory(predictor: PredictorConfig, data: DataConfig, workers: WorkerConfig) -> int:
+    """Bytes of the weights, which begin on the CPU, and where they stay there of their gradients and Adam's two moments."""
+    copies = 1 if workers.gpus_per_worker else 4
+    return copies * 4 * num_parameters(predictor, data.frame_shape())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,6 +172,8 @@ class Target:
             # As in `source_step`: what only waits for its workers holds nothing.
             resources=Resources(0) if several else _held_by(workers),
             launches=(_held_by(workers),) * workers.num_workers if several else (),
+            # At least: a method may put more into the network, or train two of them.
+            least_memory=_least_memory(self.config.predictor, self.config.data, workers),
         )
 
     def evaluate(self, arm: Arm) -> Step:

@@ -14,6 +14,7 @@ from typing import Any
 from zoocast.config import dump, override
 from zoocast.dag import Resources, StepContext
 from zoocast.dag.context import begin_attempt
+from zoocast.dag.memory import lack_of_memory
 from zoocast.dag.worker import limit_threads
 from zoocast.errors import InfrastructureError, IntegrityError, Interrupted, StepFailed, ZoocastError
 from zoocast.search.study import ERROR, OUTCOME, conclude, read_trial
@@ -116,5 +117,6 @@ def run_trial(
         except Exception as error:
             write_atomically(directory / TRACEBACK, traceback.format_exc(), durable=False)
             trial.context.check_fence()
-            message = str(error) if isinstance(error, ZoocastError) else f"{type(error).__name__}: {error}"
+            ours = error if isinstance(error, ZoocastError) else lack_of_memory(name, error)
+            message = str(ours) if ours else f"{type(error).__name__}: {error}"
             conclude(directory, "failed", message=message)

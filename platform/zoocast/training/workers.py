@@ -6,13 +6,25 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 from zoocast.config import dump, load
 from zoocast.dag import Fenced, StepContext
-from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed, last_line
+from zoocast.dag.worker import readable
+from zoocast.errors import (
+    ConfigError,
+    DataError,
+    InfrastructureError,
+    IntegrityError,
+    Interrupted,
+    OutOfMemory,
+    StepFailed,
+    ZoocastError,
+    last_line,
+)
 from zoocast.store.files import keep_private, parse_json, write_atomically
 from zoocast.training.config import Worker, WorkerConfig, use_threads
 from zoocast.training.result import Trained
@@ -78,15 +90,28 @@ def in_train_workers(context: StepContext, where: WorkerConfig, train: Callable[
     return result
 
 
-# Errors that starting again would only meet again, by name, so that the driver can raise them as they were and nothing is
-# unpickled. Any other exception counts as a worker's death, after which Ray starts the group again.
+# By name, so that the driver can raise what a worker has met and nothing is unpickled.
 _RAISED: dict[str, type[Exception]] = {
-    e.__name__: e for e in (ConfigError, Fenced, InfrastructureError, IntegrityError, Interrupted, StepFailed)
+    e.__name__: e
+    for e in (
+        ConfigError,
+        Fenced,
+        DataError,
+        OutOfMemory,
+        InfrastructureError,
+        IntegrityError,
+        Interrupted,
+        StepFailed,
+        ZoocastError,
+    )
 }
 
 
 def _train_worker(config: dict[str, Any]) -> None:
-    """One Ray Train worker. Errors of ours are written down and end the run: repeating them would not help."""
+    """One Ray Train worker. What it raises is written down and ends the run: starting again would only meet it again.
+
+    A process that was killed raises nothing, and Ray starts the group again.
+    """
     from ray import train as ray_train
 
     context, where = config["context"].localize(), config["where"]
@@ -101,8 +126,14 @@ def _train_worker(config: dict[str, Any]) -> None:
     worker = Worker(ray_context.get_world_rank(), ray_context.get_world_size(), device)
     try:
         result = config["train"](context, worker)
-    except tuple(_RAISED.values()) as error:
-        write_atomically(outcome, json.dumps({"error": type(error).__name__, "args": error.args}))
+    except (Exception, SystemExit) as raised:
+        error = readable(context, raised, getattr(config["train"], "func", config["train"]).__module__.partition(".")[0])
+        # The others meet a RuntimeError of torch's when one of several workers dies, and that is no fault of the training.
+        if worker.world > 1 and isinstance(raised, RuntimeError) and not isinstance(error, OutOfMemory):
+            raise
+        name = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _RAISED)
+        told = {"error": name, "args": error.args, "traceback": traceback.format_exc()}
+        write_atomically(outcome, json.dumps(told))
         with contextlib.suppress(InfrastructureError):  # a store that does not answer must not take the error's place
             context.push()
         return
@@ -126,4 +157,6 @@ def _read_outcome(path: Path) -> dict[str, Any] | None:
 def _raise_outcome(path: Path) -> None:
     outcome = _read_outcome(path)
     if outcome is not None and "error" in outcome:
-        raise _RAISED[outcome["error"]](*outcome["args"])
+        error = _RAISED[outcome["error"]](*outcome["args"])
+        error.add_note(outcome["traceback"])
+        raise error

@@ -17,7 +17,7 @@ from zoocast.config import digest
 from zoocast.dag import Resources, StepContext
 from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
-from zoocast.errors import IntegrityError, StepFailed
+from zoocast.errors import IntegrityError, OutOfMemory, StepFailed
 from zoocast.experiment.sources import AdoptConfig, PretrainConfig, RankConfig, adopt, pretrain, rank_sources
 from zoocast.frames import FrameShape
 from zoocast.nn.cells import ConvLSTM
@@ -145,6 +145,18 @@ def saved(folder, config, frames, seed):
     torch.manual_seed(seed)
     save_predictor(Predictor(config, frames), folder / "model")
     return folder
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_failed_allocation_is_not_tried_again(tmp_path, clips):
+    step = context(tmp_path, clips, max_failures=3)
+    huge = dataclasses.replace(step.config, predictor=PredictorConfig(hidden_channels=(2**16,)))
+    # Tried again until Ray Train gives up, it would be an `InfrastructureError` of workers that failed 4 times.
+    with pytest.raises(
+        OutOfMemory, match=r"asked for 576.1 GiB at once, where .*; lower training.batch_size, predictor.hidden"
+    ) as met:
+        pretrain(dataclasses.replace(step, config=huge))
+    assert "alloc_cpu" in "".join(met.value.__notes__)  # the worker's own traceback
 
 
 def test_sources_are_ranked_on_the_validation_clips(tmp_path, clips):
