@@ -20,10 +20,12 @@ from zoocast.cli.options import RUNS
 from zoocast.cli.runs import RunRecord, run_name
 from zoocast.cli.tracked import TrackedRun, is_synced, tracked
 from zoocast.cli.views import notes
+from zoocast.cluster.connect import LOCAL, address_of
 from zoocast.cluster.preflight import require_fit
 from zoocast.config import dump
 from zoocast.dag import Event, Plan, RunResult, StopSignal, ordered, plan, select
 from zoocast.dag import run as run_steps
+from zoocast.dag.memory import require_memory
 from zoocast.dag.records import read_record
 from zoocast.errors import ConfigError, Interrupted
 from zoocast.provenance import program
@@ -67,7 +69,7 @@ class Request:
     def plan(self) -> Plan:
         """What would run, and why. Raises `OutOfMemory` for what this machine can never hold, where it is to run here."""
         the_plan = plan(self.configured.steps, self.root.absolute(), force=self.force, selected=self.selected)
-        if is_local(self.address):
+        if address_of(self.address) == LOCAL:
             require_memory(planned.step for planned in the_plan.work)
         return the_plan
 

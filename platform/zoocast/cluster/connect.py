@@ -24,7 +24,16 @@ from zoocast.dag.head import promptly, silence
 from zoocast.errors import ConfigError, InfrastructureError
 from zoocast.store.files import UMASK
 
-__all__ = ["ClusterSummary", "connect", "environment", "private_folder", "resources", "source_roots"]
+__all__ = [
+    "LOCAL",
+    "ClusterSummary",
+    "address_of",
+    "connect",
+    "environment",
+    "private_folder",
+    "resources",
+    "source_roots",
+]
 
 LOCAL = "local"
 ANSWER_SECONDS, CONNECT_SECONDS = 5.0, 60.0
@@ -90,7 +99,7 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         InfrastructureError: there is no Ray at the address, it wants another token, or it cannot be started.
     """
     source = "--address" if address else "RAY_ADDRESS"
-    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    address = address_of(address)
     if "://" in address:
         raise ConfigError(
             source,
@@ -145,6 +154,11 @@ def _start(address: str, num_cpus: int | None) -> StopSignal:
         except Exception as error:  # of Ray's own code, which raises even bare ones where its processes do not come up
             raise _no_ray(address, error) from None
     return wish
+
+
+def address_of(given: str | None) -> str:
+    """Where `connect` with this argument looks for Ray; ``local`` for one of our own."""
+    return given or os.environ.get("RAY_ADDRESS") or LOCAL
 
 
 def _arguments(address: str, num_cpus: int | None) -> dict[str, Any]:

@@ -291,6 +291,19 @@ def test_a_worker_that_dies_every_time_is_an_infrastructure_error(tmp_path: Path
     assert "step x: its process died 3 times" in result.outcomes["x"].error
 
 
+def wants_too_much(context: StepContext) -> dict[str, Any]:
+    calls(context)
+    return {"data": len(bytearray(2**50))}
+
+
+def test_a_step_whose_memory_is_not_there_is_tried_once_and_known_to_repeat(tmp_path: Path) -> None:
+    step = Step("x", wants_too_much)
+    result = go(tmp_path, step)
+    assert (result.exit_code, result.outcomes["x"].repeats) == (4, True)
+    assert result.outcomes["x"].error.startswith("step x: out of memory: it asked for more memory at once, where ")
+    assert (partial_path(tmp_path, step) / "calls").read_text() == "x"
+
+
 def test_a_step_that_can_never_run_is_refused_before_anything_starts(tmp_path: Path) -> None:
     small, large = Step("small", work, {}), Step("large", work, {"seconds": 1}, resources=Resources(num_cpus=3))
     with pytest.raises(InfrastructureError, match=r"step large asks for 3 CPUs, but the cluster's largest nodes have: 2 CPUs;"):
