@@ -300,11 +300,14 @@ def _require_raylet(address: str) -> None:
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.util import get_node_ip_address
 
-    # `state` 0 is alive.
-    nodes = promptly(lambda: GcsClient(address=address).get_all_node_info(timeout=ANSWER_SECONDS), ANSWER_SECONDS).values()
+    try:
+        nodes = promptly(lambda: GcsClient(address=address).get_all_node_info(timeout=ANSWER_SECONDS), ANSWER_SECONDS)
+    except TimeoutError:
+        raise _no_ray(address, f"it takes calls and answers none for {ANSWER_SECONDS:g} s, so it hangs") from None
     here = [
         f"{node.node_manager_address}:{node.node_manager_port}"
-        for node in nodes
+        for node in nodes.values()
+        # `state` 0 is alive.
         if node.state == 0 and node.node_manager_address in (get_node_ip_address(), "127.0.0.1")
     ]
     silent = {raylet: why for raylet in here if (why := silence(raylet, ANSWER_SECONDS))}

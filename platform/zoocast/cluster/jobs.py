@@ -432,8 +432,11 @@ def _client_class() -> Any:
             except AuthenticationError:
                 raise InfrastructureError(f"{self._address} wants the cluster's token; {TOKEN}") from None
             except requests.RequestException as error:
+                why = type(error).__name__
+                if isinstance(error, requests.ReadTimeout):
+                    why = f"it takes connections and says nothing for {patience[1]:g} s, so it hangs or is stopped"
                 raise InfrastructureError(
-                    f"no Ray job API answers at {self._address} ({type(error).__name__}); correct --address (http://HEAD:8265),"
+                    f"no Ray job API answers at {self._address} ({why}); correct --address (http://HEAD:8265),"
                     " or start the head with `ray start --head --dashboard-host ADDRESS`"
                 ) from None
 
