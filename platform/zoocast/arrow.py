@@ -26,6 +26,7 @@ from torch import Tensor
 from zoocast.config import digest, dump, load
 from zoocast.errors import IntegrityError
 from zoocast.store.files import inside, own_file
+from zoocast.store.recorded import check_file
 from zoocast.store.sealed import read_sealed, write_sealed
 
 __all__ = [
@@ -168,7 +169,7 @@ def read_manifest(folder: Path, wording: Wording) -> Manifest:
             inside(folder, shard.file)
         return manifest
 
-    return read_sealed(path, parse, remedy=wording.remedy)
+    return read_sealed(check_file(path), parse, remedy=wording.remedy)
 
 
 # -------------------------------------------------------------------------------------------------------------------- writing

@@ -21,6 +21,7 @@ from zoocast.config import settings
 from zoocast.dag.step import GROUP
 from zoocast.errors import IntegrityError
 from zoocast.store.files import parse_json
+from zoocast.store.recorded import check_file
 from zoocast.words import duration, moment
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ def read_table(directory: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        result = parse_json(path.read_text(encoding="utf-8"))
+        result = parse_json(check_file(path).read_text(encoding="utf-8"))
         if not {"columns", "rows"} & set(result):  # a file of a pipeline of the user's own, which may be anything
             return None
         # Checked before it is drawn, for it may be damaged.

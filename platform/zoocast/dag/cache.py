@@ -7,7 +7,6 @@ is renamed first, so that a crash leaves garbage, never a folder that looks like
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import re
 import shutil
@@ -19,9 +18,10 @@ from typing import Literal
 
 from zoocast.dag.records import Record, read_record
 from zoocast.errors import InfrastructureError, IntegrityError
-from zoocast.store.files import JOURNAL_FILE, FileInfo, is_temporary, sha256_file
+from zoocast.store.files import is_temporary
 from zoocast.store.layout import KEY_DIGITS, LOCKS, STEPS
 from zoocast.store.locks import STALE_SECONDS, Locks, read_holder
+from zoocast.store.recorded import damages
 
 __all__ = ["Cache", "Folder", "Garbage", "damage", "garbage", "remove", "survey"]
 
@@ -184,33 +184,9 @@ def damage(directory: Path) -> list[str]:
     Files that were added since are not looked at: nobody reads them.
     """
     try:
-        record = read_record(directory)
+        return [f"{name} {problem}" for name, problem in damages(directory, read_record(directory).files)]
     except IntegrityError as error:
         return [str(error)]
-    if record.folder != directory.name:
-        return [f"its record is that of {record.folder}"]
-    found = ((name, _file_damage(directory, name, info)) for name, info in record.files.items())
-    return [f"{name} {problem}" for name, problem in found if problem]
-
-
-def _file_damage(directory: Path, name: str, info: FileInfo) -> str:
-    path = directory / name
-    try:
-        if not path.resolve(strict=True).is_relative_to(directory.resolve()):
-            return "leads outside of the step's folder"
-        size = path.stat().st_size
-        grown = path.name == JOURNAL_FILE and size > info.bytes  # a worker of a driver that was killed had more to say
-        if size != info.bytes and not grown:
-            return f"has {size} bytes instead of {info.bytes}"
-        # A journal is appended to, so what the record knows of it must still be its beginning.
-        found = hashlib.sha256(path.read_bytes()[: info.bytes]).hexdigest() if grown else sha256_file(path)
-        if found != info.sha256:
-            return "was altered: its SHA-256 is another one"
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"cannot be read ({error.strerror or error})"
-    return ""
 
 
 # -------------------------------------------------------------------------------------------------------------------- removing

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoocast.config import diff
-from zoocast.dag.records import Record, final_path, partial_path, read_record, records_of, results
+from zoocast.dag.records import Record, final_path, partial_path, read_record, read_sound, records_of, results
 from zoocast.dag.step import Step, ordered
-from zoocast.errors import ConfigError, InfrastructureError, did_you_mean
-from zoocast.store.address import open_root
+from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, did_you_mean
+from zoocast.store.address import open_root, root_of
 from zoocast.store.files import read_json
 from zoocast.store.layout import DONE, ERROR, PROGRESS
 from zoocast.store.locks import Holder
@@ -127,7 +127,7 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
     Raises:
         ConfigError: `force` matches no step, or two steps share a name.
         InfrastructureError: the root cannot be read.
-        IntegrityError: a result that is to be used has no readable record.
+        IntegrityError: a result that is to be used is not what was finished.
     """
     all_steps = ordered(steps)
     storage = open_root(root)
@@ -154,9 +154,18 @@ def plan(steps: Iterable[Step], root: Path, *, force: Sequence[str] = (), select
 
 
 def _planned(step: Step, root: Path, holder: Holder | None, forced: bool, available: set[str], reasons: _Reasons) -> PlannedStep:
-    record = read_record(final_path(root, step)) if final_path(root, step).exists() else None
+    final = final_path(root, step)
+    held = holder is not None and not holder.is_gone()
+    try:
+        # A result that is about to be replaced, here or by another run, need not be whole, and may vanish while it is read.
+        replaced = forced or held
+        record = (read_record(final) if replaced else _sound(final)) if final.exists() else None
+    except IntegrityError:
+        if not replaced:
+            raise
+        record = None
     # First: a step that is made anew under --force elsewhere has a result that is about to be replaced.
-    if holder is not None and not holder.is_gone():
+    if held:
         return PlannedStep(step, "running", (f"by {holder}",), record, forced)
     if record is not None and not forced:
         return PlannedStep(step, "done", (), record, forced)
@@ -164,6 +173,9 @@ def _planned(step: Step, root: Path, holder: Holder | None, forced: bool, availa
     if missing:
         why = tuple(f"needs {p.name}, which is not finished and not selected" for p in missing)
         return PlannedStep(step, "blocked", why, record, forced)
+    for parent in step.inputs.values():
+        if parent.name not in available:
+            _sound(final_path(root, parent))
     if forced:
         return PlannedStep(step, "run", ("forced",), record, forced)
     partial = partial_path(root, step)
@@ -171,6 +183,10 @@ def _planned(step: Step, root: Path, holder: Holder | None, forced: bool, availa
     if partial.exists():
         return PlannedStep(step, "resume", _resumption(partial), record, forced)
     return PlannedStep(step, "run", reasons.of(step), record, forced)
+
+
+def _sound(final: Path) -> Record:
+    return read_sound(final, whole=not root_of(final).partial_copies)
 
 
 def _resumption(partial: Path) -> tuple[str, ...]:

@@ -15,9 +15,20 @@ from zoocast.errors import IntegrityError
 from zoocast.store.address import open_root
 from zoocast.store.files import FileInfo
 from zoocast.store.layout import DONE, LOCKS, PARTIAL, STEP_FOLDER, STEPS
-from zoocast.store.sealed import read_sealed, write_sealed
+from zoocast.store.recorded import check_step, read_done
+from zoocast.store.sealed import write_sealed
 
-__all__ = ["Record", "final_path", "lock_path", "partial_path", "publish_step", "read_record", "records_of", "results"]
+__all__ = [
+    "Record",
+    "final_path",
+    "lock_path",
+    "partial_path",
+    "publish_step",
+    "read_record",
+    "read_sound",
+    "records_of",
+    "results",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +129,15 @@ def read_record(directory: Path) -> Record:
     """The record of a finished step.
 
     Raises:
-        IntegrityError: `directory` has no readable record.
+        IntegrityError: `directory` has no readable record of its own.
     """
-    remedy = f"its step's result cannot be trusted: remove {directory} and run the pipeline again"
-    return read_sealed(directory / DONE, _parse, remedy=remedy, follow_links=True)
+    return read_done(directory, _parse)
+
+
+def read_sound(directory: Path, *, whole: bool = True) -> Record:
+    """The record of a finished step that is to be used, after a quick look at its files; see `check_step`."""
+    check_step(directory, whole=whole)
+    return read_record(directory)
 
 
 def _parse(data: dict[str, Any]) -> Record:

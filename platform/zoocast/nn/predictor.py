@@ -28,6 +28,7 @@ from zoocast.nn.sampling import free_run
 from zoocast.nn.stack import Unrolled, unroll
 from zoocast.nn.tmu import TmuConfig, TransferableMemoryUnit
 from zoocast.store.files import human_bytes, write_atomically
+from zoocast.store.recorded import check_file
 from zoocast.store.sealed import read_sealed, write_sealed
 
 __all__ = [
@@ -360,7 +361,7 @@ def read_description(directory: Path) -> Description:
             than could be in the file beside it.
     """
     # Models may be links into a team's storage: both files are read once and compared with their checksums in memory.
-    path = directory / DESCRIPTION
+    path = check_file(directory / DESCRIPTION)
     description = read_sealed(path, _parse, remedy=REMEDY, follow_links=True, max_bytes=MAX_DESCRIPTION_BYTES)
     _check_weights_size(directory, description)
     return description

@@ -18,6 +18,7 @@ from zoocast.evaluation import Scores
 from zoocast.frames import unit_frames
 from zoocast.report.data import Gates, Strips
 from zoocast.store.files import parse_json, write_atomically
+from zoocast.store.recorded import check_file
 
 SCORES, STRIPS, GATES = "scores.json", "strips.npz", "gates.npz"
 
@@ -32,7 +33,7 @@ def read_scores(directory: Path) -> tuple[str, dict[int, Scores]]:
     """The split and the scores by seed. Raises `IntegrityError` when they are missing or damaged."""
     path = directory / SCORES
     try:
-        data = parse_json(path.read_text(encoding="utf-8"))
+        data = parse_json(check_file(path).read_text(encoding="utf-8"))
         return str(data["split"]), {
             int(k): Scores.from_json(v) for k, v in sorted(data["seeds"].items(), key=lambda i: int(i[0]))
         }
@@ -85,7 +86,7 @@ def _bytes(frames: np.ndarray) -> np.ndarray:
 
 
 def _load(path: Path, names: Sequence[str]) -> list[np.ndarray] | None:
-    if not path.exists():
+    if not check_file(path).exists():
         return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:

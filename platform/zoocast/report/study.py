@@ -12,13 +12,14 @@ from zoocast.report.figures import FieldView, TrialView
 from zoocast.report.figures.curves import Curve
 from zoocast.search import TrialRecord, When, importance, read_study
 from zoocast.store.files import JOURNAL_FILE
+from zoocast.store.recorded import check_file
 from zoocast.tracking import entries
 from zoocast.tracking.journal import curves, read_entries
 
 
 def read_curves(directory: Path) -> dict[str, Curve]:
     """Every metric that a step's journal holds as (iterations, values); none where it keeps no journal."""
-    path = directory / JOURNAL_FILE
+    path = check_file(directory / JOURNAL_FILE)
     logged = curves(path) if path.exists() else {}
     return {name: (np.array([i for i, _ in points]), np.array([v for _, v in points])) for name, points in logged.items()}
 

@@ -26,6 +26,7 @@ from optuna.trial import TrialState
 from zoocast.errors import IntegrityError
 from zoocast.search.space import SearchSpace
 from zoocast.store.files import JOURNAL_FILE, parse_json, write_atomically
+from zoocast.store.recorded import check_file
 from zoocast.tracking import Journal, Status, curves
 
 __all__ = ["Axis", "Study", "TrialRecord", "importance", "read_study", "suggest"]
@@ -144,7 +145,7 @@ def read_study(directory: Path) -> Study:
         IntegrityError: there is none that can be read.
     """
     try:
-        data = parse_json((directory / STUDY).read_text(encoding="utf-8"))
+        data = parse_json(check_file(directory / STUDY).read_text(encoding="utf-8"))
         trials = []
         for trial in data["trials"]:
             trial.pop("best_error")  # for readers of the file; here it follows from the curve

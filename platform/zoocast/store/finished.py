@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import time
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,8 @@ from zoocast.store.files import inside, parse_json, read_json, sha256_file, writ
 from zoocast.store.flock import lock
 from zoocast.store.layout import DONE, ERROR, PARTIAL, PROGRESS, STEP_FOLDER, STEPS
 from zoocast.store.objects import Objects, data_name
-from zoocast.store.room import USES, listed, make_room, size_of
+from zoocast.store.recorded import damages, listed_in, read_done
+from zoocast.store.room import USES, make_room, size_of
 from zoocast.store.root import Wanted, everything
 from zoocast.store.sealed import seal
 from zoocast.store.unfinished import Sync, Unfinished, discard
@@ -121,16 +123,21 @@ class Finished:
     def complete(self, step: str, wanted: Wanted) -> Path:
         """As `fetch`, for a step of which the record here is known to be the latest."""
         final = self.folder / STEPS / step
-        with self.unfinished.turn(step):
+        # Held while it comes: another process that makes room would take away what came first.
+        with self.unfinished.turn(step), (self.folder / USES / step).open("a+b") as use:
+            lock(use.fileno(), shared=True)
             # This time decides what makes room first.
             (self.folder / USES / step).touch()
-            # Size is enough here: files arrive under their names only after their SHA-256 was compared.
-            missing = {file: info for file, info in listed(final).items() if wanted(file) and size_of(final / file) != info.bytes}
+            here = {file: info for file, info in read_done(final, listed_in).items() if wanted(file)}
+            # What was altered here comes again as well.
+            missing = {file: here[file] for file, _ in damages(final, here, quick=True)}
             if missing:
                 make_room(self.folder, step, sum(info.bytes for info in missing.values()))
             for file, info in missing.items():
                 try:
                     self.objects.download(step, file, info, inside(final, file))
+                    # As old as the record, and so not read again: its SHA-256 was compared when it came.
+                    os.utime(final / file, ns=(time.time_ns(), (final / DONE).stat().st_mtime_ns))
                 except FileNotFoundError:
                     raise IntegrityError(
                         f"{self.objects.url}/steps/{step} lacks its file {file}; run its step with --force"
@@ -154,7 +161,11 @@ class Finished:
         coming = final.with_name(f"{step}.fetching")
         discard(coming)
         coming.mkdir()
-        for file, (size, sha256) in parse_json(done)["files"].items():
+        try:
+            files = listed_in(parse_json(done))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            files = {}  # damaged: whoever reads the record here says so, and what to do
+        for file, (size, sha256) in files.items():
             source = inside(partial, file)
             # What this machine handed over itself is known by its stamp; only the rest is read again.
             if size_of(source) == size and (sync.known_sha256(file, source) == sha256 or sha256_file(source) == sha256):

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from zoocast.errors import IntegrityError
 from zoocast.store.files import FileInfo, inside, list_files, publish, write_atomically
-from zoocast.store.layout import CONTROL_FILES, DONE, LOCKS, PARTIAL, STEPS
+from zoocast.store.layout import CONTROL_FILES, DONE, LOCKS, PARTIAL, STEP_FOLDER, STEPS
 from zoocast.store.locks import Holder, Locks, read_holder
+from zoocast.store.recorded import check_step
 from zoocast.store.root import Named, Pace, Root, Wanted, everything
 from zoocast.store.sealed import write_sealed
 
@@ -31,7 +32,9 @@ class FolderRoot(Root):
         return str(path)
 
     def local(self, address: str) -> Path:
-        return inside(self.folder.absolute(), address)
+        path = inside(self.folder.absolute(), address)
+        self._check(path.parent)
+        return path
 
     def here(self) -> FolderRoot:
         return self
@@ -71,6 +74,7 @@ class FolderRoot(Root):
         """All of it is here."""
 
     def localize(self, path: Path, sender: Root) -> Path:  # noqa: ARG002 every sender's path is this machine's as well
+        self._check(path)
         return path
 
     def fetch_notes_behind(self, inputs: Iterable[Path]) -> None:
@@ -111,7 +115,12 @@ class FolderRoot(Root):
     def fetch(self, step: str, wanted: Wanted = everything) -> Path:  # noqa: ARG002 all files are here
         if not self.know(step):
             raise IntegrityError(f"{self.folder / STEPS / step} has no {DONE}, so it is not finished; run the pipeline again")
+        self._check(self.folder / STEPS / step)
         return self.folder / STEPS / step
+
+    def _check(self, path: Path) -> None:
+        if STEP_FOLDER.fullmatch(path.name):
+            check_step(path)
 
     def _partial(self, step: str) -> Path:
         return self.folder / STEPS / f"{step}{PARTIAL}"

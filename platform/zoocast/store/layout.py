@@ -7,7 +7,8 @@ ROOT/runs/RUN/                  what the command notes of a run
 
 Control files in an unfinished step's folder carry what a driver and a step have to say to each other: `attempt.json` names the
 owner of the folder, `stop` asks for an end, `progress.json` says how far the work is, `error.txt` what ended it. Of done.json the
-store itself reads ``files``, each with its size and SHA-256, and ``inputs``, the (name, key) of what it was made from.
+store itself reads ``name`` and ``key``, ``files``, each with its size and SHA-256, and ``inputs``, the (name, key) of what it was
+made from.
 """
 
 from __future__ import annotations

@@ -7,14 +7,16 @@ finished steps take there: those that were used longest ago and that no process 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from zoocast.errors import ConfigError, InfrastructureError
-from zoocast.store.files import FileInfo, human_bytes, parse_json, require_free_space
+from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
+from zoocast.store.files import human_bytes, require_free_space
 from zoocast.store.flock import lock
 from zoocast.store.layout import DONE, STEPS
+from zoocast.store.recorded import listed_in, read_done
 
-__all__ = ["USES", "copies", "listed", "make_room", "size_of"]
+__all__ = ["USES", "copies", "make_room", "size_of"]
 
 USES = "uses"  # for each finished step a file that was touched when it was used last, and is locked while it is held
 DEFAULT_CACHE_GB = 50.0  # enough for small studies; docs/scaling.md works out a paper's bank, which needs 800
@@ -57,7 +59,7 @@ def make_room(folder: Path, step: str, needed: int) -> None:
         if (final / DONE).exists():
             # A copy without a note of its use goes first.
             found.append((use.stat().st_mtime_ns if use.exists() else 0, final, use))
-    sizes = {final: sum(size_of(final / file) or 0 for file in listed(final)) for _, final, _ in found}
+    sizes = {final: sum(size_of(final / file) or 0 for file in _listed(final)) for _, final, _ in found}
     for _, final, use in sorted(found):
         # The step's own files that are here already stay: the rest is to join them.
         if sum(sizes.values()) + needed > limit and final != folder / STEPS / step and _let_go(final, use):
@@ -77,15 +79,17 @@ def _let_go(final: Path, use: Path) -> bool:
         if not lock(held.fileno(), wait=False):
             return False
         # The record stays, so that a plan still knows the step as finished without asking for its files.
-        for file in listed(final):
+        for file in _listed(final):
             (final / file).unlink(missing_ok=True)
     return True
 
 
-def listed(final: Path) -> dict[str, FileInfo]:
-    """The files of the finished step in `final`, here or not."""
-    files = parse_json((final / DONE).read_text())["files"]
-    return {file: FileInfo(int(size), str(sha256)) for file, (size, sha256) in files.items()}
+def _listed(final: Path) -> Iterable[str]:
+    """The files of the finished step in `final`, here or not; none when its record is damaged, or was removed this moment."""
+    try:
+        return read_done(final, listed_in)
+    except IntegrityError:
+        return ()
 
 
 def size_of(path: Path) -> int | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.nn.predictor import load_predictor
 from zoocast.store.files import write_atomically
+from zoocast.store.recorded import check_file
 from zoocast.store.sealed import read_sealed, write_sealed
 from zoocast.training.objective import Objective
 
@@ -67,7 +68,7 @@ def load_objective(objective: Objective, directory: Path) -> None:
 def _read(directory: Path) -> dict[str, Tensor]:
     path = directory / WEIGHTS
     recorded = read_sealed(
-        directory / CHECKSUM, lambda data: data["sha256"], remedy="run its step with --force", follow_links=True
+        check_file(directory / CHECKSUM), lambda data: data["sha256"], remedy="run its step with --force", follow_links=True
     )
     # Read once, then compared in memory: a file could change between its check and its use.
     try:

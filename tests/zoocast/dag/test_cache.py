@@ -118,7 +118,7 @@ def _link(folder: Path) -> None:
         (_link, "shards/0.arrow leads outside of the step's folder"),
         (lambda folder: (folder / "journal.jsonl").write_text("{}"), "journal.jsonl has 2 bytes instead of 19"),
         (lambda folder: (folder / "done.json").write_text("{}"), "cannot be used"),
-        (_rename, f"its record is that of {BANK.folder}"),
+        (_rename, f"it is the record of {BANK.folder}"),
     ],
     ids=["missing", "truncated", "linked", "cut journal", "no record", "exchanged"],
 )

@@ -1,6 +1,7 @@
 """What would run, and why."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,22 @@ def test_a_finished_step_is_planned_as_done(tmp_path: Path) -> None:
     assert found.work == ()
     assert [s.record.seconds for s in found.steps if s.record] == pytest.approx([2.0] * 5)
     assert json.loads(json.dumps(found.to_json()))["steps"][0]["state"] == "done"
+
+
+def test_a_damaged_result_is_refused_when_it_would_be_used_and_made_anew_when_that_is_asked_for(tmp_path: Path) -> None:
+    steps = pipeline()
+    data, one, two, bank, _ = steps
+    for step in steps:
+        finish(tmp_path, step)
+    shutil.copy(final_path(tmp_path, two) / "done.json", final_path(tmp_path, one))
+    with pytest.raises(IntegrityError, match=f"it is the record of {two.folder}.*run again with --force source.one, or remove"):
+        plan(steps, tmp_path)
+    assert states(steps, tmp_path, force=[one.name])["source.one"] == "run"
+    # Whoever asks for the bank alone uses the source, which is not in the plan.
+    shutil.rmtree(final_path(tmp_path, bank))
+    with pytest.raises(IntegrityError, match="it is the record of"):
+        plan(steps, tmp_path, selected={bank.name})
+    assert states(steps, tmp_path, selected={data.name}) == {"data": "done"}
 
 
 def test_a_changed_setting_is_named_everywhere_downstream(tmp_path: Path) -> None:

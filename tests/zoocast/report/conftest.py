@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
 from zoocast.config import canonical, setting
-from zoocast.dag import Record
+from zoocast.dag import Record, read_record
 from zoocast.dag.step import GROUP
 from zoocast.evaluation import Scores
 from zoocast.metrics import METRICS, FramePairs, Statistics
@@ -24,6 +24,7 @@ from zoocast.report.files import save_gates, save_scores, save_strips
 from zoocast.report.gather import gather
 from zoocast.search import SearchSpace, Study, TrialRecord, When
 from zoocast.search.study import suggest
+from zoocast.store.files import list_files
 from zoocast.tracking.journal import Journal
 
 OBSERVED, HORIZON, SIZE, CLIPS, SEEDS = 10, 10, 32, 12, 3
@@ -90,6 +91,7 @@ def build(root: Path) -> Run:
         evaluate(evaluations[arm], BLUR.get(arm), SEEDS if arm in BLUR else 1, clips, random)
         if arm == "tmu":
             save_gates(evaluations[arm], gates(random), SOURCES)
+    record_files(steps.root)
     return Run(evaluations, RunConfig(), COMPARISON, dict.fromkeys(FINETUNED, "finetune"))
 
 
@@ -128,6 +130,13 @@ class Steps:
         directory.mkdir(parents=True)
         record.write(directory)
         return directory
+
+
+def record_files(root: Path) -> None:
+    """List in the record of each step under `root` what was left in its folder since."""
+    for directory in root.iterdir():
+        files = list_files(directory, skip=("done.json",))
+        dataclasses.replace(read_record(directory), files=files).write(directory)
 
 
 @pytest.fixture
@@ -254,6 +263,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
         evaluations[arm] = steps.evaluation(arm, trained)
         evaluate(evaluations[arm], blur, SEEDS, clips, random)
     comparison = Comparison(ours=SEARCHED, rival=("adam",), ours_words="the searched meta-adapter", rival_words="plain Adam")
+    record_files(steps.root)
     return Run(evaluations, RunConfig(), comparison, dict.fromkeys(SEARCHED, "searched"))
 
 

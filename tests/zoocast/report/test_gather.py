@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.zoocast.report.conftest import record_files
 from zoocast.cli.views import read_table
 from zoocast.data import DigitsConfig
 from zoocast.errors import ConfigError, IntegrityError
@@ -232,6 +234,7 @@ def test_steps_of_one_arm_and_those_before_them_seed_by_seed_are_drawn_as_one(ru
             steps.add("adapt", name, ["data.target", f"first.{seed}"], 1.0, val_mse=1.0)
         arms[arm] = steps.evaluation(arm, trained)
         save_scores(arms[arm], "test", dict.fromkeys(range(2), every))
+    record_files(steps.root)
     drawn = grouped(gather(arms, title="t", config=run.config, observed=1).steps)
     assert [[step.name for step in members] for members in drawn if len(members) > 1] == [
         ["first.0", "first.1"],
@@ -272,8 +275,20 @@ def test_arms_evaluated_on_different_clips_are_refused(run: Any, tmp_path: Path)
     folders = evaluations(run, copy(run, tmp_path))
     split, stored = read_scores(folders["tmu"])
     save_scores(folders["tmu"], "validation", stored)
+    record_files(tmp_path / "steps")
     assert split == "test"
     with pytest.raises(IntegrityError, match="same clips"):
+        gather(folders, title="t", config=run.config, observed=10)
+
+
+def test_scores_of_which_one_digit_was_altered_are_refused(run: Any, tmp_path: Path) -> None:
+    folders = evaluations(run, copy(run, tmp_path))
+    scores = folders["tmu"] / "scores.json"
+    text = scores.read_text()
+    digit = re.search(r"(?<=0\.\d)\d", text)
+    assert digit is not None
+    scores.write_text(text[: digit.start()] + str((int(digit[0]) + 1) % 10) + text[digit.end() :])
+    with pytest.raises(IntegrityError, match=r"scores\.json was altered: .*: run again with --force evaluate\.tmu, or remove"):
         gather(folders, title="t", config=run.config, observed=10)
 
 
@@ -281,6 +296,7 @@ def test_unequal_numbers_of_seeds_are_noted(run: Any, tmp_path: Path) -> None:
     folders = evaluations(run, copy(run, tmp_path))
     split, stored = read_scores(folders["scratch"])
     save_scores(folders["scratch"], split, {0: stored[0]})
+    record_files(tmp_path / "steps")
     data = gather(folders, title="t", config=run.config, observed=10)
     assert any("scratch 1" in note and "tmu 3" in note for note in data.notes)
 

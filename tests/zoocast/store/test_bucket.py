@@ -47,11 +47,16 @@ def content(folder):
     return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file() and p.name != "done.json"}
 
 
+def record(root, step):
+    name, _, key = step.rpartition("-")
+    return {"name": name, "key": key, "inputs": {}, "files": root.unfinished.handed_over(step)}
+
+
 def finish(root, **files):
     """Make a finished step of `files` on the machine of `root`."""
     write(begin(root), **files)
     root.unfinished.push(STEP)
-    root.finished.commit(STEP, {"name": "train", "inputs": {}, "files": root.unfinished.handed_over(STEP)})
+    root.finished.commit(STEP, record(root, STEP))
     return root.folder / "steps" / STEP
 
 
@@ -209,7 +214,7 @@ def test_two_machines_write_different_files_of_one_step(machine):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         list(pool.map(lambda root: root.unfinished.push(STEP), machines))
     assert set(machines[0].unfinished.index(STEP)) == {"shard-a", "shard-b", "shard-c"}
-    machines[0].finished.commit(STEP, {"inputs": {}, "files": machines[0].unfinished.handed_over(STEP)})
+    machines[0].finished.commit(STEP, record(machines[0], STEP))
     assert set(content(machines[0].folder / "steps" / STEP)) == {"shard-a"}  # the rest comes when it is wanted
     assert set(content(machines[0].fetch(STEP))) == {"shard-a", "shard-b", "shard-c"}
 
@@ -223,7 +228,7 @@ def test_a_finished_step_is_the_same_everywhere_and_nothing_else_is_left_of_it(m
     a.unfinished.push(STEP)
     (a.folder / "steps" / f"{STEP}.partial" / "checkpoint").unlink()
     a.unfinished.push(STEP)
-    a.finished.commit(STEP, {"name": "train", "inputs": {}, "files": a.unfinished.handed_over(STEP)})
+    a.finished.commit(STEP, record(a, STEP))
     assert content(a.folder / "steps" / STEP) == content(b.fetch(STEP)) == {"model/weights": "w"}
     assert not a.objects.below(f"steps/{STEP}.partial")
     assert len(objects(a)) == 1
@@ -244,12 +249,12 @@ def test_a_crash_before_the_record_leaves_an_unfinished_step(machine, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(Objects, "write", killed)
         with pytest.raises(KeyboardInterrupt):
-            a.finished.commit(STEP, {"inputs": {}, "files": a.unfinished.handed_over(STEP)})
+            a.finished.commit(STEP, record(a, STEP))
     assert not b.know(STEP)
     with pytest.raises(IntegrityError, match=r"has no done.json"):
         b.fetch(STEP)
     assert content(begin(b)) == {"model": "w"}
-    b.finished.commit(STEP, {"inputs": {}, "files": b.unfinished.handed_over(STEP)})
+    b.finished.commit(STEP, record(b, STEP))
     assert content(a.fetch(STEP)) == {"model": "w"}
 
 
@@ -264,6 +269,23 @@ def test_a_damaged_or_missing_object_is_an_integrity_error(machine):
     with pytest.raises(IntegrityError, match="lacks its file model"):
         b.fetch(STEP)
     assert "model" not in content(b.folder / "steps" / STEP)
+
+
+def test_what_was_altered_in_a_copy_comes_again(machine):
+    a, b = machine("a"), machine("b")
+    finish(a, model="weights")
+    copy = b.fetch(STEP) / "model"
+    copy.write_text("weighxs")
+    assert (b.fetch(STEP) / "model").read_text() == "weights"
+
+
+def test_a_damaged_record_in_the_store_is_refused_wherever_it_is_read(machine):
+    a, b = machine("a"), machine("b")
+    finish(a, model="w")
+    for spoilt in ("", "[]", '{"files": 3}', a.objects.read(f"steps/{STEP}/done.json").replace(b"train", b"trait")):
+        a.objects.write(f"steps/{STEP}/done.json", spoilt)
+        with pytest.raises(IntegrityError, match=r"cannot be used: .*: run again with --force train, or remove"):
+            b.fetch(STEP)
 
 
 @pytest.mark.parametrize("file", ["../../../outside", "/tmp/outside"])
@@ -310,7 +332,9 @@ def finished_steps(root, *names):
         root.unfinished.pull(name)
         write(root.folder / "steps" / f"{name}.partial", bank="x" * 1000)
         root.unfinished.push(name)
-        root.finished.commit(name, {"inputs": {}, "files": root.unfinished.handed_over(name)})
+        root.finished.commit(
+            name, {"name": name[:-13], "key": name[-12:], "inputs": {}, "files": root.unfinished.handed_over(name)}
+        )
 
 
 def test_steps_used_longest_ago_make_room_and_steps_in_use_stay(machine, monkeypatch):

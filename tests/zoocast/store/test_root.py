@@ -49,7 +49,7 @@ def begin(root: Root, *files: str) -> Path:
 def finish(root: Root, *files: str) -> None:
     directory = begin(root, *files)
     root.push(directory)
-    root.publish(STEP, {"name": "train", "inputs": {}, "files": root.checksums(directory)})
+    root.publish(STEP, {"name": "train", "key": STEP[-12:], "inputs": {}, "files": root.checksums(directory)})
 
 
 def test_a_control_file_is_read_where_it_was_not_written(on: On) -> None:
