@@ -136,6 +136,7 @@ def test_a_report_of_short_trainings_says_that_it_is_too_small(steps: Any) -> No
         arms[arm] = steps.evaluation(arm, trained)
         found = Scores(Statistics(1, {"strict/mse": (0.1,), "strict/ssim": (0.5,)}), {0: 0.1})
         save_scores(arms[arm], "test", dict.fromkeys(range(3), found))
+    record_files(steps.root)
     matrix = SourceMatrix(sources=("x",), arms={"tmu": ("x",), "a": ()}, reference="tmu")
     data = gather(arms, title="t", config=DigitsConfig(), observed=1, comparison=sides(("tmu",), ("a",)), sections=[matrix])
     assert data.headline_parts[0] == "Too small to compare ours with theirs."
