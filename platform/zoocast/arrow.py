@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import math
 import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from zoocast.config import digest, dump, load
 from zoocast.errors import IntegrityError
-from zoocast.store.files import inside, own_file
+from zoocast.store.files import inside, own_file, temporary_name
 from zoocast.store.recorded import check_file
 from zoocast.store.sealed import read_sealed, write_sealed
 
@@ -198,7 +197,7 @@ def write_shard(folder: Path, layout: Layout, split: str, start: int, batches: I
     path = folder / shard_name(layout, split, start)
     # A name of its own: an actor that is taken for dead may still write the same file. `is_temporary` knows such names, so that
     # what a kill leaves is no file of the step.
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    partial = temporary_name(path)
     try:
         with partial.open("xb") as raw:
             stream, writer, rows = _HashingStream(raw), None, 0

@@ -48,7 +48,7 @@ from zoocast.cli.options import (
     examples,
 )
 from zoocast.dag.head import leave
-from zoocast.errors import ConfigError, DataError, InfrastructureError, ZoocastError
+from zoocast.errors import ConfigError, DataError, InfrastructureError, IntegrityError, ZoocastError
 from zoocast.store.address import address, own_folder
 from zoocast.store.files import keep_private
 from zoocast.usercode import changed_place_of, described, place_of, require_nothing_hidden
@@ -140,19 +140,23 @@ def plan(
 
 
 @app.command(cls=Command, epilog=examples("pipelines status", "pipelines status zoo-to-target", "pipelines status --json"))
-def status(run: RunName = None, root: Root = RUNS, as_json: AsJson = False) -> None:
-    """The runs under the root, or one run step by step."""
-    from zoocast.cli.runs import find, read_all
+def status(run: RunName = None, root: Root = RUNS, as_json: AsJson = False) -> int:
+    """The runs under the root, or one run step by step. Exit code 5 if the record of a run is damaged."""
+    from zoocast.cli.runs import find, require_root, survey
     from zoocast.cli.views import print_json, print_run, print_runs, record_data
 
     if run is None:
-        records = read_all(root)
+        require_root(root)
+        records, damaged = survey(root)
         print_json([record_data(record) for record in records]) if as_json else print_runs(records)
-        if not records:
+        if not records and not damaged:
             print(f"no run is known under {address(root)}", file=sys.stderr)
-        return
+        for error in damaged:
+            print(f"error: {error}", file=sys.stderr)
+        return IntegrityError.exit_code if damaged else 0
     record = find(root, run)
     print_json(record_data(record)) if as_json else print_run(record)
+    return 0
 
 
 @app.command(cls=Command, epilog=examples("pipelines report", "pipelines report zoo-to-target --open"))
@@ -416,10 +420,11 @@ def ui(
     open_: Annotated[bool, typer.Option("--open", help="open the comparison in the browser")] = False,
 ) -> None:
     """MLflow's page on the runs under the root, with a link to the finished comparison. Ctrl-C ends it."""
-    from zoocast.cli.runs import find
+    from zoocast.cli.runs import find, require_root
     from zoocast.tracking import sync_pending
     from zoocast.tracking.ui import serve_ui, study_links
 
+    require_root(root)
     chosen = find(root, run).run if run is not None else None
     # What earlier runs could not export is to be seen on the page as well.
     left = sync_pending(root, tracking_uri, timeout=60)
@@ -448,10 +453,11 @@ def ui(
 )
 def sync(run: OnlyRun = None, root: Root = RUNS, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> int:
     """Send MLflow what it does not have yet, each entry once. Exit code 4 while something waits or is refused."""
-    from zoocast.cli.runs import find
+    from zoocast.cli.runs import find, require_root
     from zoocast.cli.sync import print_synced, sync_runs
     from zoocast.cli.views import print_json
 
+    require_root(root)
     synced = sync_runs(root, tracking_uri, find(root, run).run if run is not None else None)
     print_json(dataclasses.asdict(synced)) if as_json else print_synced(synced)
     return 4 if synced.lacks else 0

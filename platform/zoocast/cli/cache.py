@@ -86,15 +86,20 @@ def list_(root: Root = RUNS, as_json: AsJson = False) -> None:
     )
 
 
-def _survey(root: Path) -> Cache:
+def _survey(root: Path, *, strict: bool = False) -> Cache:
     from zoocast.dag.cache import survey
 
-    return survey(root, _runs(root))
+    return survey(root, _runs(root, strict=strict))
 
 
-def _runs(root: Path) -> dict[str, set[str]]:
-    """For each run the folders that it stands on. Raises `IntegrityError` when a record of a run is damaged."""
-    from zoocast.cli.runs import read_all
+def _runs(root: Path, *, strict: bool = False) -> dict[str, set[str]]:
+    """For each run the folders that it stands on; of one with a damaged record, a line on stderr.
+
+    Raises:
+        ConfigError: there is no root, or it is an object store.
+        IntegrityError: a record is damaged, and `strict` says that no run may be left out.
+    """
+    from zoocast.cli.runs import read_all, require_root, survey
 
     if not isinstance(open_root(root), FolderRoot):
         raise ConfigError(
@@ -102,6 +107,10 @@ def _runs(root: Path) -> dict[str, set[str]]:
             f"{address(root)} is an object store, whose copies on a machine make room by themselves (ZOOCAST_CACHE_GB) and are"
             " checked when they come; `pipelines cache` looks after folders",
         )
+    require_root(root)
+    # Nobody knows what a run whose record cannot be read stands on.
+    if strict and (damaged := survey(root)[1]):
+        raise damaged[0]
     return {record.run: {*record.needs, *(f"{s['name']}-{s['key']}" for s in record.steps)} for record in read_all(root)}
 
 
@@ -303,6 +312,27 @@ def _remedy(folder: Folder, run: RunRecord | None) -> str:
     return f"remove {'that checkpoint' if folder.state == 'unfinished' else 'the folder'}, then: {run.resume}"
 
 
+# ------------------------------------------------------------------------------------------------------------------- repairing
+
+
+@app.command(cls=Command, epilog=examples("pipelines cache repair --root /data/moved"))
+def repair(root: Root = RUNS) -> None:
+    """After a root was moved or copied: write down where it is now, which every command works out for itself until then."""
+    from zoocast.cli.runs import path_of, read_all
+    from zoocast.tracking.backend import relocate
+
+    _runs(root)  # raises for what is no folder with runs
+    for record in read_all(root):
+        path = path_of(root, record.run)
+        before = path.read_text(encoding="utf-8")
+        # One that is going on, here or elsewhere, is written by its own process.
+        if record.state() not in ("running", "unknown"):
+            record.write(root)
+        print(f"{path}: {'was right' if path.read_text(encoding='utf-8') == before else 'names its places in the root anew'}")
+    relocate(root)  # says itself what it does
+    print("MLflow's store under the root names its files by where they are")
+
+
 # -------------------------------------------------------------------------------------------------------------------- removing
 
 
@@ -326,10 +356,10 @@ def gc(
     from zoocast.cli.views import print_json
     from zoocast.dag.cache import garbage, remove
 
-    found = _survey(root)
+    found = _survey(root, strict=True)
     items = garbage(found, older_than=older_than * DAY)
     # The runs as a function: they are read again after a folder is hidden, for a run may have begun meanwhile.
-    kept = remove(found.root, items, lambda: _runs(root), lambda text: print(text, file=sys.stderr)) if yes else {}
+    kept = remove(found.root, items, lambda: _runs(root, strict=True), lambda text: print(text, file=sys.stderr)) if yes else {}
     gone = [item for item in items if item.path not in kept]
     size = sum(item.bytes for item in gone)
     if as_json:

@@ -173,6 +173,8 @@ Preset = Annotated[
 
 def _root(text: str) -> Path:
     """The folder, or this machine's copy of the object store, that `text` names."""
+    if not str(text).strip():
+        raise typer.BadParameter("it is empty, which names no folder.")
     # In click's words for its own paths.
     if Path(text).is_file():
         raise typer.BadParameter(f"Directory '{text}' is a file.")

@@ -133,6 +133,7 @@ def execute(request: Request) -> RunRecord:
         started=time.time(),
         needs=[step.folder for step in ordered(planned.step for planned in the_plan.steps)],
     )
+    record.go_on(the_plan.root)
     log = _Log(board, record, the_plan.root)
     # Before the engine plans for itself: from here on `cache gc` keeps every folder that `needs` names.
     log.write()

@@ -1,7 +1,8 @@
 """What is remembered of each run in ROOT/runs/RUN/run.json, so that `status` and `report` work from another terminal or day.
 
 A run's name is the pipeline's with eight digits of what it computes: the same configuration gives the same run, which is what
-makes running it again a resumption. The file is written anew, whole, whenever a step changes.
+makes running it again a resumption: one more of its attempts. The file is written anew, whole, whenever a step changes. Places in
+the root are written down relative to it, and commands without it, so that a root may be moved.
 """
 
 from __future__ import annotations
@@ -10,24 +11,32 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
+import sys
+import time
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from zoocast.cli.board import Board
+from zoocast.cli.options import RUNS
 from zoocast.config import digest
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, did_you_mean
 from zoocast.store.address import address, open_root
 from zoocast.store.files import parse_json, writing
+from zoocast.store.layout import STEPS, in_root
 from zoocast.store.locks import read_holder
 from zoocast.store.processes import lives, machine, start_ticks
 
-__all__ = ["RunRecord", "find", "forget", "read_all", "run_name"]
+__all__ = ["RunRecord", "find", "forget", "read_all", "require_root", "run_name", "survey"]
 
 SCHEMA = 1
+ENDINGS = {0: "done", 130: "interrupted"}  # of attempts, by their exit codes; all others failed
+SHOWN = 5  # runs that are named to whoever asked for another one
 
 
 def run_name(pipeline: str, last_key: str, chosen: Sequence[str]) -> str:
@@ -52,7 +61,8 @@ def _fit(pipeline: str) -> str:
 class RunRecord:
     """One run: what was asked for, who is at it, and what became of each step. `needs` are the folders that it stands on.
 
-    `result` is what the last step returned, and `report` the page that it wrote, if it did.
+    `result` is what the last step returned, and `report` the page that it wrote, if it did. `started` is when the run was first
+    asked for; how it ended, where and by which process are those of the last of its `attempts`, as `attempt` makes them.
     """
 
     run: str
@@ -76,17 +86,47 @@ class RunRecord:
     report: str | None = None
     result: dict[str, Any] | None = None
     needs: list[str] = dataclasses.field(default_factory=list)
+    attempts: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
+        self.attempts = self.attempts or [self.attempt(self.started)]
         # Once, here, so that no way of writing a record can leave it out.
         self.argv = [_without_password(argument) for argument in self.argv]
         self.resume, self.ui = _without_password(self.resume), _without_password(self.ui)
 
+    def attempt(self, started: float) -> dict[str, Any]:
+        """The last attempt as it stands now: its times, how it ended (not yet, or never: None), and how many steps are in what
+        state."""
+        return {
+            "started": started,
+            "ended": self.finished or time.time(),
+            "exit_code": self.exit_code,
+            "message": self.message,
+            "host": self.host,
+            "pid": self.pid,
+            "steps": dict(Counter(step["state"] for step in self.steps)),
+        }
+
+    def go_on(self, root: Path) -> None:
+        """Begin one more attempt at the run, if there were any."""
+        try:
+            earlier = read(path_of(root, self.run))
+        except IntegrityError:  # there is none, or none that can be read
+            return
+        self.started, self.attempts = earlier.started, [*earlier.attempts, *self.attempts]
+
+    def took(self) -> float | None:
+        """Seconds of all attempts together; None while another machine is at it."""
+        if self.state() == "unknown":
+            return None
+        now = time.time() if self.state() == "running" else self.attempts[-1]["ended"]
+        return now - self.attempts[-1]["started"] + sum(a["ended"] - a["started"] for a in self.attempts[:-1])
+
     def state(self) -> str:
         """``running``, ``died`` (its process is gone), ``done``, ``failed``, ``interrupted`` or ``unknown`` (another host's)."""
         if self.finished is not None:
-            return {0: "done", 130: "interrupted"}.get(self.exit_code or 0, "failed")
+            return ENDINGS.get(self.exit_code or 0, "failed")
         alive = lives(self.machine, self.pid, self.pid_ticks)
         # A process id means nothing on another machine; on this one nothing outlives a boot.
         if alive is None and self.host == socket.gethostname():
@@ -108,12 +148,14 @@ class RunRecord:
         path = path_of(root, self.run)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        # Steps keep their own durable records; this one may be lost to a power cut.
         # vars, not asdict: a deep copy of hundreds of steps for every event made large runs slow.
-        open_root(root).write_shared(path, json.dumps(vars(self)))
+        steps = [{**step, "directory": in_root(step["directory"])} for step in self.steps]
+        commands = {"resume": _command(self.resume, None), "ui": _command(self.ui, None)}
+        report = None if self.report is None else in_root(self.report)
+        open_root(root).write_shared(path, json.dumps({**vars(self), **commands, "steps": steps, "report": report}))
 
     def note_steps(self, board: Board, root: Path) -> None:
-        """Take over what the board shows."""
+        """Take over what the board shows, and how the attempt stands."""
         self.steps = [
             {
                 "name": row.name,
@@ -127,11 +169,26 @@ class RunRecord:
             }
             for row in board.rows.values()
         ]
+        self.attempts[-1] = self.attempt(self.attempts[-1]["started"])
 
 
 def _without_password(text: str) -> str:
     """`text` without the name and password of any URL in it: records are there for all to read."""
     return re.sub(r"(://)[^/\s]+@", r"\1", text)
+
+
+def _command(command: str, root: Path | None) -> str:
+    """`command` for `root` instead of the one that it was written for; None: for none."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    while "--root" in words[:-1]:
+        place = words.index("--root")
+        del words[place : place + 2]
+    if words and root is not None and root != RUNS:
+        words += ["--root", address(root)]
+    return shlex.join(words)
 
 
 def path_of(root: Path, run: str) -> Path:
@@ -140,7 +197,12 @@ def path_of(root: Path, run: str) -> Path:
 
 
 def read(path: Path) -> RunRecord:
-    """The record at `path`. Raises `IntegrityError` when it is not one."""
+    """The record at `path`, its places and commands as they are for the root in which it lies now.
+
+    Raises:
+        IntegrityError: it is no record, or cannot be read.
+    """
+    root = path.parents[2]
     try:
         data = parse_json(path.read_text(encoding="utf-8"))
         # A copied or renamed folder would make two runs of one name.
@@ -151,18 +213,63 @@ def read(path: Path) -> RunRecord:
         # What an older zoocast did not note of its process is not known, and what it noted instead depends on the clock.
         data = {"machine": "", "pid_ticks": 0, **data}
         data.pop("pid_started", None)
-        return RunRecord(**data)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for step in data["steps"]:
+            step["directory"] = address(root.absolute() / in_root(step["directory"]))
+        if data["report"] is not None:
+            data["report"] = address(root.absolute() / in_root(data["report"]))
+        record = RunRecord(**{**data, "resume": _command(data["resume"], root), "ui": _command(data["ui"], root)})
+        if "attempts" not in data and record.finished is None:
+            record.attempts[-1]["ended"] = path.stat().st_mtime  # the last that an older zoocast wrote of it
+        return record
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"{path} is not a record of a run ({error}); delete its folder, the steps' results are kept elsewhere"
         ) from error
 
 
-def read_all(root: Path) -> list[RunRecord]:
-    """Every run known under `root`, the latest first."""
+def require_root(root: Path) -> None:
+    """Refuse what is no root, for commands that look at one: they must not make it, or take a mistyped name for an empty one.
+
+    Raises:
+        ConfigError: nothing was ever run there.
+        InfrastructureError: it cannot be read.
+    """
+    storage = open_root(root)
+    try:
+        if storage.partial_copies or any((root / name).is_dir() and os.listdir(root / name) for name in ("runs", STEPS)):
+            return
+        os.listdir(root)  # who may not look must not say that there is nothing
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise InfrastructureError(f"cannot read {root} ({error.strerror or error}); choose another --root") from None
+    raise ConfigError("--root", f"no run is known under {address(root)}; start one with `pipelines run`, or give another --root")
+
+
+def survey(root: Path) -> tuple[list[RunRecord], list[IntegrityError]]:
+    """Every run known under `root`, the latest first, and what is wrong with records that cannot be read."""
     # Records of runs on other machines, where the root is an object store.
     open_root(root).gather(root / "runs")
-    return sorted((read(path) for path in root.glob("runs/*/run.json")), key=lambda record: record.started, reverse=True)
+    records, damaged = [], []
+    # Not by a pattern for the files: what may not be looked into would be left out without a word.
+    for folder in root.glob("runs/*/"):
+        path = path_of(root, folder.name)
+        try:
+            records.append(read(path))
+        except IntegrityError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):  # a run that is being forgotten, or a folder of another kind
+                damaged.append(error)
+    return sorted(records, key=lambda record: record.started, reverse=True), damaged
+
+
+def read_all(root: Path) -> list[RunRecord]:
+    """Every run known under `root`, the latest first; of a damaged record one line on stderr is all."""
+    records, damaged = survey(root)
+    for error in damaged:
+        print(f"warning: {error}", file=sys.stderr)
+    return records
 
 
 def find(root: Path, name: str | None) -> RunRecord:
@@ -171,18 +278,18 @@ def find(root: Path, name: str | None) -> RunRecord:
     Raises:
         ConfigError: there is none; the message names the nearest.
     """
+    require_root(root)
     records = read_all(root)
-    if not records:
-        raise ConfigError(
-            "--root", f"no run is known under {address(root)}; start one with `pipelines run`, or give another --root"
-        )
     for record in records:
         if name in (None, record.run, record.pipeline):
             return record
+    if not records:
+        raise ConfigError("--root", f"no run is known under {address(root)}; start one with `pipelines run`")
     runs = [record.run for record in records]
-    raise ConfigError(
-        "", f"there is no run {name!r} under {address(root)}; {did_you_mean(str(name), runs)}known: {', '.join(runs)}"
-    )
+    near = did_you_mean(str(name), list(dict.fromkeys([*runs, *(record.pipeline for record in records)])))
+    latest = f"{'the latest' if len(runs) > SHOWN else 'known'}: {', '.join(runs[:SHOWN])}"
+    more = f" and {len(runs) - SHOWN} more, see `pipelines status`" if len(runs) > SHOWN else ""
+    raise ConfigError("", f"there is no run {name!r} under {address(root)}; {near}{latest}{more}")
 
 
 def forget(root: Path, record: RunRecord) -> None:

@@ -8,7 +8,6 @@ import json
 import re
 import sys
 import textwrap
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -199,7 +198,7 @@ def record_data(record: RunRecord) -> dict[str, Any]:
 def print_runs(records: Sequence[RunRecord]) -> None:
     """One line per run, the latest first."""
     rows = [
-        [r.run, r.state(), _steps_done(r.steps), moment(r.started), duration(_took(r)), r.message.partition("\n")[0]]
+        [r.run, r.state(), _steps_done(r.steps), moment(r.started), duration(r.took()), r.message.partition("\n")[0]]
         for r in records
     ]
     print_table(["run", "state", "steps", "started", "took", "message"], rows)
@@ -211,7 +210,7 @@ def print_run(record: RunRecord) -> None:
         "run": record.run,
         "state": record.state(),
         "started": f"{moment(record.started)} by process {record.pid} on {record.host}",
-        "took": duration(_took(record)),
+        "took": duration(record.took()) + (f" in {len(record.attempts)} attempts" if len(record.attempts) > 1 else ""),
         "settings": " ".join([f"--preset {record.preset}", *(f"-S {item}" for item in record.overrides)]),
         "message": record.message,
         "report": record.report,
@@ -220,6 +219,8 @@ def print_run(record: RunRecord) -> None:
     for name, value in facts.items():
         if value:
             print(f"{name:<9} {value}")
+    for number, attempt in enumerate(record.attempts if len(record.attempts) > 1 else (), start=1):
+        print(f"{f'attempt {number}':<10}{_attempt(attempt, last=number == len(record.attempts))}")
     print()
     rows = [
         [
@@ -234,14 +235,18 @@ def print_run(record: RunRecord) -> None:
     print_table(["step", "state", "", "took", "message"], rows)
 
 
+def _attempt(attempt: Mapping[str, Any], *, last: bool) -> str:
+    """When it was, what became of the steps in it, and how it ended."""
+    from zoocast.cli.runs import ENDINGS
+
+    code = attempt["exit_code"]
+    ending = ("not ended" if last else "died") if code is None else ENDINGS.get(code, f"failed with exit code {code}")
+    what = ", ".join(f"{count} {state}" for state, count in attempt["steps"].items())
+    return f"{moment(attempt['started'])}, {duration(attempt['ended'] - attempt['started'])}: {ending}; {what}"
+
+
 def _steps_done(steps: Sequence[Mapping[str, Any]]) -> str:
     return f"{sum(step['state'] in ('done', 'cached') for step in steps)}/{len(steps)}"
-
-
-def _took(record: RunRecord) -> float | None:
-    if record.finished is None:
-        return time.time() - record.started if record.state() == "running" else None
-    return record.finished - record.started
 
 
 def _step_took(step: Mapping[str, Any]) -> float | None:

@@ -11,14 +11,13 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from zoocast.dag.records import Record, read_record
 from zoocast.errors import InfrastructureError, IntegrityError
-from zoocast.store.files import is_temporary
+from zoocast.store.files import is_temporary, temporaries, temporary_name
 from zoocast.store.layout import KEY_DIGITS, LOCKS, STEPS
 from zoocast.store.locks import STALE_SECONDS, Locks, read_holder
 from zoocast.store.recorded import damages
@@ -88,7 +87,7 @@ def survey(root: Path, runs: Runs) -> Cache:
         found = [folder for path in _entries(root / STEPS) if (folder := _folder(path)) is not None]
         # Each node tries to write beside the steps' folders before a run; a node that died then left its try.
         preflights = (path for path in _entries(root) if is_temporary(path))
-        temporary = (*preflights, *(path for place in ("runs", "delivery") for path in _temporary(root / place)))
+        temporary = (*preflights, *(path for place in ("runs", "delivery") for path in temporaries(root / place)))
         locks = tuple(path for path in _entries(root / LOCKS) if path.suffix == ".lock")
     except PermissionError as error:
         raise InfrastructureError(f"cannot read {root} ({error}); choose another --root") from None
@@ -135,21 +134,13 @@ def _folder(path: Path) -> Folder | None:
             record = read_record(path)
         except IntegrityError:
             state = "damaged"
-    return Folder(path, match["step"], state, size, modified, tuple(_temporary(path)), record)
+    return Folder(path, match["step"], state, size, modified, tuple(temporaries(path)), record)
 
 
 def _walk(directory: Path) -> Iterator[Path]:
     """The files below `directory`."""
     for folder, _, names in os.walk(directory):
         yield from (Path(folder, name) for name in names)
-
-
-def _temporary(directory: Path) -> Iterator[Path]:
-    """The files and folders below `directory` that killed writers left."""
-    for folder, folders, names in os.walk(directory):
-        yield from (path for name in (*names, *folders) if is_temporary(path := Path(folder, name)))
-        # A temporary folder goes as a whole, so what is in it is not listed once more.
-        folders[:] = [name for name in folders if not is_temporary(Path(name))]
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -298,7 +289,7 @@ def _remove(root: Path, item: Garbage, locks: Locks, runs: Callable[[], Runs], k
 
 def _discard_unused(item: Garbage, runs: Callable[[], Runs]) -> str | None:
     """Remove a folder unless a run has come to refer to it, which is then returned."""
-    trash = item.path.with_name(f".{item.path.name}.{uuid.uuid4().hex}")
+    trash = temporary_name(item.path)
     # A rename is atomic, where removing a tree takes time and a kill would leave half a result.
     item.path.rename(trash)
     try:

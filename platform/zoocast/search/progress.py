@@ -12,7 +12,7 @@ from zoocast.dag.context import owner_of, request_stop, stop_requested
 from zoocast.search.config import SearchConfig
 from zoocast.search.space import SearchSpace
 from zoocast.search.study import OUTCOME, Study, TrialRecord, conclude, identity_of, read_trial, suggest, trial_id, write_trial
-from zoocast.store.files import publish
+from zoocast.store.files import publish, temporary_name
 from zoocast.tracking import Journal
 
 __all__ = ["TRIALS", "Progress"]
@@ -125,8 +125,7 @@ def _take_over(context: StepContext, identity: str, num_trials: int) -> None:
         if not wanted or identity_of(former) != identity:
             continue
         # Copied under a name that no search for trials finds, and renamed when whole.
-        partial = trials / f".{former.name}"
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = temporary_name(mine)
         try:
             shutil.copytree(former, partial)
         except (OSError, shutil.Error):  # its study has just been finished, or removed; the trial is run again

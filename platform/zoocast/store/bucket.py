@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from zoocast.errors import IntegrityError
 from zoocast.store.claims import Claims, holders
-from zoocast.store.files import FileInfo, inside, parse_json, write_atomically
+from zoocast.store.files import FileInfo, inside, read_json, write_atomically
 from zoocast.store.finished import Finished
 from zoocast.store.layout import LOCKS, PARTIAL, STEPS
 from zoocast.store.locks import Holder, Locks
@@ -69,13 +69,12 @@ class BucketRoot(Root):
         return self.url if name == "." else parts._replace(path=f"{parts.path}/{name}").geturl()
 
     def local(self, address: str) -> Path:
-        try:
+        with contextlib.suppress(ValueError):
             url, step, file = split_address(address)
-        except ValueError:
-            raise IntegrityError(
-                f"{self.url} names a file outside of itself, {address!r}; what named it was not written by zoocast: remove it"
-            ) from None
-        return open_bucket(url).fetch(step) / file
+            # A record may be anybody's: it must not have us ask another store, with our credentials.
+            if url == self.url:
+                return inside(self.fetch(step), file)
+        raise IntegrityError(f"{self.url} names a file outside of itself, {address!r}; whatever names it cannot be used")
 
     def here(self) -> BucketRoot:
         return open_bucket(self.url)
@@ -184,7 +183,8 @@ def open_bucket(url: str) -> BucketRoot:
     """
     url = url.rstrip("/")
     folder = copies() / hashlib.sha256(url.encode()).hexdigest()[:16]
-    if not (folder / ABOUT).exists():
+    about = read_json(folder / ABOUT) or {}
+    if not {"url", "id"} <= about.keys():  # new, or spoilt by a power cut
         check_url(url)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in (STEPS, LOCKS, "sync", USES):
@@ -197,8 +197,10 @@ def open_bucket(url: str) -> BucketRoot:
 def find_bucket(path: Path) -> BucketRoot | None:
     """The root in whose copy on this machine `path` lies; None for a path in a plain folder."""
     for folder in (path.absolute(), *path.absolute().parents):
-        with contextlib.suppress(OSError):
-            return BucketRoot(parse_json((folder / ABOUT).read_text())["url"], folder)
+        about = read_json(folder / ABOUT)
+        # Somebody else's file may have that name as well.
+        if about is not None and {"url", "id"} <= about.keys():
+            return BucketRoot(str(about["url"]), folder)
     return None
 
 

@@ -43,7 +43,13 @@ class Claims(Locks):
             return holder
         # Written first, listed second: in the other order two drivers could both list before either has written.
         self.objects.write(self._claim(path), json.dumps(dataclasses.asdict(dataclasses.replace(self.me, since=time.time()))))
-        holder = self._living_holder(path)
+        try:
+            holder = self._living_holder(path)
+        except BaseException:
+            # Nobody would refresh it, and everybody would wait for it.
+            with contextlib.suppress(InfrastructureError):
+                self.objects.remove(self._claim(path))
+            raise
         if holder is not None:
             self.objects.remove(self._claim(path))
             return holder

@@ -37,17 +37,20 @@ __all__ = [
     "parse_json",
     "publish",
     "read_json",
+    "remove_temporaries",
     "require_free_space",
     "require_memory",
     "sha256_file",
     "sync_tree",
+    "temporaries",
+    "temporary_name",
     "write_atomically",
     "writing",
 ]
 
 # Lower case alone, for on some file systems `A` and `a` are one file; no leading dot, for that marks temporary files.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # must match what `_write_atomically` makes, or `cache gc` leaves litter
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")  # must match what `temporary_name` makes, or `cache gc` leaves litter
 UMASK = "ZOOCAST_UMASK"
 JOURNAL_FILE = "journal.jsonl"  # what a step reports of itself, in its folder: tracking writes it, dag and reports know of it
 
@@ -87,7 +90,7 @@ def inside(folder: Path, name: str) -> Path:
     except (OSError, ValueError, RuntimeError):  # too long, a zero byte, links that go round in circles
         pass
     raise IntegrityError(
-        f"{folder} names a file outside of itself, {name!r}; what named it was not written by zoocast: remove it"
+        f"{folder} names a file outside of itself, {name!r}; whatever names it cannot be used: restore it, or have it made anew"
     )
 
 
@@ -117,7 +120,7 @@ def write_atomically(path: Path, data: bytes | str, *, durable: bool = True) -> 
 def _write_atomically(path: Path, data: bytes | str, durable: bool) -> None:
     payload = data.encode() if isinstance(data, str) else data
     # In the same folder, since a rename is atomic within one file system only; its own name, for others may write as well.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = temporary_name(path)
     try:
         with temporary.open("xb") as file:
             file.write(payload)
@@ -170,9 +173,31 @@ def as_json(text: str | None) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def temporary_name(path: Path) -> Path:
+    """Where something is written that is to be renamed to `path`, or removed: beside it, and of each writer's own."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
 def is_temporary(path: Path) -> bool:
     """Whether `path` is named as what an atomic write leaves when it is killed: ``.NAME.`` and 32 hexadecimal digits."""
     return TEMPORARY.fullmatch(path.name) is not None
+
+
+def temporaries(directory: Path) -> Iterator[Path]:
+    """The files and folders below `directory` that killed writers left, or that are being written."""
+    for folder, folders, names in os.walk(directory):
+        yield from (path for name in (*names, *folders) if is_temporary(path := Path(folder, name)))
+        # A temporary folder goes as a whole, so what is in it is not listed once more.
+        folders[:] = [name for name in folders if not is_temporary(Path(name))]
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove what killed writers left below `directory`, in which nobody may be writing now."""
+    for path in list(temporaries(directory)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from zoocast.errors import IntegrityError
-from zoocast.store.files import FileInfo, inside, list_files, publish, write_atomically
+from zoocast.store.files import FileInfo, inside, list_files, publish, remove_temporaries, write_atomically
 from zoocast.store.layout import CONTROL_FILES, DONE, LOCKS, PARTIAL, STEP_FOLDER, STEPS
 from zoocast.store.locks import Holder, Locks, read_holder
 from zoocast.store.recorded import check_step
@@ -52,7 +52,7 @@ class FolderRoot(Root):
         shutil.rmtree(folder, ignore_errors=True)
 
     def write_shared(self, path: Path, text: str) -> None:
-        write_atomically(path, text, durable=False)
+        write_atomically(path, text)
 
     def gather(self, folder: Path) -> None:
         """All of it is here."""
@@ -95,6 +95,7 @@ class FolderRoot(Root):
         # No part of the result; and without attempt.json a worker of an earlier attempt finds no owner and is fenced off.
         for name in CONTROL_FILES:
             (partial / name).unlink(missing_ok=True)
+        remove_temporaries(partial)
         # A folder that is not empty cannot be renamed over, so an older result steps aside first.
         replaced = final.with_name(f"{step}.replaced")
         _discard(replaced)

@@ -27,6 +27,7 @@ __all__ = [
     "STEPS",
     "STEP_FOLDER",
     "STOP",
+    "in_root",
 ]
 
 STEPS, LOCKS = "steps", "locks"
@@ -38,3 +39,12 @@ PARTIAL = ".partial"
 KEY_DIGITS = 12  # 48 bits: among a million steps two keys are equal with a chance of 1 in 560
 STEP_FOLDER = re.compile(rf"([a-z0-9][a-z0-9._-]*)-[0-9a-f]{{{KEY_DIGITS}}}")
 """The name of a finished step's folder; its group is the step's name."""
+
+
+def in_root(place: str) -> str:
+    """The part of a path or address that says where in its root a step's file lies, whatever the root was when it was written.
+
+    As it is given when it is that of no step.
+    """
+    _, marker, below = place.rpartition(f"/{STEPS}/")
+    return f"{STEPS}/{below}" if marker else place

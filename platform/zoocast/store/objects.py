@@ -12,13 +12,12 @@ import functools
 import hashlib
 import shutil
 import urllib.parse
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError
-from zoocast.store.files import FileInfo, sha256_file
+from zoocast.store.files import FileInfo, sha256_file, temporary_name
 from zoocast.store.flock import lock
 
 __all__ = ["Objects", "check_url", "data_name", "holds_secret"]
@@ -193,7 +192,7 @@ class Objects:
         """
         name = data_name(step, file, info.sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        partial = temporary_name(target)
         try:
             with (
                 self._asking() as (system, prefix),

@@ -17,10 +17,10 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zoocast.errors import IntegrityError
-from zoocast.store.files import FileInfo, inside, parse_json, write_atomically
+from zoocast.store.files import FileInfo, as_json, inside, is_temporary, parse_json, write_atomically
 from zoocast.store.layout import ATTEMPT, ERROR, PARTIAL, PROGRESS, STEPS
 from zoocast.store.locks import exclusive
 from zoocast.store.objects import Objects, data_name
@@ -82,7 +82,7 @@ class Unfinished:
 
     def work(self, step: str) -> str:
         """The name of the unfinished work on `step`; empty when there is none."""
-        return str(parse_json(self.objects.read(f"steps/{step}{PARTIAL}/{ATTEMPT}") or b"{}").get("work", ""))
+        return str((_object(self.objects.read(f"steps/{step}{PARTIAL}/{ATTEMPT}")) or {}).get("work", ""))
 
     def push(self, step: str) -> None:
         """Hand over what was changed here in `step` since it was last handed over or taken."""
@@ -160,11 +160,17 @@ class Unfinished:
         folder = f"steps/{step}{PARTIAL}"
         work, files = self.work(step), dict[str, Entry]()
         for name in sorted(self.objects.below(f"{folder}/files")):
-            data = parse_json(self.objects.read(f"{folder}/files/{name}") or b"{}")
+            data = _object(self.objects.read(f"{folder}/files/{name}")) or {}
             # What a machine left of former work lies here until the step is published; it counts for nothing.
-            for file, entry in data.get("files", {}).items() if data.get("work") == work else ():
-                if file not in files or files[file].version < entry[2]:
-                    files[file] = Entry(*entry)
+            if data.get("work") != work:
+                continue
+            try:
+                entries = {file: Entry(int(size), str(sha), int(at)) for file, (size, sha, at) in data["files"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # damaged: what that machine handed over is done once more
+            for file, entry in entries.items():
+                if file not in files or files[file].version < entry.version:
+                    files[file] = entry
         return work, files
 
     def content(self, step: str, file: str, sha256: str) -> bytes:
@@ -200,12 +206,16 @@ class Unfinished:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:
-    """The files below `folder` with their stamps, without those that are being written (their names begin with a dot)."""
+    """The files below `folder` with their stamps, without those that are being written."""
     for path in sorted(folder.rglob("*")):
         file = path.relative_to(folder)
-        if not any(part.startswith(".") for part in file.parts) and path.is_file():
+        if not any(is_temporary(Path(part)) for part in file.parts) and path.is_file():
             with contextlib.suppress(FileNotFoundError):
                 yield file.as_posix(), _stamp(path)
+
+
+def _object(content: bytes | None) -> dict[str, Any] | None:
+    return as_json((content or b"").decode(errors="replace"))
 
 
 def _stamp(path: Path) -> int:

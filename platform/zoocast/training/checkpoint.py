@@ -5,8 +5,8 @@ Tensors are safetensors, the rest is JSON with a checksum; nothing is ever unpic
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zoocast.errors import InfrastructureError, IntegrityError
-from zoocast.store.files import own_file, publish, sha256_file
+from zoocast.store.files import own_file, publish, sha256_file, temporary_name
 from zoocast.store.sealed import read_sealed, write_sealed
 from zoocast.training.updater import Updater
 
@@ -59,7 +59,7 @@ class TrainState:
             return
         final = self.folder / f"{self.iteration:08d}"
         # A name of its own for each writer, and a dot, by which `_found` does not see it.
-        partial = self.folder / f".{final.name}.{uuid.uuid4().hex}"
+        partial = temporary_name(final)
         tensors = {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         tensors |= {f"updater.{k}": v for k, v in self.updater.state().items()}
@@ -87,9 +87,18 @@ class TrainState:
             raise InfrastructureError(f"cannot write checkpoint {final}: {error}; free some space and run again") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        # Only now: at every moment one whole checkpoint is there.
-        for old in self._found(self.folder)[:-1]:
-            shutil.rmtree(old, ignore_errors=True)
+        self.drop_older()  # only now: at every moment one whole checkpoint is there
+
+    def drop_older(self) -> None:
+        """Leave the newest checkpoint alone, also of what a kill in the midst of this has left."""
+        found = [] if self.folder is None else self._found(self.folder)
+        for old in found[-1].parent.glob("[0-9]*") if found else ():
+            if old.name < found[-1].name:
+                # Renamed first: half of it is no checkpoint, and no part of the step's result.
+                gone = temporary_name(old)
+                with contextlib.suppress(OSError):
+                    old.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
 
     def restore(self, device: str) -> bool:
         """Continue from the newest checkpoint, if there is one.

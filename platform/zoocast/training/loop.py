@@ -97,6 +97,7 @@ def fit(
     trained.load_state_dict(state.best)
     if worker.rank == 0 and surroundings.directory is not None:
         surroundings.check_fence()  # an attempt that was overtaken must not write over its successor's model
+        state.drop_older()
         save_predictor(trained.exported, surroundings.directory / MODEL_FOLDER)
         save_objective(trained, surroundings.directory)
     updates = config.iterations * (2 if config.reverse_input else 1)

@@ -68,6 +68,10 @@ def test_no_command_shows_the_help(command):
 # ---------------------------------------------------------------------------------------------------------------- bad usage
 
 
+LOOKING = ("status", "report", "sync", "ui", "cache ls", "cache explain x", "cache verify", "cache gc", "cache forget x")
+"""Commands that look at a root: a mistyped one is refused, and not made."""
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -88,7 +92,8 @@ def test_no_command_shows_the_help(command):
         (["plan", TOY, "--force", "reprot"], "--force: no step matches 'reprot'; did you mean report?"),
         (["run", TOY, "--only", "report", "--root", "empty"], "report needs square, which is not finished and not selected"),
         (["status", "nothing", "--root", "empty"], "no run is known under empty"),
-        (["report", "--root", "empty"], "no run is known under empty"),
+        *(([*command.split(), "--root", "empty"], "no run is known under empty") for command in LOOKING),
+        (["status", "--root", ""], "Invalid value for '--root': it is empty"),
         (["run", TOY, "--tracking-uri", "ftp://x"], "tracking_uri: must be http://SERVER"),
         (["run", TOY, "--root", __file__], "Invalid value for '--root'"),
         (["plan", TOY, "--root", __file__], f"'{__file__}' is a file"),
@@ -115,11 +120,10 @@ def test_a_umask_that_is_no_octal_number_is_refused(shell):
 
 def test_a_root_that_cannot_be_written_ends_with_exit_code_4_and_a_remedy(command, tmp_path):
     (tmp_path / "file").write_text("")
-    for name, remedy in (("run", "use another --root"), ("ui", "choose another --root")):
-        code, _, err = command(name, *([TOY] if name == "run" else []), "--root", str(tmp_path / "file" / "below"))
-        assert code == 4
-        assert err.splitlines()[-1].startswith("error: ")
-        assert remedy in err
+    code, _, err = command("run", TOY, "--root", str(tmp_path / "file" / "below"))
+    assert code == 4
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "use another --root" in err
 
 
 def test_a_cluster_too_small_is_refused_before_the_run_has_a_page_in_mlflow(shell):

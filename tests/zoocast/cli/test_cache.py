@@ -72,7 +72,7 @@ def test_verify_finds_damage_and_its_remedy_mends_it(command, cache, root):
     assert code == 5
     damaged = {item["folder"]: item for item in found["damaged"]}
     assert damaged[str(page.parent)]["problems"] == ["report.html was altered: its SHA-256 is another one"]
-    assert damaged[str(page.parent)]["remedy"].endswith(f"run {TOY} --force report")
+    assert damaged[str(page.parent)]["remedy"].endswith(f"run {TOY} --root {root} --force report")
     assert "does not match its own digest" in damaged[str(record.parent)]["problems"][0]
     assert damaged[str(record.parent)]["remedy"].startswith("remove the folder, then: ")
     assert err.endswith("4 folders read, 2 damaged\n")

@@ -1,7 +1,10 @@
 """The record of a run: names that stay in the root, a report that lies there, and no passwords."""
 
 import dataclasses
+import errno
 import json
+import os
+import re
 
 import psutil
 import pytest
@@ -12,6 +15,7 @@ from zoocast.errors import ConfigError, IntegrityError
 from zoocast.store.files import check_name
 from zoocast.store.locks import Locks
 from zoocast.store.processes import machine
+from zoocast.store.sealed import write_sealed
 
 RUN = "study-0123abcd"
 
@@ -56,11 +60,109 @@ def test_a_report_that_a_record_places_outside_of_the_root_is_not_read(tmp_path,
     assert record(report=str(inside)).report_path(tmp_path) == inside
 
 
-def test_a_record_in_another_runs_folder_is_an_error(tmp_path):
+DAMAGED = {
+    "empty": ("", "Expecting value"),
+    "cut": ('{"run": "cut", "sche', "Unterminated string"),
+    "list": ("[1]", "list indices must be integers"),
+    "other": (f'{{"run": "{RUN}"}}', f"it is that of '{RUN}'"),
+    "deep": ("[" * 100_000, "it is nested too deeply"),
+    "steps": ('{"run": "steps", "schema": 1, "steps": 3}', "not iterable"),
+}
+
+
+def test_a_damaged_record_is_a_line_and_the_others_are_shown(tmp_path, command):
     record().write(tmp_path)
-    (tmp_path / "runs" / RUN).rename(tmp_path / "runs" / "other")
-    with pytest.raises(IntegrityError, match=f"is not a record of a run .it is that of '{RUN}'."):
-        find(tmp_path, None)
+    for name, (content, _) in DAMAGED.items():
+        (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / "run.json").write_text(content)
+    (tmp_path / "runs" / "no-run").mkdir()
+    code, out, err = command("status", "--root", str(tmp_path))
+    assert (code, err.count("\n")) == (5, len(DAMAGED))
+    assert RUN in out
+    for name, (_, why) in DAMAGED.items():
+        assert re.search(f"error: {tmp_path}/runs/{name}/run.json is not a record of a run .*{why}.*; delete its folder", err)
+    code, out, err = command("status", RUN, "--root", str(tmp_path))
+    assert (code, err.count("warning: ")) == (0, len(DAMAGED))
+    assert command("cache", "ls", "--root", str(tmp_path))[0] == 0
+    # Nobody knows what such a run stands on, so nothing is removed.
+    assert command("cache", "gc", "--root", str(tmp_path))[0] == 5
+
+
+def test_a_root_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch, command):
+    record().write(tmp_path)
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)  # these tests may run as root, who may read everything
+    for args in (["status"], ["report"], ["cache", "ls"]):
+        code, _, err = command(*args, "--root", str(tmp_path))
+        assert (code, err) == (4, f"error: cannot read {tmp_path} (Permission denied); choose another --root\n")
+
+
+def test_an_unknown_run_is_refused_with_the_nearest_and_the_latest_few(tmp_path):
+    record(run="other-0123abcd", pipeline="other").write(tmp_path)
+    for number in range(400):
+        record(run=f"study-{number:08d}", started=float(number)).write(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        find(tmp_path, "othr-0123abcd")
+    assert "did you mean other-0123abcd?" in str(error.value)
+    assert "the latest: study-00000399, study-00000398, " in str(error.value)
+    assert str(error.value).endswith("and 396 more, see `pipelines status`")
+    assert len(str(error.value)) < 400
+
+
+def test_a_moved_record_speaks_of_the_root_in_which_it_lies(tmp_path, command):
+    old, new = tmp_path / "old" / "steps", tmp_path / "new"  # a root may be called like the folder of the steps
+    report = old / "steps" / f"report-{'0' * 12}" / "report.html"
+    step = {"name": "report", "key": "0" * 12, "directory": str(report.parent)}
+    report.parent.mkdir(parents=True)
+    write_sealed(report.parent / "done.json", {"name": "report", "key": "0" * 12, "files": {}})
+    asked = f"pipelines run study -S a='b c' --root {old} --tracking-uri http://lab"
+    record(report=str(report), steps=[{**step, "state": "done"}], resume=asked, ui=f"pipelines ui --root {old}").write(old)
+    assert str(old) not in (old / "runs" / RUN / "run.json").read_text()
+    old.rename(new)
+    found = find(new, None)
+    assert found.report_path(new) == new / "steps" / report.parent.name / "report.html"
+    assert found.steps[0]["directory"] == str(new / "steps" / report.parent.name)
+    assert found.resume == f"pipelines run study -S 'a=b c' --tracking-uri http://lab --root {new}"
+    assert found.ui == f"pipelines ui --root {new}"
+    # As an older zoocast wrote it.
+    path = new / "runs" / RUN / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"report": str(report), "resume": asked}))
+    assert (find(new, None).report, find(new, None).resume) == (found.report, found.resume)
+    for outcome in ("names its places in the root anew", "was right"):
+        code, out, _ = command("cache", "repair", "--root", str(new))
+        assert (code, out.splitlines()[0]) == (0, f"{path}: {outcome}")
+    assert str(old) not in path.read_text()
+
+
+def test_a_record_keeps_all_attempts(tmp_path, command):
+    step = {"name": "a", "key": "0", "directory": "", "fraction": None, "message": "", "started": 100.0, "finished": 160.0}
+    record(started=100.0, finished=160.0, exit_code=130, steps=[{**step, "state": "done"}]).write(tmp_path)
+    again = record(started=1000.0, finished=1002.0, steps=[{**step, "state": "cached"}])
+    again.go_on(tmp_path)
+    again.write(tmp_path)
+    found = find(tmp_path, RUN)
+    assert (found.started, found.took(), found.state()) == (100.0, 62.0, "done")
+    assert [(a["started"], a["ended"], a["exit_code"], a["steps"]) for a in found.attempts] == [
+        (100.0, 160.0, 130, {"done": 1}),
+        (1000.0, 1002.0, 0, {"cached": 1}),
+    ]
+    _, out, _ = command("status", RUN, "--root", str(tmp_path))
+    assert "took      1:02 in 2 attempts\n" in out
+    assert re.search(r"attempt 1 .*, 1:00: interrupted; 1 done\nattempt 2 .*, 2\.0 s: done; 1 cached\n", out)
+    shown = json.loads(command("status", RUN, "--root", str(tmp_path), "--json")[1])
+    assert (shown["started"], len(shown["attempts"])) == (100.0, 2)
+
+
+def test_an_attempt_whose_process_died_is_kept_with_the_time_until_it_was_last_heard_of(tmp_path):
+    died = record(started=100.0, finished=None, exit_code=None, pid_ticks=1)
+    died.write(tmp_path)
+    again = record(started=1000.0, finished=1002.0)
+    again.go_on(tmp_path)
+    assert [attempt["exit_code"] for attempt in again.attempts] == [None, 0]
+    assert again.attempts[0]["ended"] > 1.7e9
 
 
 @pytest.mark.parametrize("password", ["secret", "se@cret", "se%40cret", "a:secret"])

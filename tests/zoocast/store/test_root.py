@@ -9,6 +9,7 @@ import pytest
 
 from zoocast.errors import IntegrityError
 from zoocast.store.address import address, local, open_root, root_of
+from zoocast.store.files import temporary_name
 from zoocast.store.root import Root
 
 STEP = "train-0123456789ab"
@@ -83,6 +84,15 @@ def test_a_published_step_is_known_and_fetched_everywhere_with_its_record(on: On
     assert list(record["files"]) == ["model/weights"]
     assert not partial(first).exists()
     assert {path.name for path in final.iterdir()} == {"done.json", "model"}
+
+
+def test_what_killed_writers_left_is_no_part_of_a_result(on: On) -> None:
+    root = on("a")
+    half = temporary_name(begin(root, "deep/whole") / "deep" / "half")
+    (half / "removed").mkdir(parents=True)
+    temporary_name(half.parent / "file").touch()
+    finish(root)
+    assert {path.name for path in root.fetch(STEP).rglob("*")} == {"done.json", "deep", "whole"}
 
 
 def test_a_new_result_replaces_the_old_one_whole(on: On) -> None:

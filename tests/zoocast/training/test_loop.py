@@ -4,6 +4,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -91,6 +92,18 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_logs_the_same(tmp_path, clip
 def logged(folder):
     """Every curve to the last digit, and every picture."""
     return curves(folder / "journal.jsonl"), {file.name: file.read_bytes() for file in (folder / "images").iterdir()}
+
+
+def test_what_a_kill_left_of_an_older_checkpoint_is_no_part_of_the_result(tmp_path, clips, predictor_config):
+    with pytest.raises(Interrupted):
+        train(tmp_path, clips, predictor_config, stop_at=12)
+    newest = tmp_path / "checkpoints" / "00000012"
+    for half in ("00000004", "00000008"):
+        shutil.copytree(newest, newest.with_name(half))
+    (newest.with_name("00000004") / "state.json").unlink()
+    (newest.with_name("00000008") / "state.safetensors").unlink()
+    train(tmp_path, clips, predictor_config)
+    assert [path.name for path in newest.parent.iterdir()] == [newest.name]
 
 
 def test_training_goes_on_on_another_machine_to_the_same_bits(tmp_path, store, clips, predictor_config, monkeypatch):
