@@ -12,7 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from zoocast.report.figures.style import MUTED, LineStyle, bare_rows, line_styles, number, scale_axis, styled, svg, widest
+from zoocast.report.figures.style import (
+    MUTED,
+    LineStyle,
+    bare_rows,
+    legend_below,
+    line_styles,
+    number,
+    scale_axis,
+    styled,
+    svg,
+    widest,
+)
 
 Curve: TypeAlias = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 Curves: TypeAlias = Mapping[str, Mapping[int, Curve]]
@@ -192,12 +203,7 @@ def _legend(figure: Figure, styles: Mapping[str, LineStyle], present: set[str], 
             handles[-1].set_marker(style.marker if markers else "")
             if style.dashes:
                 handles[-1].set_dashes(style.dashes)
-    column = widest(present) + 0.55  # inches of a name with its line
-    figure.set_figwidth(max(figure.get_figwidth(), column + 0.2))  # one long name may be wider than a panel
-    fitting = int(figure.get_figwidth() / column)
-    rows = math.ceil(len(handles) / max(1, fitting))
-    columns = math.ceil(len(handles) / max(1, rows))  # so that all rows are of about the same length
-    figure.legend(handles=handles, loc="outside lower left", ncols=max(1, columns), handlelength=2.2, columnspacing=1.4)
+    legend_below(figure, handles)
 
 
 def _dots(ax: Axes, row: int, values: np.ndarray, styles: LineStyle, low: float, high: float) -> None:

@@ -7,7 +7,8 @@ The same data give the same bytes: no date, no random ids.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -170,6 +172,15 @@ def text_width(text: str, points: float, *, bold: bool = False) -> float:
 def widest(names: Iterable[str]) -> float:
     """Inches that the longest of the names takes as a label of an axis, which is what a figure's own width must leave for it."""
     return max((text_width(name, 9) for name in names), default=0.0) / 72
+
+
+def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """A legend under all panels, in as many rows as its names need; a figure narrower than one of them is widened."""
+    column = widest(str(handle.get_label()) for handle in handles) + 0.55  # inches of a name with its line
+    figure.set_figwidth(max(figure.get_figwidth(), column + 0.2))
+    rows = math.ceil(len(handles) / int(figure.get_figwidth() / column))
+    columns = math.ceil(len(handles) / max(1, rows))  # so that all rows are of about the same length
+    figure.legend(handles=handles, loc="outside lower left", ncols=max(1, columns), handlelength=2.2, columnspacing=1.4)
 
 
 def bare_rows(axes: Axes) -> None:

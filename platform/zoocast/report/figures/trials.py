@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, ScalarFormatter
 
 from zoocast.report.figures.curves import Curve, common_range
-from zoocast.report.figures.style import MUTED, PAPER, bare_rows, number, scale_axis, styled, svg, widest
+from zoocast.report.figures.style import MUTED, PAPER, bare_rows, legend_below, number, scale_axis, styled, svg, widest
 
 __all__ = [
     "FieldView",
@@ -129,7 +129,7 @@ def search_history(trials: Sequence[TrialView], best: int) -> str:
         ax.set_xlim(trials[0].number - 0.7, trials[-1].number + 0.7)
         handles = [Line2D([], [], color=BEST, linewidth=2, label="lowest so far"), Line2D([], [], label="chosen", **_RING)]
         handles += [Line2D([], [], label=STATES[state], **_MARKS[state]) for state in _states(trials)]
-        figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), handlelength=1.6, columnspacing=1.4)
+        legend_below(figure, handles)
         return svg(figure)
 
 
@@ -184,7 +184,7 @@ def parallel_coordinates(trials: Sequence[TrialView], fields: Sequence[FieldView
             Line2D([], [], color=FAILED if state == "failed" else MUTED, label=STATES[state], **_LINES[state])
             for state in _states(trials)
         ]
-        figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), handlelength=2.2, columnspacing=1.4)
+        legend_below(figure, handles)
         return svg(figure)
 
 
@@ -224,8 +224,7 @@ def level_rates(rates: Mapping[str, Curve], initial: float | None = None) -> str
         legend = list(handles.values())
         if initial is not None:
             legend.append(Line2D([], [], color=MUTED, linewidth=0.9, dashes=(4, 2), label="initial rate"))
-        columns = math.ceil(len(legend) / math.ceil(len(legend) / 7))
-        figure.legend(handles=legend, loc="outside lower left", ncols=columns, handlelength=2.6, columnspacing=1.2)
+        legend_below(figure, legend)
         return svg(figure)
 
 

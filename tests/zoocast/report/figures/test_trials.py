@@ -13,6 +13,7 @@ from zoocast.report.figures import (
     parallel_coordinates,
     search_history,
 )
+from zoocast.report.figures.style import text_width
 from zoocast.report.figures.trials import BEST, FAILED, UNCHAINED, WORST
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -125,6 +126,20 @@ def test_a_conditional_field_is_a_gap_and_the_chosen_trial_is_thick() -> None:
     assert len(failed) == 3  # rate, then a gap, chain and the end above the scale
     assert len({x for x, _ in failed}) == 3
     assert svg.count("stroke-width: 2.6") == 2  # the chosen trial, and the legend
+
+
+def test_the_legend_of_a_narrow_figure_has_as_many_rows_as_it_needs() -> None:
+    one = [FieldView("rate", 1e-5, 1e-3, True)]
+    trials = [TrialView(0, "done", 0.04, 9, {"rate": 1e-4}), TrialView(1, "stopped", 0.05, 3, {"rate": 3e-4})]
+    trials.append(TrialView(2, "failed", None, 3, {"rate": 9e-4}))
+    svg = parallel_coordinates(trials, one, 0)
+    width = float(re.findall(r'width="([\d.]+)pt"', svg)[0])
+    ends = {}
+    for text in ElementTree.fromstring(svg).iter(f"{SVG}text"):
+        if text.text in ("chosen", "whole budget", "stopped early", "failed"):
+            ends[text.text] = float(text.attrib["x"]) + text_width(text.text, 9)
+    assert len(ends) == 4
+    assert max(ends.values()) < width
 
 
 def test_lines_end_at_their_errors_and_are_coloured_by_them() -> None:
