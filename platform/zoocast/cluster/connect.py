@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import secrets
+import shutil
 import signal
 import stat
 import sys
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from zoocast.cluster.sessions import sweep_sessions
 from zoocast.dag import StopSignal
 from zoocast.dag.head import promptly, silence
 from zoocast.errors import ConfigError, InfrastructureError
@@ -128,10 +130,20 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         finally:
             with _Uninterrupted().on_signals():  # dropped: what they would end is at its end
                 if address == LOCAL:
-                    ray.shutdown()
+                    _end_local()
                 else:
                     with contextlib.suppress(TimeoutError):  # said already, by what found that the cluster hangs
                         promptly(ray.shutdown, ANSWER_SECONDS)
+
+
+def _end_local() -> None:
+    """End a Ray of our own, and remove what it leaves of its session, but after an error, which its logs may explain."""
+    import ray
+
+    node = ray._private.worker._global_node
+    ray.shutdown()
+    if node is not None and sys.exc_info()[0] is None:
+        shutil.rmtree(node.get_session_dir_path(), ignore_errors=True)
 
 
 def _start(address: str, num_cpus: int | None) -> StopSignal:
@@ -144,6 +156,7 @@ def _start(address: str, num_cpus: int | None) -> StopSignal:
             if address not in (LOCAL, "auto"):
                 _require_raylet(address)
             if address == LOCAL:
+                sweep_sessions(Path(_private_directory()))
                 ray.init(**_arguments(address, num_cpus))
             else:
                 promptly(lambda: ray.init(**_arguments(address, num_cpus)), CONNECT_SECONDS)

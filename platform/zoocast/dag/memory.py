@@ -54,7 +54,8 @@ def require_memory(steps: Iterable[Step]) -> None:
         if step.least_memory > have:
             raise OutOfMemory(
                 f"step {step.name}: its network's weights, their gradients and Adam's moments alone take"
-                f" {human_bytes(step.least_memory)}, but this machine has {human_bytes(have)}; {LOWER}"
+                f" {human_bytes(step.least_memory)}, but this machine has {human_bytes(have)}; lower predictor.hidden_channels,"
+                " or give --address of a cluster with larger nodes"
             )
 
 

@@ -52,10 +52,12 @@ with connect("local", num_cpus=1) as summary:
         "worker": ray.get(ray.remote(environment).remote()),
     }
     token = (pathlib.Path.home() / ".ray" / "auth_token").read_bytes()
-    files = [p for p in pathlib.Path(global_worker.node.get_session_dir_path()).rglob("*") if p.is_file()]
+    session = pathlib.Path(global_worker.node.get_session_dir_path())
+    files = [p for p in session.rglob("*") if p.is_file()]
     seen["files"] = len(files)
     seen["files_with_token"] = [str(p) for p in files if token in p.read_bytes()]
 seen["still_connected"] = ray.is_initialized()
+seen["session_left"] = session.exists()
 seen["environment_changed"] = [n for n in ("PYTHONPATH", "RAY_CHDIR_TO_TRIAL_DIR") if os.environ.get(n) != before.get(n)]
 print(json.dumps(seen))
 """
@@ -93,6 +95,7 @@ def test_a_local_ray_gives_workers_our_code_and_one_thread_and_prints_nothing(lo
         "roots": True,
     }
     assert not local_ray.still_connected
+    assert not local_ray.session_left
     assert local_ray.environment_changed == []
     assert (local_ray.out.count("\n"), local_ray.err) == (1, "")
 
