@@ -1,18 +1,25 @@
-"""Which code made a result (the git commit, or the package's version, and whether files differ), how it was called, by whom."""
+"""Which code made a result (the git commit, or the package's version, and whether files differ), how it was called, by whom.
+
+And on what: the last bits of a result hang on the processor's instructions, the number of threads and the libraries.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import importlib.metadata
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
-__all__ = ["SENT_COMMIT", "GitState", "changed_files", "git_state", "program", "user_name"]
+__all__ = ["SENT_COMMIT", "GitState", "changed_files", "differences", "git_state", "machine", "program", "user_name"]
 
 SENT_COMMIT = "ZOOCAST_COMMIT"  # the environment's word for code that was sent without its repository; with "+" when dirty
 
@@ -75,6 +82,62 @@ def program() -> list[str]:
     with contextlib.suppress(ValueError):
         return [str(called.resolve().relative_to(Path.cwd()))]
     return [str(called)]
+
+
+# What chooses among the ways in which oneDNN, MKL and torch add up a convolution (oneDNN: "CPU dispatcher control").
+NUMERIC_SETTINGS = (
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_CPU_ISA_HINTS"),
+    *("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE"),
+    *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"),
+)
+INSTRUCTIONS = re.compile(r"sse4_[12]|avx\w*|fma|f16c|amx_\w+|asimd\w*|sve\w*|i8mm|bf16")
+"""Of the processor's features those by which these libraries choose."""
+
+
+def machine() -> dict[str, str]:
+    """What the last bits of this process's results hang on beside code and settings; never part of what a step is.
+
+    ``processor``, ``instructions`` and ``settings`` (environment variables, if any is set); ``threads`` and ``onednn`` once torch
+    is there, and ``gpu`` once one is used.
+    """
+    model, features = _processor()
+    set_here = [f"{name}={os.environ[name]}" for name in NUMERIC_SETTINGS if os.environ.get(name)]
+    found = {"processor": model, "instructions": features, "settings": " ".join(set_here)}
+    # Not imported for this: the driver does without it.
+    if (torch := sys.modules.get("torch")) is not None:
+        found["threads"] = str(torch.get_num_threads())
+        built = re.search(r"(?:MKL-DNN|oneDNN) (v\S+)", torch.__config__.show())
+        found["onednn"] = built[1] if built else ""
+        found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_initialized() else ""
+    return {name: value for name, value in found.items() if value}
+
+
+def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """How a result was computed `there` and would not be `here`, as ends of "computed ..."; none if nothing is known of it."""
+    out = []
+    if there and there.get("processor") != here.get("processor"):
+        out.append(f"on another processor, {there.get('processor')}, here {here.get('processor')}")
+    # Two processors of one model can still offer different instructions, as virtual machines do.
+    then, now = (set(machine.get("instructions", "").split()) for machine in (there, here))
+    for verb, more in (("with", then - now), ("without", now - then)):
+        if there and more:
+            out.append(f"{verb} the instructions {' '.join(sorted(more))}")
+    if there and there.get("settings") != here.get("settings"):
+        out.append(f"with {there.get('settings', 'no numeric settings')}, here with {here.get('settings', 'none')}")
+    return out
+
+
+@functools.cache
+def _processor() -> tuple[str, str]:
+    """The model, and the features that matter, in order."""
+    described: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            described.setdefault(name.strip(), value.strip())
+    features = (described.get("flags") or described.get("Features") or "").split()
+    model = described.get("model name") or platform.processor() or platform.machine()
+    return model, " ".join(sorted(f for f in features if INSTRUCTIONS.fullmatch(f)))
 
 
 def user_name() -> str:

@@ -1,11 +1,12 @@
-"""Which code made a result."""
+"""Which code made a result, and on what machine."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
-from zoocast.provenance import SENT_COMMIT, git_state
+from zoocast.provenance import SENT_COMMIT, differences, git_state, machine
 
 
 @pytest.fixture
@@ -59,3 +60,23 @@ def test_without_git_it_is_the_version(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_state()["dirty"] is False
     assert " " in git_state()["commit"] or git_state()["commit"] == "unknown"
+
+
+def test_a_machine_is_known_by_what_last_bits_hang_on(monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    found = machine()
+    assert found["processor"]
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in found["settings"].split()
+    assert (found["threads"], found["onednn"][0]) == (str(torch.get_num_threads()), "v")
+
+
+def test_only_what_differs_between_two_machines_is_named():
+    here = {"processor": "A", "instructions": "avx2 avx512f fma", "threads": "1"}
+    assert differences(here, here) == differences({}, here) == []  # results of before say nothing
+    assert differences({**here, "processor": "B"}, here) == ["on another processor, B, here A"]
+    there = {**here, "instructions": "avx2 amx_bf16 fma", "settings": "MKL_CBWR=AVX2"}
+    assert differences(there, here) == [
+        "with the instructions amx_bf16",
+        "without the instructions avx512f",
+        "with MKL_CBWR=AVX2, here with none",
+    ]

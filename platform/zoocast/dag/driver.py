@@ -338,6 +338,7 @@ class _Driver:
                 host=report.host,
                 run=self.locks.me.run,
                 files=report.files,
+                machine=report.machine,
             )
             publish_step(self.root, step, record)
         except ZoocastError as error:

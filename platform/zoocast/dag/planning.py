@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoocast.config import diff
-from zoocast.dag.records import Record, final_path, partial_path, read_record, read_sound, records_of, results
-from zoocast.dag.step import Step, ordered
+from zoocast.dag.records import Record, final_path, partial_path, read_record, read_sound, records_of, results, versions
+from zoocast.dag.step import Resources, Step, ordered
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, did_you_mean
+from zoocast.provenance import differences, machine
 from zoocast.store.address import open_root, root_of
 from zoocast.store.files import read_json
 from zoocast.store.layout import DONE, ERROR, PROGRESS
@@ -168,7 +169,7 @@ def _planned(step: Step, root: Path, holder: Holder | None, forced: bool, availa
     if held:
         return PlannedStep(step, "running", (f"by {holder}",), record, forced)
     if record is not None and not forced:
-        return PlannedStep(step, "done", (), record, forced)
+        return PlannedStep(step, "done", _elsewhere(step, record), record, forced)
     missing = [p for p in step.inputs.values() if p.name not in available and not final_path(root, p).exists()]
     if missing:
         why = tuple(f"needs {p.name}, which is not finished and not selected" for p in missing)
@@ -187,6 +188,23 @@ def _planned(step: Step, root: Path, holder: Holder | None, forced: bool, availa
 
 def _sound(final: Path) -> Record:
     return read_sound(final, whole=not root_of(final).partial_copies)
+
+
+def _elsewhere(step: Step, record: Record) -> tuple[str, ...]:
+    """What the last bits of a result hang on and is otherwise here. Nothing is done again for it."""
+    out = [f"computed {what}" for what in differences(record.machine, machine())]
+    if (torch := record.versions.get("torch")) != (here := dict(versions()).get("torch")):
+        out.append(f"computed with torch {torch}, here {here}")
+    launched = [Resources(**held) for held in record.resources.get("launches", ())]
+    then, now = launched or [Resources(record.resources.get("num_cpus", 1))], step.launches or (step.resources,)
+    if [held.threads for held in then] != [held.threads for held in now]:
+        out.append(f"computed by {_processes(then)}, here by {_processes(now)}")
+    return tuple(out)
+
+
+def _processes(held: Sequence[Resources]) -> str:
+    processes = f"{len(held)} processes" if len(held) > 1 else "1 process"
+    return f"{processes} of {held[0].threads} thread{'s' if held[0].threads > 1 else ''}"
 
 
 def _resumption(partial: Path) -> tuple[str, ...]:

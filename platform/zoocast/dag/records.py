@@ -28,6 +28,7 @@ __all__ = [
     "read_sound",
     "records_of",
     "results",
+    "versions",
 ]
 
 
@@ -35,7 +36,8 @@ __all__ = [
 class Record:
     """What is known of a finished step. Times are seconds since the epoch; `inputs` maps to (name, key).
 
-    `files` are all that it left, by path relative to its folder, as they were when it returned.
+    `files` are all that it left, by path relative to its folder, as they were when it returned. `machine` is what
+    `provenance.machine` said in the process that computed it; nothing in records of before.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Record:
     resources: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, FileInfo]
+    machine: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -66,6 +69,7 @@ class Record:
         host: str,
         run: str,
         files: Mapping[str, FileInfo],
+        machine: Mapping[str, str] | None = None,
     ) -> Record:
         """The record of `step`, which has just returned `result` and left `files`."""
         return cls(
@@ -87,8 +91,9 @@ class Record:
                 **dataclasses.asdict(step.resources),
                 "launches": [dataclasses.asdict(r) for r in step.launches],
             },
-            versions=dict(_versions()),
+            versions=dict(versions()),
             files=dict(files),
+            machine=dict(machine or {}),
         )
 
     @property
@@ -102,7 +107,8 @@ class Record:
 
 
 @functools.cache
-def _versions() -> tuple[tuple[str, str], ...]:
+def versions() -> tuple[tuple[str, str], ...]:
+    """(package, version) of what results hang on, as it is installed here."""
     found = {"python": platform.python_version()}
     # From the installed metadata: importing torch and ray takes seconds, and the driver needs neither for this.
     for package in ("ray", "torch", "zoocast"):

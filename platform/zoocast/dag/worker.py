@@ -19,6 +19,7 @@ from zoocast.dag.context import StepContext, owner_of, stop_requested
 from zoocast.dag.memory import lack_of_memory
 from zoocast.dag.unchanged import require_unchanged, stamps
 from zoocast.errors import ConfigError, InfrastructureError, Interrupted, StepFailed, ZoocastError
+from zoocast.provenance import machine
 from zoocast.store.files import FileInfo, keep_private, sync_tree, write_atomically
 from zoocast.store.layout import ERROR, PROGRESS
 from zoocast.usercode import described, place_of
@@ -40,6 +41,7 @@ class Report:
     started: float
     finished: float
     host: str
+    machine: dict[str, str]
 
 
 def execute(fn: Callable[[StepContext], Any], context: StepContext) -> Report:
@@ -77,7 +79,7 @@ def execute(fn: Callable[[StepContext], Any], context: StepContext) -> Report:
         _note_error(context, error, raised)
         with contextlib.suppress(ZoocastError, OSError):  # what is wrong is known already
             context.push()
-    return Report(result, files, error, started, time.time(), socket.gethostname())
+    return Report(result, files, error, started, time.time(), socket.gethostname(), machine())
 
 
 def limit_threads(count: int) -> None:

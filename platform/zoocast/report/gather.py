@@ -118,7 +118,12 @@ def gather(
         steps=(*views, StepView(step, tuple(read_record(p).name for p in arms.values()), "report")),
         settings=tuple(settings(config)),
         environment=_environment(records.values()),
-        notes=(*_notes(scores, untrained, comparison, differences), *_shared(records, views), *notes),
+        notes=(
+            *_notes(scores, untrained, comparison, differences),
+            *_shared(records, views),
+            *other_machines(records.values()),
+            *notes,
+        ),
     )
 
 
@@ -268,6 +273,22 @@ def _shared(records: Mapping[str, Record], views: Iterable[StepView]) -> list[st
     return [f"Seeds repeat the training of the arms alone; what they share is the same for every seed: {some(shared)}."]
 
 
+def other_machines(records: Iterable[Record]) -> list[str]:
+    """A sentence where trainings that are compared ran on machines, or with threads, that add up in different ways."""
+    seen: dict[tuple[str, ...], str] = {}
+    for machine in (r.machine for r in records if r.machine and isinstance(r.result.get("val_mse"), float)):
+        what = [machine.get(name, "") for name in ("processor", "instructions", "settings", "threads")]
+        threads = f"{what[3]} thread{'' if what[3] == '1' else 's'}"
+        seen[tuple(what)] = ", ".join(part for part in (what[0], what[2], threads) if part)
+    if len(seen) < 2:
+        return []
+    kinds = "; ".join(list(seen.values())[:4])
+    return [
+        f"Trainings ran on {len(seen)} kinds of machine ({kinds}), which give other last bits for the same seed: a small"
+        " difference between arms may come from that."
+    ]
+
+
 # ---------------------------------------------------------------------------------------------------------------- provenance
 
 
@@ -284,6 +305,8 @@ def _environment(records: Iterable[Record]) -> dict[str, str]:
     for record in records:
         for name, version in record.versions.items():
             seen.setdefault(name, {})[version] = None
+        for name, value in record.machine.items():
+            seen.setdefault(name, {})[value] = None
         seen.setdefault("hosts", {})[record.host] = None
     joined = {name: ", ".join(values) for name, values in seen.items()}
     return {**joined, "system": platform.platform(terse=True), "CPUs of the report's machine": str(os.cpu_count())}

@@ -12,7 +12,7 @@ from zoocast.dag import read_record
 from zoocast.dag.step import GROUP
 from zoocast.report.compare import HEADLINE_METRIC, decimals
 from zoocast.report.files import read_scores
-from zoocast.report.gather import trainings_of, validation_errors
+from zoocast.report.gather import other_machines, trainings_of, validation_errors
 
 __all__ = ["compare_runs"]
 
@@ -36,12 +36,15 @@ def compare_runs(reports: Mapping[str, Path]) -> dict[str, Any]:
         IntegrityError: a folder is damaged.
     """
     found: dict[str, dict[str, tuple[list[float], list[float]]]] = {}  # by arm and run: errors of the seeds on both splits
+    records = []
     for run, report in reports.items():
         inputs = read_record(report).inputs
         for arm, (name, key) in ((k.removeprefix(ARMS), v) for k, v in inputs.items() if k.startswith(ARMS)):
             evaluation = report.parent / f"{name}-{key}"  # all steps of a root lie beside each other
             test = [scores.overall(HEADLINE_METRIC) for scores in read_scores(evaluation)[1].values()]
-            found.setdefault(arm, {})[run] = (validation_errors(trainings_of(evaluation).values()), test)
+            trainings = trainings_of(evaluation).values()
+            records += [read_record(training) for training in trainings]
+            found.setdefault(arm, {})[run] = (validation_errors(trainings), test)
     every = [errors for runs in found.values() for both in runs.values() for errors in both if errors]
     digits = decimals([float(np.mean(e)) for e in every], [float(np.std(e, ddof=1)) for e in every if len(e) > 1])
     rows, notes = [], []
@@ -58,7 +61,7 @@ def compare_runs(reports: Mapping[str, Path]) -> dict[str, Any]:
         "headline": f"{len(reports)} runs. Settings are chosen by the validation split; the test split only confirms them.",
         "columns": ["arm", "settings", "seeds", f"validation {HEADLINE_METRIC}", f"test {HEADLINE_METRIC}"],
         "rows": rows,
-        "notes": notes,
+        "notes": [*notes, *other_machines(records)],
     }
 
 

@@ -20,6 +20,7 @@ from zoocast.config import digest
 from zoocast.errors import Interrupted, StepFailed
 from zoocast.evaluation import validation_error
 from zoocast.nn.predictor import save_predictor
+from zoocast.provenance import machine
 from zoocast.tracking import Journal
 from zoocast.training.checkpoint import TrainState
 from zoocast.training.clips import Clips
@@ -88,6 +89,8 @@ def fit(
         if surroundings.journal is not None:
             surroundings.journal.rewind(state.iteration)
         surroundings.progress(state.iteration / config.iterations, f"goes on from {state.iteration}/{config.iterations}")
+    if surroundings.journal is not None and worker.rank == 0:
+        surroundings.journal.params({f"machine.{name}": value for name, value in machine().items()})
     _Run(config, state, _Data(train, validation, observed), worker, surroundings, curriculum_offset).loop()
     # A loss can be finite with true frames as input while the network, fed its own predictions, diverges.
     if not state.best:

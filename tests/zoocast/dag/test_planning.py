@@ -1,5 +1,6 @@
 """What would run, and why."""
 
+import dataclasses
 import json
 import shutil
 import time
@@ -8,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from zoocast.dag import Step, StepContext, plan, select, step_kind
+from zoocast.dag import Step, StepContext, plan, read_record, select, step_kind
 from zoocast.dag.context import begin_attempt
 from zoocast.dag.records import Record, final_path, lock_path, partial_path, publish_step
 from zoocast.errors import ConfigError, IntegrityError
+from zoocast.provenance import machine
 from zoocast.store.locks import Locks
 
 
@@ -63,6 +65,24 @@ def test_a_finished_step_is_planned_as_done(tmp_path: Path) -> None:
     assert found.work == ()
     assert [s.record.seconds for s in found.steps if s.record] == pytest.approx([2.0] * 5)
     assert json.loads(json.dumps(found.to_json()))["steps"][0]["state"] == "done"
+
+
+def test_a_result_of_another_machine_is_used_and_the_difference_named(tmp_path: Path) -> None:
+    step, elsewhere = pipeline()[0], {**machine(), "processor": "Z80"}
+    finish(tmp_path, step)
+    record = read_record(final_path(tmp_path, step))
+    for changed, why in (
+        ({"machine": machine()}, ()),
+        ({"machine": elsewhere}, (f"computed on another processor, Z80, here {machine()['processor']}",)),
+        ({"versions": {**record.versions, "torch": "1.0"}}, (f"computed with torch 1.0, here {record.versions['torch']}",)),
+        (
+            {"resources": {**record.resources, "num_cpus": 4}},
+            ("computed by 1 process of 4 threads, here by 1 process of 1 thread",),
+        ),
+    ):
+        dataclasses.replace(record, **changed).write(final_path(tmp_path, step))
+        (planned,) = plan([step], tmp_path).steps
+        assert (planned.state, planned.why) == ("done", why)
 
 
 def test_a_damaged_result_is_refused_when_it_would_be_used_and_made_anew_when_that_is_asked_for(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from zoocast.dag import Fenced, StepContext
 from zoocast.dag.context import begin_attempt, request_stop
 from zoocast.dag.worker import execute
 from zoocast.errors import ConfigError, InfrastructureError, IntegrityError, Interrupted, StepFailed
+from zoocast.provenance import machine
 
 
 def squares(context: StepContext) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def test_a_steps_result_comes_back_as_plain_json(tmp_path: Path) -> None:
     assert report.error is None
     assert report.result == {"squares": [1, 4, 9], "name": "standalone"}
     assert report.finished >= report.started
+    assert report.machine == machine()
     assert json.loads((tmp_path / "progress.json").read_text())["started"] == report.started
 
 

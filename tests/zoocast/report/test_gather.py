@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from tests.zoocast.report.conftest import record_files
 from zoocast.cli.views import read_table
+from zoocast.dag import read_record
 from zoocast.data import DigitsConfig
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.evaluation import Scores
@@ -17,7 +19,7 @@ from zoocast.metrics import METRICS, Statistics
 from zoocast.report.compare import Comparison, compare
 from zoocast.report.figures.steps import grouped
 from zoocast.report.files import read_scores, save_scores
-from zoocast.report.gather import gather, lineage, write_report
+from zoocast.report.gather import gather, lineage, other_machines, trainings_of, write_report
 from zoocast.report.page import compose
 from zoocast.report.sections import SourceMatrix
 from zoocast.report.study import read_curves
@@ -305,6 +307,16 @@ def test_unequal_numbers_of_seeds_are_noted(run: Any, tmp_path: Path) -> None:
 def test_no_evaluation_is_refused(run: Any) -> None:
     with pytest.raises(IntegrityError, match="at least one arm"):
         gather({}, title="t", config=run.config, observed=10)
+
+
+def test_trainings_of_unlike_machines_are_named(run: Any) -> None:
+    assert other_machines(read_record(p) for p in run.evaluations.values()) == []
+    training = next(iter(trainings_of(run.evaluations["tmu"]).values()))
+    one = dataclasses.replace(read_record(training), machine={"processor": "A", "instructions": "avx2", "threads": "1"})
+    other = dataclasses.replace(one, machine={**one.machine, "threads": "2"})
+    assert other_machines([one, one]) == []
+    (sentence,) = other_machines([one, other])
+    assert sentence.startswith("Trainings ran on 2 kinds of machine (A, 1 thread; A, 2 threads), which give other last bits")
 
 
 def test_a_written_report_is_what_the_command_reads(run: Any, tmp_path: Path) -> None:
