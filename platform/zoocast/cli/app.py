@@ -567,7 +567,9 @@ def _crash(args: Sequence[str], error: Exception) -> Path:
     given = [value for option, value in itertools.pairwise(args) if option == "--root"]
     given += [word.removeprefix("--root=") for word in args if word.startswith("--root=")]
     root = given[0] if given else os.environ.get("ZOOCAST_ROOT", RUNS)
-    folders = [folder / "crashes" for folder in [own_folder(root)] if folder] + [Path(tempfile.gettempdir())]
+    folders = [folder / "crashes" for folder in [own_folder(root)] if folder]
+    with contextlib.suppress(OSError):  # there is none that can be written
+        folders.append(Path(tempfile.gettempdir()))
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)

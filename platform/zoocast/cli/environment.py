@@ -6,11 +6,12 @@ a way of its own, from a traceback to a request that goes astray. Processes that
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 from pathlib import Path
 
-from zoocast.errors import ConfigError
+from zoocast.errors import ConfigError, InfrastructureError
 
 __all__ = ["home_problem", "prepare"]
 
@@ -24,14 +25,14 @@ def prepare() -> None:
 
     Raises:
         ConfigError: the current folder is gone.
-        InfrastructureError: a home is missing and there is no folder for temporary files either.
     """
     try:
         os.getcwd()
     except OSError as error:
         raise ConfigError("", f"the current folder cannot be entered ({error.strerror}); cd to another one") from None
     _name_the_user()
-    _give_a_home()
+    with contextlib.suppress(InfrastructureError, OSError):  # no folder for temporary files either: who needs one will say so
+        _give_a_home()
     _reach_this_machine_without_proxies()
 
 

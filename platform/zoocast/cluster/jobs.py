@@ -59,6 +59,9 @@ class Submission:
                 "--root",
                 f"must be a place that every node sees, such as /mnt/shared/zoocast or s3://LAB/zoocast, but got {self.root!r}",
             )
+        for name, _, value in (part.partition("=") for part in self.what):
+            if "://" in value:
+                refuse_password(name, value, "let the nodes have it by their own configuration")
         refuse_password("--root", self.root, "let the nodes have it by their own configuration")
         refuse_password(
             "--tracking-uri", self.tracking_uri, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where Ray is started"

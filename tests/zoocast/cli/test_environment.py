@@ -49,6 +49,13 @@ def test_where_there_is_no_home_libraries_get_one_that_is_private(
     assert os.access(os.environ["HOME"], os.W_OK)
 
 
+def test_without_any_folder_to_write_in_commands_that_need_none_still_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setenv("RAY_TMPDIR", "/proc/x")
+    prepare()
+    assert home_problem() == "the home folder /nonexistent does not exist"
+
+
 def test_an_empty_home_is_that_of_the_list_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     known = os.path.expanduser("~")

@@ -287,6 +287,12 @@ def test_a_password_is_refused(root: str, uri: str | None) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_password_in_a_setting_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"target\.data\.path: a name or password in a URL could be read by everyone") as caught:
+        Submission(run="r", what=("r", "-S", "target.data.path=s3://key:secret@lab/x"), root="/x")
+    assert "secret" not in str(caught.value)
+
+
 def test_the_job_runs_what_was_asked_for() -> None:
     submission = Submission(
         run="a-1", what=("a", "-S", "x=1 2"), root="s3://lab/x", tracking_uri="http://mlflow:5000", force=("report",)
