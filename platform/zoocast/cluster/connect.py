@@ -100,14 +100,14 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
         ConfigError: the address is one of another of Ray's services.
         InfrastructureError: there is no Ray at the address, it wants another token, or it cannot be started.
     """
-    source = "--address" if address else "RAY_ADDRESS"
-    address = address_of(address)
+    given, address = address, address_of(address)
     if "://" in address:
+        kind = address.partition("://")[0]  # the rest may hold a password
+        whose = "`pipelines submit`" if kind.startswith("http") else "other clients of Ray"
         raise ConfigError(
-            source,
-            f"a run connects to the head itself, HOST:6379, but got {address!r}, which is for "
-            + ("`pipelines submit`" if address.startswith("http") else "other clients of Ray")
-            + f"; give --address HOST:6379, or --address {LOCAL} for a Ray on this machine",
+            "--address" if given else "RAY_ADDRESS",
+            f"a run connects to the head itself, HOST:6379, but got a {kind}:// address, which is for {whose};"
+            f" give --address HOST:6379, or --address {LOCAL} for a Ray on this machine",
         )
     # A local Ray's processes inherit our environment; those of a cluster get theirs by `_arguments`.
     settings = ENVIRONMENT | DRIVER | {"PYTHONPATH": _python_path()}
@@ -126,7 +126,7 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> Iterator
             wish = _start(address, num_cpus)
             if wish.level:
                 raise KeyboardInterrupt
-            yield dataclasses.replace(resources(address), given_by=source if source != "--address" and address != LOCAL else "")
+            yield dataclasses.replace(resources(address), given_by="" if given or address == LOCAL else "RAY_ADDRESS")
         finally:
             with _Uninterrupted().on_signals():  # dropped: what they would end is at its end
                 if address == LOCAL:
@@ -270,12 +270,15 @@ def _make_token() -> dict[str, str]:
     """Make Ray's token for this user, whom a Ray of our own will ask for it. Ray would, too, but readable by everyone.
 
     Returns:
-        What the environment must hold where it is not in the home: in one that cannot be written, or that others have filled.
+        What tells Ray where it is: in the home, or in our own folder where the home cannot be written or is filled by others.
     """
-    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    # One that cannot be read is that of a cluster, meant for another machine or another time.
+    if "RAY_AUTH_TOKEN" in os.environ or (given and os.access(given, os.R_OK)):
         return {}
     try:
-        _write_token(Path.home() / TOKEN_FILE)
+        path = Path.home() / TOKEN_FILE
+        _write_token(path)
     except (OSError, RuntimeError):  # the latter where nobody knows the home
         path = private_folder() / TOKEN_FILE.name
         try:
@@ -284,8 +287,7 @@ def _make_token() -> dict[str, str]:
             raise InfrastructureError(
                 f"cannot write Ray's token to {path} ({error.strerror}); set RAY_AUTH_TOKEN_PATH to a file that holds one"
             ) from None
-        return {"RAY_AUTH_TOKEN_PATH": str(path)}
-    return {}
+    return {"RAY_AUTH_TOKEN_PATH": str(path)}
 
 
 def _write_token(path: Path) -> None:
@@ -375,9 +377,11 @@ def _private_directory() -> str:
 
 
 def _other_token(address: str) -> InfrastructureError:
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    unread = f" (RAY_AUTH_TOKEN_PATH names {given}, which cannot be read)" if given and not os.access(given, os.R_OK) else ""
     return InfrastructureError(
-        f"Ray at {address} asks for a token and did not get the right one; set RAY_AUTH_MODE=token, and put the cluster's token"
-        " into ~/.ray/auth_token, or into a file named by RAY_AUTH_TOKEN_PATH"
+        f"Ray at {address} asks for a token and did not get the right one{unread}; set RAY_AUTH_MODE=token, and put the cluster's"
+        " token into ~/.ray/auth_token, or into a file named by RAY_AUTH_TOKEN_PATH"
     )
 
 

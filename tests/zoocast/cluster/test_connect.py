@@ -123,20 +123,20 @@ def test_the_address_in_ray_address_is_used(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("address", "other"),
-    [("http://127.0.0.1:8265", "`pipelines submit`"), ("ray://127.0.0.1:10001", "other clients of Ray")],
+    [("http://me:secret@127.0.0.1:8265", "`pipelines submit`"), ("ray://127.0.0.1:10001", "other clients of Ray")],
 )
 def test_an_address_for_another_command_is_refused(monkeypatch: pytest.MonkeyPatch, address: str, other: str) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     with (
-        pytest.raises(ConfigError, match=f"RAY_ADDRESS: a run connects to .* got '{address}', which is for {other}; give"),
+        pytest.raises(ConfigError, match=f"RAY_ADDRESS: a run connects to .* address, which is for {other}; give"),
         connect(),
     ):
         pass
 
 
 def test_without_a_home_rays_token_is_in_our_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nonexistent/token")  # of a cluster, on another machine
     monkeypatch.setenv("HOME", "/nonexistent")
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         monkeypatch.setenv("RAY_TMPDIR", short)
