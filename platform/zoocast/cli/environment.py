@@ -46,7 +46,7 @@ def _look_at_home() -> str:
     if not os.path.isabs(home):
         return "there is no home folder (HOME is not set, or no absolute path)"
     if not os.path.isdir(home):
-        return f"the home folder {home} does not exist"
+        return f"the home {home} is no folder"
     return "" if os.access(home, os.W_OK | os.X_OK) else f"the home folder {home} cannot be written"
 
 

@@ -34,9 +34,9 @@ def test_a_sound_environment_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.parametrize(
     ("home", "problem"),
     [
-        ("/nonexistent", "the home folder /nonexistent does not exist"),
+        ("/dev/null/home", "the home /dev/null/home is no folder"),
         ("here", "there is no home folder (HOME is not set, or no absolute path)"),
-        ("/etc/hostname", "the home folder /etc/hostname does not exist"),
+        ("/etc/hostname", "the home /etc/hostname is no folder"),
     ],
 )
 def test_where_there_is_no_home_libraries_get_one_that_is_private(
@@ -50,10 +50,10 @@ def test_where_there_is_no_home_libraries_get_one_that_is_private(
 
 
 def test_without_any_folder_to_write_in_commands_that_need_none_still_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setenv("HOME", "/dev/null/home")
     monkeypatch.setenv("RAY_TMPDIR", "/proc/x")
     prepare()
-    assert home_problem() == "the home folder /nonexistent does not exist"
+    assert home_problem() == "the home /dev/null/home is no folder"
 
 
 def test_an_empty_home_is_that_of_the_list_of_users(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ def test_an_address_for_another_command_is_refused(monkeypatch: pytest.MonkeyPat
 def test_without_a_home_rays_token_is_in_our_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nonexistent/token")  # of a cluster, on another machine
-    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setenv("HOME", "/dev/null/home")
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         monkeypatch.setenv("RAY_TMPDIR", short)
         path = Path(cluster._make_token()["RAY_AUTH_TOKEN_PATH"])
