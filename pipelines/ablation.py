@@ -69,7 +69,7 @@ class Ablation:
         if not self.zoo.startable:  # even the base is finetuned, so without a source that fits there is no arm
             raise ConfigError("zoo.target.predictor", "no source has the target's network, from which every arm starts")
         with within("stage2"):
-            self.zoo.target.workers.check(self.stage2)
+            self.zoo.target.workers.check(self.stage2, self.zoo.target.data.counts()["train"])
 
     def method(self, arm: str) -> Method:
         """How an arm starts and what it distils."""

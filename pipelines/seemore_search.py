@@ -55,7 +55,9 @@ class SeemoreSearch:
     search: SearchConfig = setting(SearchConfig(), "how much is searched")
     observed: int = setting(10, "observed frames of every clip; the rest is the horizon")
     num_best: int = setting(3, "best settings that are trained again with all seeds", at_least=1)
-    seeds: int = setting(3, "trainings of stage 2 for every arm, with seeds 0, 1, ..., from one stage 1", at_least=1)
+    seeds: int = setting(
+        3, "trainings of stage 2 for every arm, with seeds 0, 1, ..., from one stage 1", at_least=1, at_most=1000
+    )
     num_strips: int = setting(4, "test clips whose predictions are kept as pictures", at_least=1)
 
     def __post_init__(self) -> None:

@@ -38,7 +38,7 @@ class ZooToTarget:
     bank: BankConfig = setting(BankConfig(), "the zoo's memories of the target's clips")
     l2sp: L2SP = setting(L2SP(), "the arm that is anchored to the best source")
     observed: int = setting(10, "observed frames of every clip; the rest is the horizon")
-    seeds: int = setting(3, "trainings of every arm, with seeds 0, 1, ...", at_least=1)
+    seeds: int = setting(3, "trainings of every arm, with seeds 0, 1, ...", at_least=1, at_most=1000)
     num_strips: int = setting(4, "test clips whose predictions are kept as pictures", at_least=1)
     bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where each bank is computed", identity=False)
 

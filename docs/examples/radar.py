@@ -19,6 +19,7 @@ from zoocast.data.splits import SPLITS, Progress, Split, pools, reported
 from zoocast.errors import ConfigError, DataError
 from zoocast.frames import FrameShape
 from zoocast.store.files import sha256_file
+from zoocast.store.typed import typed_path
 
 if TYPE_CHECKING:
     from zoocast.data.store import ClipStore
@@ -41,7 +42,7 @@ class RadarConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.path:  # workers run in other folders than the command
-            object.__setattr__(self, "path", str(Path(self.path).expanduser().absolute()))
+            object.__setattr__(self, "path", str(typed_path(self.path).absolute()))
 
     def counts(self) -> dict[Split, int]:
         """Clips per split."""

@@ -38,6 +38,7 @@ __all__ = [
 
 T = TypeVar("T")
 TYPE = "__type__"
+MOST = 10**18 - 1  # of a whole number, either way: what numpy, Arrow and torch hold in 64 bits
 
 
 def setting(
@@ -223,8 +224,8 @@ def _load(hint: Any, data: Any, path: str) -> Any:
             raise ConfigError(path, f"must be one of {', '.join(map(str, args))}, but got {data!r}")
         return data
     # A bool is an int to Python, but no number in a config.
-    if hint is float and isinstance(data, int | float) and not isinstance(data, bool):
-        return _finite(data, path)
+    if hint in (int, float) and isinstance(data, (int, hint)) and not isinstance(data, bool):
+        return _whole(data, path) if hint is int else _finite(data, path)
     if hint is Any or (hint in (int, str, bool) and type(data) is hint):
         return data
     if hint is type(None) and data is None:
@@ -237,6 +238,12 @@ def _finite(number: float, path: str) -> float:
         if math.isfinite(number := float(number)):
             return number
     raise ConfigError(path, f"expected a finite number, but got {number!s:.80}")
+
+
+def _whole(number: int, path: str) -> int:
+    if not -MOST <= number <= MOST:
+        raise ConfigError(path, f"must be a whole number of at most 18 digits, but got {number!s:.40}")
+    return number
 
 
 def _member(hint: Any, data: Any, path: str) -> Any:
@@ -424,7 +431,7 @@ def _parse_scalar(hint: Any, value: str, path: str) -> Any:
         if hint is int:
             # 1e4 and 2.0 are whole numbers to people; a long one goes through int, for a float would round it.
             number = float(value)
-            return int(value) if "." not in value and "e" not in value.lower() else _whole(number)
+            return _whole(int(value) if "." not in value and "e" not in value.lower() else _integer(number), path)
         if hint is float:
             number = float(value)
             if not math.isfinite(number):
@@ -437,7 +444,7 @@ def _parse_scalar(hint: Any, value: str, path: str) -> Any:
     raise ConfigError(path, f"must be {_type_name(hint)}, but got {value!r}")
 
 
-def _whole(number: float) -> int:
+def _integer(number: float) -> int:
     if not number.is_integer():
         raise ValueError
     return int(number)

@@ -25,6 +25,7 @@ from zoocast.nn.predictor import (
     warm_start,
 )
 from zoocast.store.files import check_name
+from zoocast.store.typed import typed_path
 from zoocast.training import MODEL_FOLDER, TrainingConfig, WorkerConfig
 
 __all__ = ["Ranking", "SourceConfig", "can_start", "check_observed", "load_source"]
@@ -50,7 +51,8 @@ class SourceConfig:
         check_name("a source", self.name)
         if self.model:
             # Workers run in other folders than the command. By object's method, for the config is frozen.
-            object.__setattr__(self, "model", str(Path(self.model).expanduser().absolute()))
+            with within("model"):
+                object.__setattr__(self, "model", str(typed_path(self.model).absolute()))
 
     def check(self) -> None:
         """Raise `ConfigError` for what cannot work, and `IntegrityError` for a damaged model, before any work starts."""
@@ -67,7 +69,7 @@ class SourceConfig:
         with within("predictor"):
             check_predictor(self.predictor, self.data.frame_shape())
         with within("training"):
-            self.workers.check(self.training)
+            self.workers.check(self.training, self.data.counts()["train"])
 
     def network(self) -> tuple[PredictorConfig, FrameShape]:
         """The network and the frames that it is, or was, trained on. Raises `IntegrityError` for a damaged model."""

@@ -108,6 +108,14 @@ def test_a_plan_looks_at_a_network_once_however_many_sources_have_it():
         (["sources.0.name=Digits"], "sources.digits-1.name: a source's name is made of a-z"),
         (["sources.0.model=nowhere"], "sources.digits-1.model: /.*/nowhere holds no network"),
         (["seeds=0"], "seeds: must be at least 1, but got 0"),
+        (["seeds=1e6"], "seeds: must be at least 1 and at most 1000, but got 1000000"),
+        (["seeds=1e308"], "seeds: must be a whole number of at most 18 digits, but got 1"),
+        (
+            ["target.training.batch_size=17"],
+            "target.training.batch_size: must be at most the 16 clips of the training split, but got",
+        ),
+        (["sources.1.training.batch_size=33"], "sources.digits-2.training.batch_size: must be at most the 32 clips"),
+        (["target.data=moving-mnist", "target.data.path=s3://b/x.npy"], "target.data.path: 's3://b/x.npy' is a URL"),
         (["num_strips=0"], "num_strips: must be at least 1, but got 0"),
         (["bank_workers.num_workers=0"], "bank_workers.num_workers: must be at least 1, but got 0"),
         (

@@ -102,6 +102,8 @@ def test_override_parses_by_type():
     [
         ({"main.rat": "1"}, r"main\.rat: unknown setting; did you mean rate or paint\?"),
         ({"main.rate": "fast"}, r"main\.rate: must be a finite number, but got 'fast'"),
+        ({"main.sizes": "1,1e308"}, r"main\.sizes: must be a whole number of at most 18 digits, but got 1"),
+        ({"main.sizes": (10**18,)}, r"main\.sizes\.0: must be a whole number of at most 18 digits, but got 1000"),
         ({"main.rate": "nan"}, r"main\.rate: must be a finite number"),
         ({"main.rate": "-1"}, r"main\.rate: must be positive, but got -1\.0"),
         ({"parts.three.rate": "1"}, r"parts\.three: there is no 'three'; known: one, two"),

@@ -46,6 +46,7 @@ from zoocast.cli.options import (
     TrackingUri,
     Until,
     examples,
+    typed,
 )
 from zoocast.dag.head import leave
 from zoocast.errors import ConfigError, DataError, InfrastructureError, IntegrityError, ZoocastError
@@ -472,7 +473,12 @@ def sync(run: OnlyRun = None, root: Root = RUNS, tracking_uri: TrackingUri = Non
     ),
 )
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="of transferable-memory, predrnn-pytorch or SeeMore")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", parser=typed("CHECKPOINT"), help="of transferable-memory, predrnn-pytorch or SeeMore"
+        ),
+    ],
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="what the source is called in the zoo")],
     image_size: Annotated[
         str | None, typer.Option("--image-size", metavar="N|HxW", help="pixels of the frames; a LayerNorm holds it as well")
@@ -482,9 +488,10 @@ def import_(
     direction: Annotated[
         Literal["forward", "reverse"], typer.Option("--direction", help="which of SeeMore's two networks")
     ] = "forward",
-    folder: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="the model is written to FOLDER/NAME")] = Path(
-        "models"
-    ),
+    folder: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FOLDER", parser=typed("--output"), help="the model is written to FOLDER/NAME"),
+    ] = Path("models"),
     as_json: AsJson = False,
 ) -> None:
     """Read a checkpoint of the papers' released code, so that an existing model joins the zoo. Nothing in it is executed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +11,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load, summaries
 from zoocast.config import settings
-from zoocast.errors import Interrupted, ZoocastError
+from zoocast.errors import Interrupted, ZoocastError, within
 from zoocast.store.address import open_root
+from zoocast.store.typed import typed_path
 
 __all__ = [
     "RUNS",
@@ -35,6 +36,7 @@ __all__ = [
     "TrackingUri",
     "Until",
     "examples",
+    "typed",
 ]
 
 
@@ -178,7 +180,18 @@ def _root(text: str) -> Path:
     # In click's words for its own paths.
     if Path(text).is_file():
         raise typer.BadParameter(f"Directory '{text}' is a file.")
-    return open_root(text).folder
+    with within("--root"):
+        return open_root(text if "://" in text and not text.startswith("file:") else typed_path(text)).folder
+
+
+def typed(option: str) -> Callable[[str], Path]:
+    """How the value of `option`, a path on this machine, is read; see `typed_path`."""
+
+    def read(text: str) -> Path:
+        with within(option):
+            return typed_path(text)
+
+    return read
 
 
 Root = Annotated[

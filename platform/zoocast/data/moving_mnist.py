@@ -25,7 +25,8 @@ from zoocast.data.layout import Layout
 from zoocast.data.moving import MovingClips, check_geometry, moving_clip
 from zoocast.data.splits import LARGEST_SEED, SPLITS, Progress, Split, clip_generator, pools, reported, shuffled
 from zoocast.data.values import Place, Scale, Survey, check_values, convert, doubts, survey
-from zoocast.errors import ConfigError, DataError
+from zoocast.errors import ConfigError, DataError, within
+from zoocast.store.typed import typed_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,8 @@ class MovingMnistConfig(MovingClips):
         for field in ("path", "validation_path", "test_path"):
             # Workers run in other folders than the command.
             if value := getattr(self, field):
-                object.__setattr__(self, field, str(Path(value).expanduser().absolute()))
+                with within(field):
+                    object.__setattr__(self, field, str(typed_path(value).absolute()))
         if (self.low is None) != (self.high is None):
             raise ConfigError("low" if self.low is None else "high", "must be given together with the other of low and high")
         if self.low is not None and self.high is not None and not self.low < self.high:

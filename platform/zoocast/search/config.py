@@ -16,7 +16,7 @@ class SearchConfig:
     """How many trials, how long, and how they are chosen and ended early."""
 
     # The number of trials is taken out of a trial's identity (`run._identity`), so that a longer study takes over a shorter one.
-    num_trials: int = setting(32, "trials in all; more of them extend an earlier study", at_least=1)
+    num_trials: int = setting(32, "trials in all; more of them extend an earlier study", at_least=1, at_most=100_000)
     max_iterations: int = setting(1000, "iterations of a trial that is not ended early", at_least=1)
     seed: int = setting(0, "of the suggested settings", at_least=0)
     num_startup: int = setting(

@@ -36,7 +36,7 @@ class TrainingConfig:
     num_strips: int = setting(
         2, "times that the prediction of a validation clip is drawn, the last at the end", identity=False, at_least=0
     )
-    seed: int = setting(0, "of weights, sample order and sampling masks")
+    seed: int = setting(0, "of weights, sample order and sampling masks", at_least=-(2**62), at_most=2**62)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -60,8 +60,12 @@ class WorkerConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
 
-    def check(self, training: TrainingConfig) -> None:
-        """Raise `ConfigError` if the batch cannot be shared out evenly."""
+    def check(self, training: TrainingConfig, clips: int) -> None:
+        """Raise `ConfigError` if the batch is more than the `clips` of the training split, or cannot be shared out evenly."""
+        if training.batch_size > clips:
+            raise ConfigError(
+                "batch_size", f"must be at most the {clips} clips of the training split, but got {training.batch_size}"
+            )
         # Workers average their gradients with equal weight, so with unequal parts some clips would count more than others.
         if training.batch_size % self.num_workers:
             raise ConfigError(

@@ -58,7 +58,7 @@ class TargetConfig:
         with within("predictor"):
             check_predictor(self.predictor, self.data.frame_shape())
         with within("training"):
-            self.workers.check(self.training)
+            self.workers.check(self.training, self.data.counts()["train"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -235,6 +235,8 @@ def test_training_settings_that_cannot_work_are_refused(fields, message):
         TrainingConfig(**fields)
 
 
-def test_a_batch_must_be_shared_out_evenly():
+def test_a_batch_must_be_shared_out_evenly_and_be_found_in_the_split():
     with pytest.raises(ConfigError, match="got 8 clips for 3 workers"):
-        WorkerConfig(num_workers=3).check(TrainingConfig(batch_size=8))
+        WorkerConfig(num_workers=3).check(TrainingConfig(batch_size=8), clips=8)
+    with pytest.raises(ConfigError, match="must be at most the 7 clips of the training split, but got 8"):
+        WorkerConfig().check(TrainingConfig(batch_size=8), clips=7)
