@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import functools
 import hashlib
+import itertools
 import json
 import math
 import operator
@@ -24,13 +25,16 @@ from zoocast.errors import ConfigError
 __all__ = [
     "Change",
     "Setting",
+    "as_text",
     "canonical",
     "check_ranges",
+    "combinations",
     "diff",
     "digest",
     "dump",
     "load",
     "override",
+    "overrides_between",
     "parse_overrides",
     "setting",
     "settings",
@@ -47,6 +51,7 @@ def setting(
     *,
     identity: bool = True,
     settable: bool = True,
+    creates: bool = False,
     at_least: float | None = None,
     at_most: float | None = None,
     above: float | None = None,
@@ -59,11 +64,12 @@ def setting(
         help: what people read beside it.
         identity: False keeps it out of every digest, for what says only where or how work runs.
         settable: False hides it from people, for what code alone may set: no override, and not among the `settings`.
+        creates: True lets an override of this field, under a name that its group does not have, make a member of that name.
         at_least, at_most, above, below: bounds of a number, or of each number in a tuple; `check_ranges` holds them.
     """
     bounds = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
     given = {k: v for k, v in bounds.items() if v is not None}
-    metadata = {"help": help, "identity": identity, "settable": settable, "bounds": given}
+    metadata = {"help": help, "identity": identity, "settable": settable, "creates": creates, "bounds": given}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -293,7 +299,8 @@ def override(config: T, items: Mapping[str, Any]) -> T:
 
     A value is text, parsed by the field's type, or a value of that type. One element of a tuple of configs is chosen by its
     `name` or position, all of them by ``*``: ``sources.*.training.iterations=100``. A field that may hold one of several
-    configs is switched by the config's name: ``target.data=moving-mnist``.
+    configs is switched by the config's name: ``target.data=moving-mnist``. A tuple of configs is given as the names of its
+    members, ``sources=a,b``; a new one is like the last, and is also made by a field that `creates`: ``sources.c.model=FOLDER``.
 
     Raises:
         ConfigError: an unknown field (with the nearest known ones) or a value that the field cannot hold.
@@ -312,7 +319,9 @@ def override(config: T, items: Mapping[str, Any]) -> T:
 def _apply(hint: Any, value: Any, tree: dict[str, Any], path: str) -> Any:
     tree = dict(tree)
     if "" in tree:
-        value = _parse(hint, tree.pop(""), path)
+        given = tree.pop("")
+        names = isinstance(given, str) and _member_kind(hint) is not None
+        value = _members(value, given, path) if names else _parse(hint, given, path)
     if not tree:
         return value
     if _is_config(value):
@@ -336,14 +345,103 @@ def _apply(hint: Any, value: Any, tree: dict[str, Any], path: str) -> Any:
 
 def _apply_to_tuple(value: tuple[Any, ...], tree: dict[str, Any], path: str) -> tuple[Any, ...]:
     out = list(value)
-    names = [str(getattr(v, "name", i)) for i, v in enumerate(value)]
+    names = [_name_of(member, i) for i, member in enumerate(value)]
     for name, subtree in tree.items():
         chosen = [i for i, n in enumerate(names) if name in ("*", n, str(i))]
-        if not chosen:
-            raise ConfigError(f"{path}.{name}", f"there is no {name!r}; known: {', '.join(names)}, or * for all")
+        creating = [f.name for f in dataclasses.fields(value[-1]) if f.metadata.get("creates")]
+        if not chosen and any(field in subtree for field in creating):
+            out.append(_new_member(value[-1], name, subtree, path))
+        elif not chosen:
+            new = f"; {path}.{name}.{creating[0]} would make it" if creating else ""
+            raise ConfigError(f"{path}.{name}", f"there is no {name!r}; known: {', '.join(names)}, or * for all{new}")
         for i in chosen:
             out[i] = _apply(type(out[i]), out[i], subtree, f"{path}.{names[i]}")
     return tuple(out)
+
+
+def _member_kind(hint: Any) -> Any:
+    """The class of the members of a tuple of configs; None for any other type."""
+    args = typing.get_args(hint)
+    return args[0] if typing.get_origin(hint) is tuple and args and dataclasses.is_dataclass(args[0]) else None
+
+
+def _name_of(member: Any, place: int) -> str:
+    """How a member of a group is called: by its name, or by its place where it has none."""
+    return str(getattr(member, "name", place))
+
+
+def _members(value: tuple[Any, ...], text: str, path: str) -> tuple[Any, ...]:
+    """The members with the names in `text`, in its order: those that are there, and for others new ones like the last."""
+    known = {getattr(member, "name", None): member for member in value}
+    if None in known or not value:
+        raise ConfigError(path, "holds several settings without names; set one of them")
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return tuple(known.get(name) or _new_member(value[-1], name, {}, path) for name in names)
+
+
+def _new_member(like: Any, name: str, tree: dict[str, Any], path: str) -> Any:
+    return _apply(type(like), like, {**tree, "name": {"": name}}, f"{path}.{name}")
+
+
+def combinations(cls: type, items: Mapping[str, str]) -> list[dict[str, str]]:
+    """Every combination of the values in `items`, overrides of a config of class `cls`: a list makes a grid.
+
+    The type of a field decides what a list is. Values of numbers, words and kinds are separated by commas. Where the field is
+    itself a list, as ``hidden_channels=8,8;16,16``, its values are separated by semicolons. Text is never cut.
+    """
+    choices = [_choices(_hint_at(cls, path.split(".")), text) for path, text in items.items()]
+    return [dict(zip(items, chosen, strict=True)) for chosen in itertools.product(*choices)]
+
+
+def _choices(hint: Any, text: str) -> list[str]:
+    held = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if hint is None or str in held:
+        return [text]
+    separator = ";" if any(typing.get_origin(t) is tuple for t in held) else ","
+    return [part.strip() for part in text.split(separator) if part.strip()] or [text]
+
+
+def _hint_at(hint: Any, parts: Sequence[str]) -> Any:
+    """The type of the field that a dotted path leads to; None when there is none."""
+    if not parts:
+        return hint
+    if (kind := _member_kind(hint)) is not None:
+        return _hint_at(kind, parts[1:]) if len(parts) > 1 else None
+    configs = [c for c in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(c)]
+    found = (_hint_at(_hints(c)[parts[0]], parts[1:]) for c in configs if parts[0] in _hints(c))
+    return next((h for h in found if h is not None), None)
+
+
+def overrides_between(before: Any, after: Any, path: str = "") -> dict[str, str]:
+    """The overrides that make `after` of `before`, another config of its class."""
+    out: dict[str, str] = {}
+    for field in _settable(after):
+        old, new = getattr(before, field.name), getattr(after, field.name)
+        full = f"{path}.{field.name}" if path else field.name
+        if _is_config(new):
+            if type(old) is not type(new):
+                out[full] = new.kind
+                old = type(new)()  # as the override will make it
+            out |= overrides_between(old, new, full)
+        elif isinstance(new, tuple) and any(_is_config(member) for member in new):
+            known, wanted = ({_name_of(member, i): member for i, member in enumerate(group)} for group in (old, new))
+            if list(known) != list(wanted):
+                out[full] = ",".join(wanted)
+            for name, member in wanted.items():
+                like = known.get(name) or dataclasses.replace(old[-1], name=name)
+                out |= overrides_between(like, member, f"{full}.{name}")
+        elif old != new or type(old) is not type(new):
+            out[full] = as_text(new)
+    return out
+
+
+def as_text(value: Any) -> str:
+    """A plain value, or several, as an override writes it."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(as_text, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else str(value)
 
 
 def _unknown(name: str, value: Any, known: Sequence[str], hint: Any, path: str) -> str:

@@ -41,6 +41,7 @@ class SourceConfig:
         "folder of a network, as `pipelines import` writes it, to be taken as it is instead of pretraining; data, predictor,"
         " training and workers are then not looked at",
         identity=False,
+        creates=True,
     )
     data: DataConfig = setting(DigitsConfig(), "what it is pretrained on")
     predictor: PredictorConfig = setting(PredictorConfig(), "its network; may differ from the target's")

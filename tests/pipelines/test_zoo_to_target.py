@@ -107,7 +107,7 @@ def test_a_plan_looks_at_a_network_once_however_many_sources_have_it():
         (["sources.0.name=target"], "sources.target.name: target is what the target's own clips are called; use another name"),
         (["sources.0.name=Digits"], "sources.digits-1.name: a source's name is made of a-z"),
         (["sources.0.model=nowhere"], "sources.digits-1.model: /.*/nowhere holds no network"),
-        (["seeds=0"], "seeds: must be at least 1, but got 0"),
+        (["seeds=0"], "seeds: must be at least 1 and at most 1000, but got 0"),
         (["seeds=1e6"], "seeds: must be at least 1 and at most 1000, but got 1000000"),
         (["seeds=1e308"], "seeds: must be a whole number of at most 18 digits, but got 1"),
         (

@@ -24,17 +24,19 @@ import typer
 from typer.exceptions import TyperException
 
 from zoocast.cli import cache, environment, streams
-from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load, summaries
+from zoocast.cli.catalogue import DEFAULT_PRESET, configure, grid, labels, load, summaries
 from zoocast.cli.options import (
     RUNS,
     Address,
     AsJson,
     Command,
     Commands,
+    Config,
     Force,
     From,
     JobAddress,
     JobId,
+    Like,
     Name,
     Only,
     OnlyRun,
@@ -48,6 +50,7 @@ from zoocast.cli.options import (
     examples,
     typed,
 )
+from zoocast.config import overrides_between
 from zoocast.dag.head import leave
 from zoocast.errors import ConfigError, DataError, InfrastructureError, IntegrityError, ZoocastError
 from zoocast.store.address import address, own_folder
@@ -55,7 +58,9 @@ from zoocast.store.files import keep_private
 from zoocast.usercode import changed_place_of, described, place_of, require_nothing_hidden
 
 if TYPE_CHECKING:
+    from zoocast.cli.catalogue import Configured
     from zoocast.cli.run import Request
+    from zoocast.cli.studies import Study
     from zoocast.cluster.jobs import Job, Jobs, Log
 
 __all__ = ["invoke", "main"]
@@ -103,13 +108,29 @@ def list_(as_json: AsJson = False) -> None:
         print_table(["pipeline", "what it does"], list(summaries().items()))
 
 
-@app.command(cls=Command, epilog=examples("pipelines show zoo-to-target", "pipelines show zoo-to-target --preset paper --json"))
-def show(name: Name, preset: Preset = DEFAULT_PRESET, overrides: Overrides = None, as_json: AsJson = False) -> None:
+@app.command(cls=Command, epilog=examples("pipelines show zoo-to-target", "pipelines show zoo-to-target --toml > study.toml"))
+def show(
+    name: Name = None,
+    preset: Preset = None,
+    overrides: Overrides = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    as_toml: Annotated[bool, typer.Option("--toml", help="the settings as a file for --config, on stdout")] = False,
+) -> None:
     """What a pipeline does: its steps, presets and every setting."""
     from zoocast.cli.views import print_json, print_show, show_data
 
-    configured = configure(load(name), preset, overrides or ())
-    print_json(show_data(configured)) if as_json else print_show(configured)
+    (configured, *others) = _configured(name, preset, overrides, config)
+    if others:
+        raise ConfigError(
+            "", f"these lists make a grid of {1 + len(others)} runs, which `plan` shows; give one value of each here"
+        )
+    if as_toml:
+        from zoocast.cli import studies
+
+        print(studies.as_toml(configured), end="")
+    else:
+        print_json(show_data(configured)) if as_json else print_show(configured)
 
 
 @app.command(
@@ -117,9 +138,11 @@ def show(name: Name, preset: Preset = DEFAULT_PRESET, overrides: Overrides = Non
     epilog=examples("pipelines plan zoo-to-target", "pipelines plan zoo-to-target -S target.training.learning_rate=3e-4"),
 )
 def plan(
-    name: Name,
+    name: Name = None,
     overrides: Overrides = None,
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = None,
+    config: Config = None,
+    like: Like = None,
     root: Root = RUNS,
     force: Force = None,
     only: Only = None,
@@ -131,13 +154,18 @@ def plan(
     from zoocast.cli.run import summary
     from zoocast.cli.views import print_json, print_plan
 
-    request = _request(name, preset, overrides, root, force=force, only=only, from_=from_, until=until)
-    the_plan = request.plan()
+    configured = _configured(name, preset, overrides, config, like, root)
+    plans = []
+    for label, request in _requests(configured, root, force=force, only=only, from_=from_, until=until).items():
+        the_plan = request.plan()
+        plans.append({"run": request.run, **the_plan.to_json()})
+        if not as_json:
+            if label:
+                print(f"{request.run}  {label}")
+            print_plan(the_plan)
+            print(summary(the_plan), file=sys.stderr)
     if as_json:
-        print_json({"run": request.run, **the_plan.to_json()})
-    else:
-        print_plan(the_plan)
-        print(summary(the_plan), file=sys.stderr)
+        print_json(plans if len(plans) > 1 else plans[0])
 
 
 @app.command(cls=Command, epilog=examples("pipelines status", "pipelines status zoo-to-target", "pipelines status --json"))
@@ -195,7 +223,7 @@ def report(
 def doctor(
     name: PipelineName = None,
     overrides: Overrides = None,
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = None,
     root: Root = RUNS,
     address: Address = None,
     tracking_uri: TrackingUri = None,
@@ -206,7 +234,7 @@ def doctor(
     from zoocast.cli.views import print_findings
 
     # Wrong settings are refused before anything is examined: starting Ray takes seconds.
-    steps = configure(load(name), preset, overrides or ()).steps if name else ()
+    steps = configure(load(name), preset or DEFAULT_PRESET, overrides or ()).steps if name else ()
     findings = print_findings(examine(root, address, tracking_uri, steps), as_json=as_json)
     return 4 if any(finding.state == "fail" for finding in findings) else 0
 
@@ -219,14 +247,18 @@ def doctor(
     epilog=examples(
         "pipelines run zoo-to-target",
         "pipelines run zoo-to-target --preset smoke -S seeds=1 target.training.learning_rate=3e-4",
+        "pipelines run zoo-to-target -S target.training.learning_rate=1e-3,3e-4      a run for each, and a table over them",
+        "pipelines run --config study.toml                       what `show --toml` printed, and you changed",
         "pipelines run zoo-to-target --until 'source*'          only what the sources need",
         "pipelines run zoo-to-target --force report              make the report anew",
     ),
 )
 def run(
-    name: Name,
+    name: Name = None,
     overrides: Overrides = None,
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = None,
+    config: Config = None,
+    like: Like = None,
     root: Root = RUNS,
     address: Address = None,
     tracking_uri: TrackingUri = None,
@@ -237,21 +269,80 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Run a pipeline; what is done already is not done again, what was interrupted goes on."""
-    from zoocast.cli.run import execute
-    from zoocast.cli.views import print_end, print_json, run_data
+    from zoocast.cli.run import execute, execute_grid
+    from zoocast.cli.views import print_end, print_grid, print_json, run_data
 
-    request = _request(name, preset, overrides, root, address, tracking_uri, force, only, from_, until)
+    configured = _configured(name, preset, overrides, config, like, root)
+    requests = _requests(configured, root, address, tracking_uri, force, only, from_, until)
     with streams.outlived():
-        record = execute(request)
-        data = run_data(record, root)
-        print_json(data) if as_json else print_end(data)
-    return record.exit_code or 0
+        if len(requests) == 1:
+            record = execute(*requests.values())
+            data = run_data(record, root)
+            print_json(data) if as_json else print_end(data)
+            return record.exit_code or 0
+        ends, table = execute_grid(requests)
+        if as_json:
+            print_json({"runs": [run_data(record, root) for record in ends.values()], "comparison": table})
+        else:
+            print_grid(ends, table)
+    return max(record.exit_code or 0 for record in ends.values())
 
 
-def _request(
-    name: str,
-    preset: str,
+def _configured(
+    name: str | None,
+    preset: str | None,
     overrides: Sequence[str] | None,
+    config: Path | None,
+    like: str | None = None,
+    root: Path = RUNS,
+) -> list[Configured]:
+    """What is asked for, by name, file or earlier run: one configuration, or those of a grid."""
+    name, preset, items, study = _asked(name, preset, overrides, config, like, root)
+    pipeline = load(name)
+    try:
+        made = [configure(pipeline, preset, chosen) for chosen in grid(pipeline, preset, items)]
+    except ConfigError as error:
+        raise (study.located(error) if study else error) from None
+    if study is None:
+        return made
+    # A record or a command that holds every setting of a file would hide those that say something.
+    return [dataclasses.replace(c, overrides=_short(c)) for c in made]
+
+
+def _short(configured: Configured) -> tuple[str, ...]:
+    return tuple(f"{path}={value}" for path, value in overrides_between(configured.preset_config, configured.config).items())
+
+
+def _asked(
+    name: str | None,
+    preset: str | None,
+    overrides: Sequence[str] | None,
+    config: Path | None,
+    like: str | None = None,
+    root: Path = RUNS,
+) -> tuple[str, str, Sequence[str], Study | None]:
+    """The pipeline, the preset and all overrides, of which some may be lists, and where they come from if not from ``-S``."""
+    from zoocast.cli import studies
+    from zoocast.cli.runs import find
+
+    if config is not None and like is not None:
+        raise ConfigError("--like", "cannot be given together with --config; -S changes single settings of either")
+    study = studies.read_study(config) if config else None
+    if like is not None:
+        record = find(root, like)
+        study = studies.like_run(record.pipeline, record.preset, record.config)
+    name = name or (study.pipeline if study else None)
+    if name is None:
+        raise ConfigError("NAME", f"is missing; name a pipeline ({', '.join(summaries())}), or a file of settings with --config")
+    if study is None:
+        return name, preset or DEFAULT_PRESET, overrides or (), None
+    if study.pipeline not in (None, name):
+        raise ConfigError("NAME", f"is {name}, but {config or like} is about {study.pipeline}; leave the name out")
+    return name, preset or study.preset or DEFAULT_PRESET, study.overridden(overrides or ()), study
+
+
+def _requests(
+    configured: Sequence[Configured],
     root: Path,
     address: str | None = None,
     tracking_uri: str | None = None,
@@ -259,11 +350,12 @@ def _request(
     only: Sequence[str] | None = None,
     from_: str | None = None,
     until: str | None = None,
-) -> Request:
+) -> dict[str, Request]:
+    """The runs that are asked for, by what sets each apart; a single one by an empty text."""
     from zoocast.cli.run import Request
 
-    configured = configure(load(name), preset, overrides or ())
-    return Request(configured, root, address, tracking_uri, tuple(force or ()), tuple(only or ()), from_, until)
+    where = (root, address, tracking_uri, tuple(force or ()), tuple(only or ()), from_, until)
+    return {label: Request(one, *where) for label, one in zip(labels(configured), configured, strict=True)}
 
 
 # ---------------------------------------------------------------------------------------------------------------- on a cluster
@@ -278,9 +370,10 @@ def _request(
     ),
 )
 def submit(
-    name: Name,
+    name: Name = None,
     overrides: Overrides = None,
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = None,
+    config: Config = None,
     # Text, not the `Root` of the others: the place need not exist on this machine, and must not be made absolute here.
     root: Annotated[
         str | None,
@@ -305,9 +398,11 @@ def submit(
     from zoocast.cli.views import print_end, print_json
     from zoocast.cluster.jobs import Jobs, Log, Submission
 
+    # The job has no file of this machine: what it says travels as overrides.
+    name, preset, items, _ = _asked(name, preset, overrides, config)
     wanted = Submission(
-        run=_run_name(name, preset, overrides, only, from_, until),
-        what=tuple(what_to_run(name, preset, overrides or (), only or (), from_, until)),
+        run=_run_name(name, preset, items, only, from_, until),
+        what=tuple(what_to_run(name, preset, items, only or (), from_, until)),
         root=root or "",
         # The job runs in the environment of the cluster, where this variable need not be set.
         tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"),
@@ -338,7 +433,8 @@ def _run_name(
     from zoocast.cli.runs import run_name
 
     try:
-        return _request(name, preset, overrides, RUNS, only=only, from_=from_, until=until).run
+        first, *_ = _requests(_configured(name, preset, overrides, None), RUNS, only=only, from_=from_, until=until).values()
+        return first.run
     except DataError as error:
         print(f"{error}\nthis is left to the job, which may see what this machine does not", file=sys.stderr)
         # A stand-in for the last step's key, which depends on the data; the job computes the name under which the run is kept.

@@ -183,7 +183,7 @@ def explain(
 
     found = _survey(root)
     folders = _matching(found, [step])
-    planned = _planned(step, pipeline, preset, overrides or (), root) if pipeline else []
+    planned = _planned(step, pipeline, preset or DEFAULT_PRESET, overrides or (), root) if pipeline else []
     _require([*folders, *planned], found, [step])
     if as_json:
         records = [dict(_facts(f), record=dataclasses.asdict(f.record) if f.record else None) for f in folders]

@@ -16,14 +16,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from zoocast.config import dump, override, parse_overrides
+from zoocast.config import as_text, combinations, dump, override, parse_overrides, settings
 from zoocast.dag.step import Step, ordered
 from zoocast.errors import ConfigError, did_you_mean
 from zoocast.usercode import described, import_module, user_code, where
 
-__all__ = ["DEFAULT_PRESET", "Configured", "Pipeline", "configure", "load", "summaries"]
+__all__ = ["DEFAULT_PRESET", "Configured", "Pipeline", "configure", "grid", "labels", "load", "preset_config", "summaries"]
 
 DEFAULT_PRESET = "laptop"
+MOST_RUNS = 1000  # of one grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +145,19 @@ def _kind_of(value: Any) -> str:
     return f"{value!r:.40} ({type(value).__name__})"
 
 
+def preset_config(pipeline: Pipeline, preset: str) -> Any:
+    """The config of a preset. Raises `ConfigError` for an unknown one, or for an error in the pipeline's own code."""
+    if preset not in pipeline.presets:
+        hint = did_you_mean(preset, pipeline.presets)
+        raise ConfigError("--preset", f"there is no preset {preset!r}; {hint}{pipeline.name} has {', '.join(pipeline.presets)}")
+    function = pipeline.presets[preset]
+    with user_code(function):
+        config = function()
+        if not dataclasses.is_dataclass(config) or isinstance(config, type):
+            raise _wrong(function, f"preset {preset!r} must return a config, a frozen dataclass, but returned {_kind_of(config)}")
+    return config
+
+
 def configure(pipeline: Pipeline, preset: str = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> Configured:
     """The preset's config with `overrides` (``field=value``) applied, and its steps.
 
@@ -151,20 +165,32 @@ def configure(pipeline: Pipeline, preset: str = DEFAULT_PRESET, overrides: Seque
         ConfigError: an unknown preset or setting (with the nearest known), settings that cannot work together, or an error in the
             pipeline's own code.
     """
-    if preset not in pipeline.presets:
-        hint = did_you_mean(preset, pipeline.presets)
-        raise ConfigError("--preset", f"there is no preset {preset!r}; {hint}{pipeline.name} has {', '.join(pipeline.presets)}")
-    function = pipeline.presets[preset]
-    with user_code(function):
-        preset_config = function()
-        if not dataclasses.is_dataclass(preset_config) or isinstance(preset_config, type):
-            raise _wrong(
-                function, f"preset {preset!r} must return a config, a frozen dataclass, but returned {_kind_of(preset_config)}"
-            )
-        config = override(preset_config, parse_overrides(overrides))
+    before = preset_config(pipeline, preset)
+    with user_code(pipeline.presets[preset]):
+        config = override(before, parse_overrides(overrides))
         dump(config)  # what no digest can be taken of is refused here, where it was made
     with user_code(pipeline.steps):
-        return Configured(pipeline, preset, tuple(overrides), preset_config, config, ordered(_steps(pipeline, config)))
+        return Configured(pipeline, preset, tuple(overrides), before, config, ordered(_steps(pipeline, config)))
+
+
+def grid(pipeline: Pipeline, preset: str, overrides: Sequence[str]) -> list[list[str]]:
+    """`overrides` for each run that they ask for: one, or every combination where some are lists; see `combinations`."""
+    made = combinations(type(preset_config(pipeline, preset)), parse_overrides(overrides))
+    if len(made) > MOST_RUNS:
+        raise ConfigError("", f"these lists make a grid of {len(made):,} runs; at most {MOST_RUNS} are done at once")
+    return [[f"{path}={value}" for path, value in items.items()] for items in made] if len(made) > 1 else [list(overrides)]
+
+
+def labels(configured: Sequence[Configured]) -> list[str]:
+    """What sets each of several configurations apart, ``learning_rate=1e-3``; nothing for a single one."""
+    # What an override does not say, because it is the preset's, the configuration does.
+    given = [{s.path: as_text(s.value) for s in settings(one.config)} | parse_overrides(one.overrides) for one in configured]
+    paths = dict.fromkeys(path for one in configured for path in parse_overrides(one.overrides))
+    varied = [path for path in paths if len({items.get(path) for items in given}) > 1]
+    last = [path.rpartition(".")[2] for path in varied]
+    # The last part of a path says it, unless two paths end alike.
+    short = {path: name if last.count(name) == 1 else path for path, name in zip(varied, last, strict=True)}
+    return [", ".join(f"{short[path]}={items[path]}" for path in varied) for items in given]
 
 
 def _steps(pipeline: Pipeline, config: Any) -> tuple[Step, ...]:

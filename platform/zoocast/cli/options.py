@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load, summaries
 from zoocast.config import settings
 from zoocast.errors import Interrupted, ZoocastError, within
-from zoocast.store.address import open_root
+from zoocast.store.address import open_root, own_folder
 from zoocast.store.typed import typed_path
 
 __all__ = [
@@ -21,10 +21,12 @@ __all__ = [
     "AsJson",
     "Command",
     "Commands",
+    "Config",
     "Force",
     "From",
     "JobAddress",
     "JobId",
+    "Like",
     "Name",
     "Only",
     "OnlyRun",
@@ -141,7 +143,7 @@ def _runs(ctx: typer.Context, incomplete: str) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------------- options
 
 Name = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="NAME", help="a pipeline from `pipelines list`, or a module of your own (mylab.study)", autocompletion=_names
     ),
@@ -164,24 +166,25 @@ Overrides = Annotated[
         "-S",
         "--set",
         metavar="FIELD=VALUE",
-        help="change a setting; several may follow, `*` means all of a group",
+        help="change a setting; several may follow, `*` means all of a group, a list A,B makes a grid",
         autocompletion=_fields,
     ),
 ]
 Preset = Annotated[
-    str, typer.Option("--preset", metavar="smoke|laptop|paper", help="the size of the work", autocompletion=_presets)
+    str | None, typer.Option("--preset", metavar="smoke|laptop|paper", help="the size of the work", autocompletion=_presets)
 ]
 
 
-def _root(text: str) -> Path:
-    """The folder, or this machine's copy of the object store, that `text` names."""
-    if not str(text).strip():
+def _root(typed: str | Path) -> Path:
+    """The folder, or this machine's copy of the object store, that was typed, or is the default."""
+    text = str(typed)
+    if not text.strip():
         raise typer.BadParameter("it is empty, which names no folder.")
     # In click's words for its own paths.
     if Path(text).is_file():
         raise typer.BadParameter(f"Directory '{text}' is a file.")
     with within("--root"):
-        return open_root(text if "://" in text and not text.startswith("file:") else typed_path(text)).folder
+        return open_root(text if own_folder(text) is None and not text.startswith("file:") else typed_path(text)).folder
 
 
 def typed(option: str) -> Callable[[str], Path]:
@@ -203,6 +206,16 @@ Root = Annotated[
         parser=_root,
         help="where results are kept: a folder that all machines see, or s3://BUCKET/PREFIX",
     ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", parser=typed("--config"), help="settings, as `show --toml` prints them; -S goes on top"
+    ),
+]
+Like = Annotated[
+    str | None,
+    typer.Option("--like", metavar="RUN", help="the settings of an earlier run; -S goes on top", autocompletion=_runs),
 ]
 Address = Annotated[
     str | None,

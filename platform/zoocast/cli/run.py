@@ -10,8 +10,9 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from zoocast.cli.board import Board, rows_of
 from zoocast.cli.catalogue import DEFAULT_PRESET, Configured
@@ -32,7 +33,7 @@ from zoocast.provenance import program
 from zoocast.store.address import address
 from zoocast.tracking.backend import locate, relocate
 
-__all__ = ["Request", "execute"]
+__all__ = ["Request", "execute", "execute_grid"]
 
 PAGE = "report.html"
 RECORD_SHARE = 0.05  # of the time at most may go into writing `run.json`
@@ -163,6 +164,32 @@ def execute(request: Request) -> RunRecord:
             record.finished = time.time()
             log.write()
     return record
+
+
+def execute_grid(requests: Mapping[str, Request]) -> tuple[dict[str, RunRecord], dict[str, Any] | None]:
+    """Do several runs, one after the other; a step that two of them share is done once.
+
+    A run that fails leaves the others theirs; an interruption ends them all.
+
+    Args:
+        requests: by what sets each apart.
+
+    Returns:
+        The records of the runs that were begun, and one table over the reports of those that finished, if they have arms.
+    """
+    ends: dict[str, RunRecord] = {}
+    for place, (label, request) in enumerate(requests.items(), start=1):
+        print(f"run {place} of {len(requests)}: {label}", file=sys.stderr)
+        ends[label] = execute(request)
+        if ends[label].exit_code == Interrupted.exit_code:
+            break
+    reports = {label: end.report_path(requests[label].root).parent for label, end in ends.items() if end.report}
+    if not reports:
+        return ends, None
+    from zoocast.report.grid import compare_runs
+
+    table = compare_runs(reports)
+    return ends, table if table["rows"] else None
 
 
 def _run(request: Request, the_plan: Plan, log: _Log) -> RunResult:

@@ -319,6 +319,17 @@ def run_data(record: RunRecord, root: Path) -> dict[str, Any]:
     return {**record_data(record), "result": read_result(record, root)}
 
 
+def print_grid(ends: Mapping[str, RunRecord], table: Mapping[str, Any] | None) -> None:
+    """The end of a grid: one line for each run, with the way to go on where it is not done, and the table over all."""
+    for label, record in ends.items():
+        print(f"{record.run}  {label}  {record.state()}")
+        if record.exit_code:
+            print(f"error: {record.message}\nresume  {record.resume}", file=sys.stderr)
+    if table:
+        print()
+        print_result(table)
+
+
 def print_end(data: Mapping[str, Any]) -> None:
     """The last lines of a run: errors on stderr; the table, where things are, and how to go on, on stdout.
 
