@@ -338,6 +338,8 @@ def _asked(
         return name, preset or DEFAULT_PRESET, overrides or (), None
     if study.pipeline not in (None, name):
         raise ConfigError("NAME", f"is {name}, but {config or like} is about {study.pipeline}; leave the name out")
+    if like is not None and preset not in (None, study.preset):
+        raise ConfigError("--preset", f"is {preset}, but {like} is a run of {study.preset}; leave it out")
     return name, preset or study.preset or DEFAULT_PRESET, study.overridden(overrides or ()), study
 
 
