@@ -219,6 +219,8 @@ def build_bank(
         raise ConfigError("num_actors", f"must be at least 1, but got {num_actors}")
     recipe = make_recipe(config, name, source, ClipStore.open(clips), observed, target_depth)
     if (finished := _finished(directory, name, recipe)) is not None:
+        # A kill behind the manifest leaves notes, which would become part of the step.
+        _sweep(directory, {directory / shard.file for shard in finished.shards})
         return finished
     jobs, row_bytes = _jobs(recipe), recipe.layout.row_bytes
     # By the notes here alone: what other machines hold is asked for file by file.

@@ -159,11 +159,17 @@ def _on_clips(name: str, source: PredictorConfig, trained_on: FrameShape, clips:
         if ours.shape != theirs.shape:
             raise ConfigError(
                 "",
-                f"source {name}, layer {key.split('.')[1]} has a LayerNorm tied to maps of {_shape(theirs.shape[-2:])}, but the"
+                f"source {name}, {_part(key)} has a LayerNorm tied to maps of {_shape(theirs.shape[-2:])}, but the"
                 f" target's clips ({clips}) make maps of {_shape(ours.shape[-2:])}; use clips of {trained_on}, or a source"
                 " without LayerNorm",
             )
     return seen
+
+
+def _part(parameter: str) -> str:
+    """Of a network, the part with this parameter: ``cells.1.norm.weight`` is in layer 1, ``head.norm.weight`` in the head."""
+    part, rest = parameter.split(".", 1)
+    return f"layer {rest.split('.')[0]}" if part == "cells" else f"the {part}"
 
 
 def _shape(shape: Iterable[int]) -> str:

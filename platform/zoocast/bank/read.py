@@ -124,7 +124,7 @@ class StoredBank(MemoryBank):
             # Two layers of a deep target may distil from one layer of a shallow source, which is then read once.
             read = {ref: reader.gather(rows, column_name(ref, reverse)) for ref in set(refs.values())}
             # In the precision at rest: the loss makes float32 of it on the device, after half the bytes made the way.
-            moved = {ref: memory.to(self.device, non_blocking=True) for ref, memory in read.items()}
+            moved = {ref: memory.to(self.device) for ref, memory in read.items()}
             out.append({layer: moved[ref] for layer, ref in refs.items()})
         return out
 

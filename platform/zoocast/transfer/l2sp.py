@@ -52,7 +52,8 @@ class AnchoredObjective(PredictionObjective):
 
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """See `Objective.terms`."""
-        # Made on the CPU, before the objective is taken to its device.
-        anchors = [a.to(batch.clips.device) for a in self.anchors]
-        distances = [(p - a).square().sum() for p, a in zip(self.predictor.parameters(), anchors, strict=True)]
+        # Made on the CPU, before the objective is taken to its device; they follow it once.
+        if self.anchors[0].device != batch.clips.device:
+            self.anchors = [a.to(batch.clips.device) for a in self.anchors]
+        distances = [(p - a).square().sum() for p, a in zip(self.predictor.parameters(), self.anchors, strict=True)]
         return {**super().terms(batch, prediction), "anchor": self.weight / 2 * torch.stack(distances).sum()}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from torch import nn
 
 from zoocast.bank.config import BankConfig, MemoryRef, check_bank, layer_map, memory_refs, target_layers
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
 from zoocast.nn.cells import STLSTM, ConvGRU, ConvLSTM
+from zoocast.nn.cells.base import LinearHead
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.tmu import TmuConfig
 
@@ -95,6 +97,28 @@ def test_a_source_that_cannot_be_distilled_is_refused_by_name(
         check_bank(config, {"digits": (source, trained_on)}, FRAMES, TARGET)
     for word in words:
         assert word in str(error.value)
+
+
+class NormedHead(LinearHead):
+    """Its outputs pass a LayerNorm over the patches."""
+
+    def __init__(self, in_channels: int, patches: tuple[int, int, int]) -> None:
+        super().__init__(in_channels, patches[0])
+        self.norm = nn.LayerNorm(patches)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Normed(ConvLSTM):
+    """A ConvLSTM with a head that is tied to the size of its frames."""
+
+    def codec(self, patches: tuple[int, int, int], hidden_channels: tuple[int, ...]) -> NormedHead:
+        return NormedHead(hidden_channels[-1], patches)
+
+
+def test_a_head_that_is_tied_to_its_frames_is_named_as_the_head() -> None:
+    source = dataclasses.replace(LSTM, cell=Normed())
+    with pytest.raises(ConfigError, match="source digits, the head has a LayerNorm tied to maps of 16x16, but the target"):
+        check_bank(BankConfig(), {"digits": (source, FrameShape(channels=1, height=64, width=64))}, FRAMES, TARGET)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.zoocast.bank.conftest import Zoo, save_source
@@ -15,7 +16,8 @@ from zoocast.bank.distill import DistillationLoss
 from zoocast.bank.read import BankConfig, open_bank
 from zoocast.data.store import write_store
 from zoocast.frames import FrameShape, unpatchify
-from zoocast.nn.cells import ConvGRU
+from zoocast.nn.cells import ConvGRU, ConvLSTM
+from zoocast.nn.cells.base import LinearHead
 from zoocast.nn.predictor import Predictor, PredictorConfig, frame_mse, save_predictor
 from zoocast.nn.releases import import_release
 from zoocast.nn.tmu import TmuConfig
@@ -121,6 +123,41 @@ def test_larger_maps_are_averaged_and_smaller_ones_interpolated(tmp_path: Path, 
     memories = bank.memories("train", INDICES)
     expected = (distilled[0][:, :, 0] - memories[0][0]).square().mean()
     torch.testing.assert_close(DistillationLoss(network, bank).distillation_loss(distilled, memories), expected)
+
+
+class HalvedHead(LinearHead):
+    """Frames are halved on their way to the stack, and doubled on their way back."""
+
+    def encode(self, frame: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return F.avg_pool2d(frame, 2), ()
+
+    def decode(self, h: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
+        return F.interpolate(super().decode(h, skips), scale_factor=2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Halved(ConvLSTM):
+    """A stack that sees maps of half the size of the patches."""
+
+    def stack_shape(self, patches: tuple[int, int, int]) -> tuple[int, int, int]:
+        return patches[0], patches[1] // 2, patches[2] // 2
+
+    def codec(self, patches: tuple[int, int, int], hidden_channels: tuple[int, ...]) -> HalvedHead:
+        return HalvedHead(hidden_channels[-1], patches[0])
+
+
+def test_memories_are_brought_to_the_maps_of_the_stack_which_need_not_be_those_of_the_patches(tmp_path: Path, zoo: Zoo) -> None:
+    # Frames of 16x16 in patches of 4 make 4x4, of which this stack sees 2x2: so large are its memories.
+    target = PredictorConfig(cell=Halved(), hidden_channels=(8,), tmu=TmuConfig(), num_sources=1)
+    source = save_source(tmp_path / "plain", PredictorConfig(hidden_channels=(8,)))
+    halved = dataclasses.replace(zoo, sources={"plain": source}, target=target)
+    bank = halved.open(BankConfig(mode="online"))
+    network, distilled = distil(halved)
+    memories = bank.memories("train", INDICES)
+    assert (distilled[0].shape[-2:], memories[0][0].shape[-2:]) == ((2, 2), (4, 4))
+    expected = (distilled[0][:, :, 0] - memories[0][0].unflatten(-1, (2, 2)).unflatten(-3, (2, 2)).mean(dim=(-1, -3))).square()
+    loss = DistillationLoss(network, bank).distillation_loss(distilled, memories)
+    torch.testing.assert_close(loss, expected.mean())
 
 
 def test_the_loss_is_computed_in_full_precision(zoo: Zoo) -> None:

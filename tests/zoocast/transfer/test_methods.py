@@ -18,7 +18,7 @@ from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError
 from zoocast.nn.cells import STLSTM, ConvGRU
-from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor, save_predictor
+from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig, load_predictor, save_predictor
 from zoocast.nn.sampling import teacher_forced
 from zoocast.nn.tmu import TmuConfig
 from zoocast.tracking import curves
@@ -200,6 +200,20 @@ def test_l2_sp_measures_the_distance_to_where_the_weights_started(folder, batch)
     # The head takes 4 channels to patches of 4 x 4 pixels: 64 weights, each moved by 0.5. 0.1 / 2 * 64 * 0.25 = 0.8.
     assert predictor.head.weight.numel() == 64
     assert objective(batch)["anchor"].item() == pytest.approx(0.8, rel=1e-6)
+
+
+def test_the_anchors_of_l2_sp_follow_the_weights_to_their_device_once(folder, batch):
+    objective = AnchoredObjective(Predictor(PLAIN, ClipStore.open(folder / "data").shape), 0.0, weight=0.1).to("meta")
+    there = batch._replace(clips=batch.clips.to("meta"))
+    prediction = Prediction(there.clips[:, 1:], {}, {})
+    objective.terms(there, prediction)
+    anchors = objective.anchors
+    assert {a.device.type for a in anchors} == {"meta"}
+    objective.terms(there, prediction)
+    assert objective.anchors is anchors
+    assert not any(
+        "anchor" in name for name in objective.state_dict()
+    )  # no checkpoint holds them, for the source gives them again
 
 
 def test_l2_sp_holds_the_weights_near_the_best_source(folder, tmp_path):
