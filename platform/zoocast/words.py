@@ -1,11 +1,18 @@
-"""Times and long lists as people read them: the same words in the terminal, on the report's page and in its figures."""
+"""Times, names and long lists as people read them: the same words in the terminal, on the report's page and in its figures."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 
-__all__ = ["duration", "moment", "some"]
+__all__ = ["duration", "moment", "some", "visible"]
+
+# What a terminal or a page obeys and does not show: control characters, those that turn the direction of writing, separators of
+# lines, what has no width, and halves of characters, of which Python makes bytes that are no UTF-8.
+UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
 
 
 def duration(seconds: float | None) -> str:
@@ -34,3 +41,11 @@ def some(names: Sequence[str], most: int = 4) -> str:
     """At most `most` of the names, and how many more there are: ``a, b and 3 more``."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def visible(text: str, keep: str = "") -> str:
+    """`text` with every character that acts on a terminal or page without being seen as ``\\u001b``, but for those in `keep`.
+
+    Names of tensors, fields, runs and files come from other people's files.
+    """
+    return UNSEEN.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from zoocast.words import duration, moment, some
+from zoocast.words import duration, moment, some, visible
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,10 @@ def test_of_a_long_list_the_first_are_named_and_the_rest_are_counted() -> None:
     assert some(["a", "b", "c"], 3) == "a, b, c"
     assert some(["a", "b", "c"], 2) == "a, b and 1 more"
     assert some([], 2) == ""
+
+
+def test_what_would_act_on_a_terminal_is_visible():
+    assert visible("plain – 実験 é\t", keep="\t") == "plain – 実験 é\t"
+    hostile = "\x1b[2J\r\n\x00\x7f\x9b\u202e\u2066\u200b\u2028\udcff"
+    assert visible(hostile).isprintable()
+    assert visible("a\x1bb\u202ec") == "a\\u001bb\\u202ec"

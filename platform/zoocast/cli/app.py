@@ -56,6 +56,7 @@ from zoocast.errors import ConfigError, DataError, InfrastructureError, Integrit
 from zoocast.store.address import address, own_folder
 from zoocast.store.files import keep_private
 from zoocast.usercode import changed_place_of, described, place_of, require_nothing_hidden
+from zoocast.words import visible
 
 if TYPE_CHECKING:
     from zoocast.cli.catalogue import Configured
@@ -661,7 +662,8 @@ def unforeseen(error: Exception, args: Sequence[str]) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    # One line, whatever names of other people's files are in it.
+    print(f"error: {visible(message)}", file=sys.stderr)
     return code
 
 
@@ -678,7 +680,9 @@ def _crash(args: Sequence[str], error: Exception) -> Path:
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / name).open("x", encoding="utf-8") as file:  # never into what somebody else has put there
+            with (folder / name).open(
+                "x", encoding="utf-8", errors="backslashreplace"
+            ) as file:  # never into what somebody else has put there
                 file.write("".join(traceback.format_exception(error)))
         except OSError:
             continue

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load
-from zoocast.cli.options import RUNS, AsJson, Command, Overrides, Preset, Root, examples
+from zoocast.cli.options import RUNS, AsJson, Command, Commands, Overrides, Preset, Root, examples
 from zoocast.errors import ConfigError, IntegrityError, did_you_mean
 from zoocast.store.address import address, open_root
 from zoocast.store.files import human_bytes
@@ -34,6 +34,7 @@ __all__ = ["app"]
 DAY = 86400.0
 
 app = typer.Typer(
+    cls=Commands,
     epilog=examples("pipelines cache ls", "pipelines cache explain 'bank.*'", "pipelines cache verify", "pipelines cache gc"),
     rich_markup_mode="rich",
 )

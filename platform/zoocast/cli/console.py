@@ -6,14 +6,16 @@ Progress goes to stderr, data to stdout. Both renderers draw the same `Board`; n
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -21,9 +23,10 @@ from rich.table import Table
 from rich.text import Text
 
 from zoocast.cli.board import Board, Row, tree_parents
+from zoocast.cli.streams import fitting, unguarded
 from zoocast.words import duration
 
-__all__ = ["Display", "LiveTree", "PlainLines", "branches", "display_for", "print_table"]
+__all__ = ["Display", "LiveTree", "PlainLines", "branches", "display_for", "print_sentence", "print_table"]
 
 # State: (sign, sign where only ASCII can be shown, style, words).
 STYLES: Mapping[str, tuple[str, str, str, str]] = {
@@ -44,6 +47,8 @@ HINTS = (
 )
 # What the live tree gives up first when the terminal is too low for every step.
 LEAST_INTERESTING = ("cached", "done", "waiting", "skipped")
+FEWEST_COLUMNS = 3  # of a table that has more: an arm, its seeds and one metric
+LONGEST_WORD = 24  # of prose in a table; a path is longer, and may be cut anywhere
 # Seconds between two lines about one step: a log is read as a whole, afterwards.
 PROGRESS_EVERY = 10.0
 
@@ -64,7 +69,7 @@ class Display(Protocol):
 
 def display_for(board: Board, title: str) -> Display:
     """The live tree when stderr is a terminal that can draw it, plain lines otherwise."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(file=unguarded(sys.stderr), highlight=False)
     # A dumb terminal (an editor's shell) cannot move its cursor up to draw again.
     if sys.stderr.isatty() and not console.is_dumb_terminal:
         return LiveTree(board, title, console)
@@ -162,7 +167,7 @@ class LiveTree:
         # Title, overall line with its hint (two lines where it is long) and the cursor's line take four; one is kept free.
         rows = [self.board.rows[name] for name in self._branches]
         shown, hidden = _that_fit(rows, max(console.size.height - 5, 3) if self._live.is_started else None)
-        yield Text.assemble((self.title, "bold"))
+        yield Text(fitting(self.title, sys.stderr), style="bold")
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True)
         # As wide as the progress bar, so that what is behind it stays in its place when a step begins.
@@ -179,13 +184,13 @@ class LiveTree:
 
     def _cells(self, row: Row, now: float, ascii_only: bool) -> tuple[Any, ...]:
         sign, ascii_sign, style, words = STYLES[row.state]
-        name = Text.assemble((f"{self._branches[row.name]}", "dim"), (f"{ascii_sign if ascii_only else sign} {row.name}", style))
+        name = Text.assemble((self._branches[row.name], "dim"), (f"{ascii_sign if ascii_only else sign} {row.name}", style))
         middle: Any = Text(words, style=style)
         if row.state == "running" and row.fraction is not None:
             middle = ProgressBar(total=1.0, completed=row.fraction, width=16, complete_style="cyan", finished_style="green")
         left = row.left(now)
         clock = f"{duration(left)} left" if left is not None else duration(row.elapsed(now))
-        return name, middle, clock, Text(row.message.splitlines()[0] if row.message else "")
+        return name, middle, clock, Text(fitting(row.message.partition("\n")[0], sys.stderr))
 
     def _overall(self) -> Text:
         board = self.board
@@ -240,24 +245,74 @@ def branches(parents: Mapping[str, Sequence[str]], *, ascii_only: bool = False) 
 # ------------------------------------------------------------------------------------------------------------ tables on stdout
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """A table on stdout: drawn on a terminal, aligned plain text anywhere else, so that it can be cut and searched."""
-    cells = [[_cell(value) for value in row] for row in rows]
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", bold: Container[tuple[int, int]] = ()
+) -> None:
+    """A table on stdout: drawn on a terminal, aligned plain text anywhere else, so that it can be cut and searched.
+
+    On a terminal that is too narrow columns are left out, the last ones first, before a name or a number would be cut; where too
+    few have a place, the cells of each row stand below one another.
+
+    Args:
+        bold: the cells, by row and column, that stand out on a terminal.
+    """
+    columns = [fitting(column, sys.stdout) for column in columns]
+    cells = [[fitting(_cell(value), sys.stdout) for value in row] for row in rows]
     if not sys.stdout.isatty():
         print(aligned(columns, cells, title), flush=True)
         return
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     numeric = _numeric(cells, len(columns))
-    for column, is_number in zip(columns, numeric, strict=True):
-        table.add_column(Text(column), justify="right" if is_number else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    least = [_least(column, [row[i] for row in cells], prose=not numeric[i] and i > 0) for i, column in enumerate(columns)]
+    console = Console(file=unguarded(sys.stdout), highlight=False)
+    shown = _shown(least, console.width)
+    if title:
+        console.print(Text(fitting(title, sys.stdout), style="italic"))
+    if shown < min(len(columns), FEWEST_COLUMNS):
+        for i, row in enumerate(cells):
+            console.print(Text(row[0], style="underline"))
+            for j, cell in enumerate(row[1:], 1):
+                if cell:
+                    console.print(Text(f"  {columns[j]}  {cell}", style=_bold(bold, i, j)))
+        return
+    table = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column, is_number, width in list(zip(columns, numeric, least, strict=True))[:shown]:
+        table.add_column(Text(column), justify="right" if is_number else "left", overflow="fold", min_width=width)
+    for i, row in enumerate(cells):
+        table.add_row(*(Text(cell, style=_bold(bold, i, j)) for j, cell in enumerate(row[:shown])))
+    console.print(table)
+    if shown < len(columns):
+        console.print(Text(f"  too narrow for: {', '.join(columns[shown:])}", style="dim"))
+
+
+def _bold(cells: Container[tuple[int, int]], row: int, column: int) -> str:
+    return "bold" if (row, column) in cells else ""
+
+
+def print_sentence(text: str) -> None:
+    """A sentence on stdout, which a terminal shows without cutting its words."""
+    if sys.stdout.isatty():
+        Console(file=unguarded(sys.stdout), highlight=False).print(Text(fitting(text, sys.stdout)))
+    else:
+        print(text, flush=True)
+
+
+def _least(head: str, cells: Sequence[str], *, prose: bool) -> int:
+    """The width below which a column would be cut: of prose, which may go on in the next line, that of its longest word."""
+    texts = [word for text in (head, *cells) for word in text.split()] if prose else [head, *cells]
+    longest = max(map(cell_len, texts), default=0)
+    return min(longest, LONGEST_WORD) if prose else longest
+
+
+def _shown(least: Sequence[int], width: int) -> int:
+    """How many columns, from the first on, have room in `width`; at least one."""
+    # Between two columns our tables have three blanks.
+    room = itertools.accumulate(least, lambda before, column: before + 3 + column)
+    return max(sum(needed <= width for needed in room), 1)
 
 
 def aligned(columns: Sequence[str], cells: Sequence[Sequence[str]], title: str = "") -> str:
     """Columns in fixed places, numbers to the right, no trailing blanks."""
-    widths = [max(len(str(row[i])) for row in [columns, *cells]) for i in range(len(columns))]
+    widths = [max(len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
     numeric = _numeric(cells, len(columns))
     lines = [
         "  ".join(

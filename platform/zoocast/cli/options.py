@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, load, summaries
+from zoocast.cli.streams import unguarded
 from zoocast.config import settings
 from zoocast.errors import Interrupted, ZoocastError, within
 from zoocast.store.address import open_root, own_folder
@@ -50,7 +53,16 @@ def examples(*lines: str) -> str:
     return "\n\n".join(("[bold]Examples[/bold]", *lines))
 
 
-class Command(TyperCommand):
+class _Coloured:
+    """Help in rich's colours, which are control characters that what else is printed must not have."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As the class that this stands before."""
+        with contextlib.redirect_stdout(unguarded(sys.stdout)):
+            super().format_help(ctx, formatter)  # type: ignore[misc]
+
+
+class Command(_Coloured, TyperCommand):
     """A command whose ``-S a=1 b=2`` means ``-S a=1 -S b=2``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -60,7 +72,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, spread(args))
 
 
-class Commands(TyperGroup):
+class Commands(_Coloured, TyperGroup):
     """All commands. Ctrl-C is an error with a message; typer would end without any."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -1,11 +1,15 @@
 """stdin, stdout and stderr of the command: there from the first line on, and no work hangs on whether they can be written.
 
+What is printed is made fit for the console: characters that its encoding lacks get an ASCII form, and those that would act on a
+terminal are shown, but for what `unguarded` lets pass.
+
 A pipe's reader goes, a terminal is closed, the disk behind a redirection is full: what is lost of stderr is lost. Lost data on
 stdout end a command whose output was all that was wanted of it, but not a run (`outlived`).
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import io
@@ -15,14 +19,27 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from zoocast.errors import InfrastructureError
+from zoocast.words import visible
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["OutputLost", "outlived", "secure"]
+__all__ = ["OutputLost", "fitting", "outlived", "secure", "unguarded"]
+
+# The ASCII forms of the other characters that zoocast prints.
+ASCII = {
+    "\N{NO-BREAK SPACE}": " ",
+    "±": "+/-",
+    "…": "...",
+    "→": "->",
+    "←": "<-",
+    "≥": ">=",
+    "≤": "<=",
+    **dict(zip("–—−×·’↓↑✓✗▸▹■○●─│├└", "---x,'v^+x>~#o*-||`", strict=True)),
+}
 
 
 class OutputLost(InfrastructureError):
@@ -107,12 +124,53 @@ class _Output(io.RawIOBase):
             return self._write(data)
 
 
+class _Text(io.TextIOWrapper):
+    """Text that can be printed on this console."""
+
+    def write(self, text: str, /) -> int:
+        return super().write(visible(text, keep="\n\t"))
+
+    def write_all(self, text: str) -> int:
+        """As `write`, with the control characters."""
+        return super().write(text)
+
+
+class _Unguarded:
+    def __init__(self, stream: _Text) -> None:
+        self._stream = stream
+        self.write = stream.write_all
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def unguarded(stream: TextIO) -> TextIO:
+    """`stream` for those who colour text and move the cursor, and show no foreign text that is not `fitting`: rich's consoles."""
+    return cast(TextIO, _Unguarded(stream)) if isinstance(stream, _Text) else stream
+
+
+def fitting(text: str, stream: TextIO) -> str:
+    """`text` as `stream` shows it, for those who count its width."""
+    encoding = stream.encoding or "utf-8"
+    return visible(text).encode(encoding, "zoocast").decode(encoding)
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    # Of ASCII alone, or Python would ask again.
+    return "".join(ASCII.get(c, c.encode("ascii", "backslashreplace").decode()) for c in lacking), error.end
+
+
+codecs.register_error("zoocast", _in_ascii)
+
+
 def _stream(descriptor: int, given: TextIO | None, *, required: bool) -> TextIO:
-    """With what Python has chosen for `given`, which is None where it found the descriptor closed."""
-    stream = io.TextIOWrapper(io.BufferedWriter(_Output(descriptor, required=required)), encoding="utf-8")
+    """With the encoding that Python has chosen for `given`, which is None where it found the descriptor closed."""
+    stream = _Text(io.BufferedWriter(_Output(descriptor, required=required)), encoding="utf-8", errors="zoocast")
     if isinstance(given, io.TextIOWrapper):
-        by_line = given.line_buffering or given.write_through
-        stream.reconfigure(encoding=given.encoding, errors=given.errors, line_buffering=by_line)
+        stream.reconfigure(encoding=given.encoding, errors="zoocast", line_buffering=given.line_buffering or given.write_through)
     return stream
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from zoocast.cli.board import tree_parents
 from zoocast.cli.catalogue import Configured
-from zoocast.cli.console import branches, print_table
+from zoocast.cli.console import branches, print_sentence, print_table
+from zoocast.cli.streams import fitting
 from zoocast.config import settings
 from zoocast.dag.step import GROUP
 from zoocast.errors import IntegrityError
@@ -36,8 +37,12 @@ __all__ = ["print_json", "print_result", "print_run", "print_runs", "print_show"
 
 def print_json(data: Any) -> None:
     """One JSON document on stdout."""
+    text = json.dumps(data, indent=1, ensure_ascii=False)
+    # Where a character cannot be shown as it is, JSON has an escape of its own for it.
+    if fitting(text.replace("\n", ""), sys.stdout) != text.replace("\n", ""):
+        text = json.dumps(data, indent=1)
     # At once: in the log of a job, other processes' lines must not come between.
-    sys.stdout.write(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
@@ -306,9 +311,35 @@ def print_result(result: Mapping[str, Any]) -> None:
         for name, value in result.items():
             print(f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
         return
-    print_table(result["columns"], result["rows"], result["headline"])
+    columns, best = _marked(result["columns"], result["rows"])
+    print_table(columns, result["rows"], result["headline"], bold=best)
     for note in result["notes"]:
-        print(f"  {note}", flush=True)
+        print_sentence(f"  {note}")
+
+
+def _marked(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[list[str], set[tuple[int, int]]]:
+    """The columns with arrows behind the metrics, as on the report's page, and which cells (row, column) hold the best values."""
+    from zoocast.metrics import METRICS
+    from zoocast.report.data import ARROWS
+
+    heads, best = list(columns), set()
+    for j, column in enumerate(columns):
+        metric = METRICS.get(column.rpartition(" ")[2])
+        if metric is None:
+            continue
+        heads[j] = f"{column} {ARROWS[metric.better]}"
+        values = {i: number for i, row in enumerate(rows) if (number := _number(row[j])) is not None}
+        wanted = (min if metric.better == "lower" else max)(values.values(), default=None)
+        best |= {(i, j) for i, value in values.items() if value == wanted}
+    return heads, best
+
+
+def _number(cell: Any) -> float | None:
+    """The mean in a cell such as ``0.041 ± 0.003``."""
+    try:
+        return float(str(cell).split()[0])
+    except (ValueError, IndexError):
+        return None
 
 
 # ------------------------------------------------------------------------------------------------------------ the end of a run

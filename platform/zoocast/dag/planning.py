@@ -214,7 +214,8 @@ def _resumption(partial: Path) -> tuple[str, ...]:
     message = f" ({progress['message']})" if progress.get("message") else ""
     out = [f"goes on from about {100 * progress.get('fraction', 0):.0f} %{message}"]
     if (partial / ERROR).exists():
-        out.append(f"failed before: {(partial / ERROR).read_text().partition(chr(10))[0]}")
+        error = (partial / ERROR).read_text(encoding="utf-8", errors="replace")
+        out.append(f"failed before: {error.partition(chr(10))[0]}")
     return tuple(out)
 
 

@@ -25,6 +25,7 @@ from zoocast.report.figures.style import GRID, INK, MUTED, PAPER
 from zoocast.report.figures.trials import STATES
 from zoocast.report.illustrations import illustrations
 from zoocast.report.sections import Illustration
+from zoocast.words import visible
 
 __all__ = ["compose", "inline_svg"]
 
@@ -119,6 +120,8 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("zoocast.report", ""),
         autoescape=True,
+        # Escaping is for HTML alone; names come from other people's files.
+        finalize=lambda value: visible(value, keep="\n\t") if type(value) is str else value,
         undefined=jinja2.StrictUndefined,  # a misspelt name is an error and not an empty place on the page
         trim_blocks=True,
         lstrip_blocks=True,

@@ -140,7 +140,7 @@ def _write_atomically(path: Path, data: bytes | str, durable: bool) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`; None when there is none that can be read, as of a note that nobody has written yet."""
     try:
-        return as_json(path.read_text())
+        return as_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -1,11 +1,13 @@
 import io
 import re
+import sys
 
 import pytest
 from rich.console import Console
 
 from zoocast.cli.board import Board, Row, tree_parents
-from zoocast.cli.console import LiveTree, PlainLines, aligned, branches
+from zoocast.cli.console import LiveTree, PlainLines, aligned, branches, print_table
+from zoocast.cli.views import print_result
 from zoocast.dag import Finished, Progress, Started, Waiting
 
 
@@ -217,4 +219,41 @@ def test_tables_align_numbers_to_the_right_and_text_to_the_left():
         "scratch  46.7 ± 0.3",
         "copy              –",
         "tmu             4.1  best",
+    ]
+
+
+class Terminal(io.StringIO):
+    """A terminal of a given width, as far as rich and our tables ask for it."""
+
+    def isatty(self):
+        return True
+
+
+ARMS = [["finetune.digits-1", "3", "0.0462 ± 0.0012", "0.3036"], ["tmu", "3", "0.0445 ± 0.0009", "0.3015"]]
+
+
+@pytest.mark.parametrize(("width", "left_out"), [(25, 0), (42, 0), (43, 1), (58, 1), (59, 0), (80, 0)])
+def test_a_narrow_terminal_cuts_no_name_and_no_number(width, left_out, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_table(["arm", "seeds", "strict/mse ↓", "strict/ssim ↑"], ARMS, "A headline of several words")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", sys.stdout.getvalue())
+    assert max(len(line) for line in text.splitlines()) <= width
+    # Below 43 the cells of a row stand below one another.
+    assert set(" ".join(cell for row in ARMS for cell in row[: 4 - left_out]).split()) <= set(text.split())
+    assert ("too narrow for: strict/ssim ↑" in text) == bool(left_out)
+
+
+def test_the_best_of_each_metric_is_bold_on_a_terminal_and_arrows_say_which_way(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    columns = ["arm", "seeds", "validation strict/mse", "strict/ssim"]
+    print_result({"columns": columns, "rows": [*ARMS, ["copy", "–", "–", ""]], "headline": "", "notes": []})
+    shown = sys.stdout.getvalue()
+    assert "validation strict/mse ↓" in shown
+    assert "strict/ssim ↑" in shown
+    assert [re.sub(r"\x1b\[[0-9;]*m", "", cell).strip() for cell in re.findall(r"\x1b\[1m([ 0-9.±]+)\x1b", shown)][-2:] == [
+        "0.3036",
+        "0.0445 ± 0.0009",
     ]
