@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+from tests.zoocast.report.conftest import record_files
 from zoocast.evaluation import Scores
 from zoocast.metrics import Statistics
 from zoocast.report.files import save_scores
@@ -24,6 +25,7 @@ def test_runs_stand_beside_each_other_and_validation_says_which_settings_are_bes
         "rate=1": finished(steps, "one", (0.1, 0.3), (0.4, 0.4)),  # the lower error on the validation split
         "rate=2": finished(steps, "two", (0.3, 0.3), (0.1, 0.1)),  # the lower one on the test split, which chooses nothing
     }
+    record_files(steps.root)
     result = compare_runs(reports)
     assert result["columns"] == ["arm", "settings", "seeds", "validation strict/mse", "test strict/mse"]
     # the standard deviation of 0.1 and 0.3 is 0.1414, the others are 0: two digits of it
