@@ -233,19 +233,20 @@ def require_root(root: Path) -> None:
     """Refuse what is no root, for commands that look at one: they must not make it, or take a mistyped name for an empty one.
 
     Raises:
-        ConfigError: nothing was ever run there.
+        ConfigError: nothing was ever run there. Of an object store only its server knows, which is asked later.
         InfrastructureError: it cannot be read.
     """
-    storage = open_root(root)
     try:
-        if storage.partial_copies or any((root / name).is_dir() and os.listdir(root / name) for name in ("runs", STEPS)):
-            return
-        os.listdir(root)  # who may not look must not say that there is nothing
-    except (FileNotFoundError, NotADirectoryError):
-        pass
+        found = [root / name for name in ("runs", STEPS) if (root / name).is_dir()]
+        # Who may not look must not say that there is nothing.
+        for folder in found:
+            os.listdir(folder)
     except OSError as error:
         raise InfrastructureError(f"cannot read {root} ({error.strerror or error}); choose another --root") from None
-    raise ConfigError("--root", f"no run is known under {address(root)}; start one with `pipelines run`, or give another --root")
+    if not found and not open_root(root).partial_copies:
+        raise ConfigError(
+            "--root", f"no run is known under {address(root)}; start one with `pipelines run`, or give another --root"
+        )
 
 
 def survey(root: Path) -> tuple[list[RunRecord], list[IntegrityError]]:

@@ -93,7 +93,7 @@ LOOKING = ("status", "report", "sync", "ui", "cache ls", "cache explain x", "cac
         (["run", TOY, "--only", "report", "--root", "empty"], "report needs square, which is not finished and not selected"),
         (["status", "nothing", "--root", "empty"], "no run is known under empty"),
         *(([*command.split(), "--root", "empty"], "no run is known under empty") for command in LOOKING),
-        (["status", "--root", ""], "Invalid value for '--root': it is empty"),
+        (["status", "--root", ""], "it is empty, which names no folder"),
         (["run", TOY, "--tracking-uri", "ftp://x"], "tracking_uri: must be http://SERVER"),
         (["run", TOY, "--root", __file__], "Invalid value for '--root'"),
         (["plan", TOY, "--root", __file__], f"'{__file__}' is a file"),

@@ -132,7 +132,7 @@ def test_another_machine_goes_on_with_what_was_handed_over(machine):
     a, b = machine("a"), machine("b")
     here = begin(a)
     write(here, journal="", checkpoints__1__state="one", empty="")
-    (here / ".being-written").write_text("half")
+    (here / f".being-written.{0:032x}").write_text("half")
     (here / "ray").mkdir()
     (here / "ray" / "snapshot").write_text("Ray's")
     a.unfinished.push(STEP)
@@ -146,7 +146,7 @@ def test_another_machine_goes_on_with_what_was_handed_over(machine):
         "journal": "",
         "checkpoints/2/state": "two",
         "empty": "",
-        ".being-written": "half",
+        f".being-written.{0:032x}": "half",
         "ray/snapshot": "Ray's",
     }
     assert len(objects(a)) == 3  # the first checkpoint is gone there as well
@@ -269,6 +269,24 @@ def test_a_damaged_or_missing_object_is_an_integrity_error(machine):
     with pytest.raises(IntegrityError, match="lacks its file model"):
         b.fetch(STEP)
     assert "model" not in content(b.folder / "steps" / STEP)
+
+
+def test_an_address_of_another_bucket_is_not_asked(machine):
+    a = machine("a")
+    finish(a, report="page")
+    assert a.local(f"{a.url}/steps/{STEP}/report").read_text() == "page"
+    for another in (f"s3://elsewhere/steps/{STEP}/report", f"{a.url}x/steps/{STEP}/report", "/etc/passwd"):
+        with pytest.raises(IntegrityError, match="names a file outside of itself"):
+            a.local(another)
+
+
+def test_indexes_that_were_spoilt_are_passed_over(machine):
+    a, b = machine("a"), machine("b")
+    write(begin(a), model="w")
+    a.unfinished.push(STEP)
+    for number, spoilt in enumerate(("", "[1]", '{"work": "w", "files": {"model": 3}}', '{"work": "w"}')):
+        a.objects.write(f"steps/{STEP}.partial/files/{number}.json", spoilt)
+    assert content(begin(b)) == {"model": "w"}
 
 
 def test_what_was_altered_in_a_copy_comes_again(machine):

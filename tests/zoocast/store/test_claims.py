@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from zoocast.errors import InfrastructureError
 from zoocast.store import locks as module
 from zoocast.store.bucket import BucketRoot, open_bucket
 from zoocast.store.claims import Claims, holders
 from zoocast.store.locks import Holder
+from zoocast.store.objects import Objects
 
 
 @pytest.fixture
@@ -90,6 +92,24 @@ def test_the_claims_of_dead_drivers_are_removed(root: BucketRoot, path: Path, mo
     monkeypatch.setattr(module, "STALE_SECONDS", 0.0)
     assert claims.acquire(path) is None
     assert list(holders(root.objects)) == [path.name]
+
+
+def test_a_claim_whose_rivals_could_not_be_listed_is_taken_back(
+    root: BucketRoot, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims, listed = locks("mine", root), iter([True, False])
+    below = Objects.below
+
+    def fails(self: Objects, folder: str) -> dict[str, int]:
+        if not next(listed):
+            raise InfrastructureError("the object store does not answer")
+        return below(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objects, "below", fails)
+        with pytest.raises(InfrastructureError, match="does not answer"):
+            claims.acquire(path)
+    assert holders(root.objects) == {}
 
 
 def test_a_held_claim_is_refreshed_and_one_that_was_taken_away_is_not_put_back(

@@ -59,6 +59,24 @@ def test_of_many_that_find_a_dead_holder_exactly_one_wins(tmp_path: Path, attemp
     assert won == [holder.run]
 
 
+def test_a_dead_lock_that_another_one_removes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it happens where no guard keeps two contenders apart."""
+    path = tmp_path / "step.lock"
+    path.write_text(json.dumps(dataclasses.asdict(dead_holder())))
+    modified = module._modified
+    looks = iter([False, True])
+
+    def faster(looked_at: Path) -> int | None:
+        found = modified(looked_at)
+        if next(looks, False):
+            looked_at.unlink()
+        return found
+
+    monkeypatch.setattr(module, "_modified", faster)
+    with Locks("slow") as locks:
+        assert locks.acquire(path) is None
+
+
 def dead_holder() -> Holder:
     """A holder on this machine whose process has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])

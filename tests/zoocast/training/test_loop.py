@@ -95,14 +95,13 @@ def logged(folder):
 
 
 def test_what_a_kill_left_of_an_older_checkpoint_is_no_part_of_the_result(tmp_path, clips, predictor_config):
-    with pytest.raises(Interrupted):
-        train(tmp_path, clips, predictor_config, stop_at=12)
+    train(tmp_path, clips, predictor_config)
     newest = tmp_path / "checkpoints" / "00000012"
     for half in ("00000004", "00000008"):
         shutil.copytree(newest, newest.with_name(half))
     (newest.with_name("00000004") / "state.json").unlink()
     (newest.with_name("00000008") / "state.safetensors").unlink()
-    train(tmp_path, clips, predictor_config)
+    train(tmp_path, clips, predictor_config)  # nothing is left to be done, and nothing to be saved
     assert [path.name for path in newest.parent.iterdir()] == [newest.name]
 
 
