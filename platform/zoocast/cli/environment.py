@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import tempfile
 from pathlib import Path
 
 from zoocast.errors import ConfigError, InfrastructureError
@@ -47,7 +48,15 @@ def _look_at_home() -> str:
         return "there is no home folder (HOME is not set, or no absolute path)"
     if not os.path.isdir(home):
         return f"the home {home} is no folder"
-    return "" if os.access(home, os.W_OK | os.X_OK) else f"the home folder {home} cannot be written"
+    return "" if _is_writable(home) else f"the home folder {home} cannot be written"
+
+
+def _is_writable(folder: str) -> bool:
+    try:  # by trying, since the system says yes to root even where nobody can; the file has no name where that is possible
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _name_the_user() -> None:
@@ -70,7 +79,7 @@ def _give_a_home() -> None:
     # One that cannot be written is kept for what lies in it: credentials, a token.
     if not os.path.isabs(home) or not os.path.isdir(home):
         os.environ["HOME"] = str(_made(private_folder() / "home"))
-    elif not os.access(os.environ.get("MPLCONFIGDIR", ""), os.W_OK | os.X_OK):
+    elif not _is_writable(os.environ.get("MPLCONFIGDIR") or home):
         os.environ["MPLCONFIGDIR"] = str(_made(private_folder() / "matplotlib"))
 
 
