@@ -515,7 +515,7 @@ def ui(
     run: RunName = None,
     root: Root = RUNS,
     tracking_uri: TrackingUri = None,
-    host: Annotated[str, typer.Option("--host", help="the address to listen on; 0.0.0.0 lets others in")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="the name or address to listen on; 0.0.0.0 lets others in")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="the port to listen on")] = 5000,
     open_: Annotated[bool, typer.Option("--open", help="open the comparison in the browser")] = False,
 ) -> None:
@@ -528,12 +528,12 @@ def ui(
     chosen = find(root, run).run if run is not None else None
     # What earlier runs could not export is to be seen on the page as well.
     left = sync_pending(root, tracking_uri, timeout=60)
-    if left.pending:
-        print(f"{left.pending} entries wait to be sent: {left.problem or 'the server is slow'}", file=sys.stderr)
+    if left.pending or left.problem:
+        print(f"MLflow may not know all of it: {left.problem or f'{left.pending} entries wait'}", file=sys.stderr)
     # Ctrl-C is how this ends, whenever it comes.
     with serve_ui(root, tracking_uri, host=host, port=port, run=chosen) as page, contextlib.suppress(KeyboardInterrupt):
         if page.moved:
-            print(f"port {port} is taken; this is another one", file=sys.stderr)
+            print(f"{page.moved}; this is another one", file=sys.stderr)
         print(f"MLflow      {page.url}\ncomparison  {page.link}")
         for step, link in study_links(root, page.url, tracking_uri, chosen).items():
             print(f"{step:<10}  {link}")

@@ -37,6 +37,8 @@ PROBLEMS = {
     "Failed to resolve": "no server is known by that name",
     "timed out": "the server does not answer in time",
     "error responses": "the server answers with errors such as 500; see its log",
+    "readonly database": "you may not write the store; have its owner let you: chmod g+w mlflow.db",
+    "disk image is malformed": "the store is damaged; move it away: a new one is made, and `pipelines sync` delivers all again",
     "Invalid Host header": "the server does not answer to that name; start it with --allowed-hosts",
 }
 

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import ipaddress
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from zoocast.errors import InfrastructureError
+import psutil
+
+from zoocast.errors import ConfigError, InfrastructureError, ZoocastError
+from zoocast.store.files import writing
 from zoocast.tracking.backend import ENVIRONMENT, connect, locate, sqlite_file, store_name
 from zoocast.tracking.entries import Compare
 from zoocast.tracking.journal import read_entries
 from zoocast.tracking.outbox import PIPELINE, outboxes
 from zoocast.tracking.server import VALIDATION_ERROR, children, view_key
+from zoocast.tracking.sync import describe
 
 __all__ = ["Page", "comparison", "comparison_link", "serve_ui", "study_links"]
 
 # MLflow's server imports for seconds on an idle machine, and for many more beside trainings.
 START_SECONDS = 90.0
+# Hosts that stand for every address of this machine, and the one of them that always answers here.
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def comparison_link(
@@ -86,11 +93,11 @@ def study_links(root: Path, base_url: str, uri: str | None = None, run: str | No
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """MLflow's page: its address, the link to show, and whether the wanted port was taken by something else."""
+    """MLflow's page: its address, the link to show, and why it is not on the wanted port, if it is not."""
 
     url: str
     link: str
-    moved: bool = False
+    moved: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     def wait(self) -> None:
@@ -106,10 +113,12 @@ def serve_ui(
     """MLflow's page on the store in force (see `locate`), ready when this yields, gone afterwards.
 
     A server elsewhere already shows its page; for SQLite one is started, on a free port when `port` is taken. Its output is
-    kept in ROOT/mlflow-ui.log.
+    kept in ROOT/mlflow-ui.log. It answers to `host`, or to all names and addresses of this machine for 0.0.0.0, and to no others,
+    so that no page elsewhere can have a browser read it under a name of its own.
 
     Raises:
-        InfrastructureError: the server did not start.
+        ConfigError: `host` is not known.
+        InfrastructureError: the store cannot be opened, or the server did not start.
     """
     root = Path(root).absolute()
     uri = locate(root, uri)
@@ -117,41 +126,92 @@ def serve_ui(
     if file is None:
         yield Page(uri, comparison(root, uri, uri, run) or uri)
         return
-    # Makes the tables under the lock; a server's own processes would do so unguarded.
-    connect(uri)
-    chosen = _free_port(host, port)
-    url = f"http://{host}:{chosen}"
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        # Makes the tables under the lock; a server's own processes would do so unguarded.
+        connect(uri)
+    except ZoocastError:
+        raise
+    except Exception as error:
+        raise InfrastructureError(f"cannot open {file}: {describe(error)}") from error
+    chosen, moved = _free_port(host, port)
+    names = _names(host)
+    url = f"http://{names[0]}:{chosen}"
     log = root / "mlflow-ui.log"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host, "--port", str(chosen)]
     command += ["--default-artifact-root", (file.parent / "mlartifacts").as_uri(), "--workers", "1"]
     # Job execution would start helper processes that this page never uses.
     environment = {**ENVIRONMENT, **os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with log.open("wb") as out:
+    for variable, scheme in (("MLFLOW_SERVER_ALLOWED_HOSTS", ""), ("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "http://")):
+        allowed = [f"{scheme}{name}{end}" for name in [*names, "localhost", "127.0.0.1"] for end in ("", f":{chosen}")]
+        environment[variable] = ",".join([*allowed, *filter(None, [os.environ.get(variable)])])
+    with writing(log):
+        root.mkdir(parents=True, exist_ok=True)
+        out = log.open("wb")
+    with out:
         # A session of its own: Ctrl-C must reach us first, and the server's helpers must end with it.
         process = subprocess.Popen(command, cwd=root, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
-        _await_answer(url, process, log)
-        yield Page(url, comparison(root, url, uri, run) or url, port not in (0, chosen), process)
+        _await_answer(f"http://{_in_url(EVERYWHERE.get(host, host))}:{chosen}", process, log)
+        yield Page(url, comparison(root, url, uri, run) or url, moved, process)
     finally:
         _end(process)
 
 
-def _free_port(host: str, wanted: int) -> int:
+def _free_port(host: str, wanted: int) -> tuple[int, str]:
+    """A port on which a server can listen, and why it is not the wanted one, if it is not."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, wanted, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise ConfigError(
+            "host", f"must be a name or address of this machine, such as 127.0.0.1 or {socket.gethostname()}, but got {host!r}"
+        ) from None
+    why = ""
     for port in (wanted, 0):
-        with socket.socket() as probe:
-            # As servers do, so that a port whose last connections are still in TIME_WAIT counts as free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((host, port))
-                return int(probe.getsockname()[1])
-    raise InfrastructureError(f"no port is free on {host}; give an address of this machine, such as 127.0.0.1")
+        try:
+            with socket.socket(family) as probe:
+                # As servers do, so that a port whose last connections are still in TIME_WAIT counts as free.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address[0], port, *address[2:]))
+                return int(probe.getsockname()[1]), why
+        except PermissionError:
+            why = f"port {wanted} is not yours to use"
+        except OSError as error:
+            why = f"port {wanted} is taken" if error.errno == errno.EADDRINUSE else str(error.strerror or error)
+    raise InfrastructureError(f"no port is free on {host} ({why}); give an address of this machine, such as 127.0.0.1")
+
+
+def _names(host: str) -> list[str]:
+    """By what a browser may call a server that listens on `host`, as in an URL; the one to show is the first."""
+    if host not in EVERYWHERE:
+        return [_in_url(host)]
+    found = [
+        found for each in psutil.net_if_addrs().values() for found in each if found.family in (socket.AF_INET, socket.AF_INET6)
+    ]
+    named = [name for name in (socket.getfqdn(), socket.gethostname()) if not name.startswith("localhost")]
+    shown = [name for name in named if _is_known(name)]
+    return [_in_url(name) for name in dict.fromkeys([*shown, *sorted((a.address for a in found), key=_is_loopback), *named])]
+
+
+def _is_known(name: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(name, None))
+    except (OSError, UnicodeError):
+        return False
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host.lower()  # as browsers send it
 
 
 def _await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no company's proxy knows this machine
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+        with contextlib.suppress(OSError), direct.open(f"{url}/health", timeout=5) as answer:
             if answer.status == 200:
                 return
         time.sleep(0.2)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from zoocast.errors import InfrastructureError
+from zoocast.errors import ConfigError, InfrastructureError
 from zoocast.tracking import Journal, Sync
-from zoocast.tracking.ui import comparison_link, serve_ui
+from zoocast.tracking.ui import _free_port, _is_known, _names, comparison_link, serve_ui
 
 RUN = "zoo-to-target-0123abcd"
 
@@ -41,6 +41,30 @@ def test_the_page_of_a_server_elsewhere_is_linked_and_none_is_started(root):
 def test_an_address_of_another_machine_is_an_error_when_serving(root):
     with pytest.raises(InfrastructureError, match=r"no port is free on 203\.0\.113\.1"), serve_ui(root, host="203.0.113.1"):
         pytest.fail("that address is nobody's")
+    with pytest.raises(ConfigError, match=r"host: must be a name or address of this machine.*'nowhere\.invalid'"):
+        serve_ui(root, host="nowhere.invalid").__enter__()
+
+
+def test_a_page_for_everybody_answers_to_the_names_of_this_machine_and_to_no_others():
+    names = _names("0.0.0.0")
+    assert {socket.gethostname().lower(), "127.0.0.1"} <= set(names)
+    assert _is_known(names[0].strip("[]"))  # the one that is shown
+    assert _names("Lab.example") == ["lab.example"]  # as browsers send it
+    assert _names("::1") == ["[::1]"]
+
+
+def test_a_port_that_is_taken_is_replaced_and_the_reason_told(free_port):
+    assert _free_port("127.0.0.1", free_port) == (free_port, "")
+    with socket.create_server(("127.0.0.1", free_port)):
+        other, why = _free_port("127.0.0.1", free_port)
+    assert other != free_port
+    assert why == f"port {free_port} is taken"
+
+
+def test_a_store_that_cannot_be_opened_is_no_fault_of_zoocast(root):
+    (root / "mlflow.db").write_bytes((root / "mlflow.db").read_bytes()[:4096] + bytes(8192))
+    with pytest.raises(InfrastructureError, match=r"damaged|cannot"):
+        serve_ui(root).__enter__()
 
 
 @pytest.mark.browser
@@ -56,8 +80,9 @@ def test_mlflows_page_shows_the_charts_of_all_arms_in_a_browser(root, png, tmp_p
         sync.finished(f"target-{arm}", arm, directory)
     assert sync.close("finished", timeout=60).pending == 0
 
-    with socket.create_server(("127.0.0.1", free_port)), serve_ui(root, port=free_port) as page:
-        assert page.moved
+    host = socket.gethostname() if _is_known(socket.gethostname()) else "127.0.0.1"  # the page's own calls are to be let in
+    with socket.create_server((host, free_port)), serve_ui(root, host=host, port=free_port) as page:
+        assert page.moved == f"port {free_port} is taken"
         assert not page.url.endswith(f":{free_port}")
         quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
         quiet += ["--disable-component-update", "--disable-sync"]
