@@ -20,6 +20,7 @@ from zoocast.store.locks import exclusive
 from zoocast.tracking import entries
 from zoocast.tracking.backend import artifact_location, connect
 from zoocast.tracking.entries import Status
+from zoocast.tracking.pyfunc import describe_model
 
 __all__ = [
     "JOURNAL",
@@ -280,6 +281,9 @@ class Server:
             model = self.client.create_logged_model(self.experiment_id, name=name, source_run_id=run_id, tags={KEY: key})
         # Also when the model was found: the attempt that made it may have died before its files had arrived.
         self.client.log_model_artifacts(model.model_id, str(directory))
+        with tempfile.TemporaryDirectory(prefix="zoocast-") as folder:
+            if describe_model(directory, Path(folder), model.model_id):
+                self.client.log_model_artifacts(model.model_id, folder)
         self.client.finalize_logged_model(model.model_id, "READY")
         with _ignoring("RESOURCE_ALREADY_EXISTS"):
             self.client.create_registered_model(name)
@@ -301,8 +305,8 @@ class Server:
         holder = None
         with _ignoring("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
             holder = self.client.get_model_version_by_alias(name, alias)
-        # A late export of an older run must not move it back; equal is the same run again, which changes nothing.
-        if holder is None or int(holder.tags.get(tag, 0)) <= used:
+        # A late export of an older run must not move it back. Of one run's models, as of several seeds, the first keeps it.
+        if holder is None or int(holder.tags.get(tag, 0)) < used:
             self.client.set_model_version_tag(name, version.version, tag, str(used))
             self.client.set_registered_model_alias(name, alias, version.version)
 

@@ -149,7 +149,7 @@ def train_arm(context: StepContext, config: TrainTargetConfig, train: Callable[[
     else:
         use_threads(context.resources.num_cpus)
         result = train(context, Worker(device="cuda" if context.resources.num_gpus else "cpu"))
-    journal.model(MODEL_FOLDER, name=f"target-{config.arm}".replace(".", "-"))  # MLflow takes no dots
+    journal.model(MODEL_FOLDER, name=f"target-{config.arm}".replace(".", "-"), alias="ready")  # MLflow takes no dots
     return result
 
 

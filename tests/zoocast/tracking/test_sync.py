@@ -12,9 +12,14 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from zoocast.errors import ConfigError
+from zoocast.frames import FrameShape
+from zoocast.nn.cells import ConvLSTM
+from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.tracking import Journal, Sync, SyncState, sync_pending
 from zoocast.tracking.backend import connect
 from zoocast.tracking.entries import Artifact, encode
@@ -272,6 +277,32 @@ def test_an_alias_follows_the_latest_run_and_never_moves_back(root):
     client = seen(root).client
     assert len(client.search_model_versions("name = 'source-one'")) == 2
     assert client.get_model_version_by_alias("source-one", "current").tags["zoocast.key"] == "bbb"
+
+
+def test_a_registered_predictor_is_loaded_by_mlflow_and_predicts_without_any_pickle(root, monkeypatch):
+    predictor = Predictor(PredictorConfig(cell=ConvLSTM(), hidden_channels=(4,), patch_size=2), FrameShape(1, 8, 8))
+    directory, journal = step(root, "target-tmu", "aaa")
+    save_predictor(predictor, directory / "model")
+    journal.model("model", "target-tmu", alias="ready")
+    sync = open_sync(root)
+    sync.finished("target-tmu", "aaa", directory)
+    assert sync.close("finished") == SyncState(0, 0, "")
+    moved = root.rename(root.with_name("moved"))
+    client = connect(f"sqlite:///{moved}/mlflow.db")
+    assert client.get_model_version_by_alias("target-tmu", "ready").version == "1"
+
+    import mlflow
+
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", f"sqlite:///{moved}/mlflow.db")
+    loaded = mlflow.pyfunc.load_model("models:/target-tmu/1")
+    observed = loaded.input_example
+    assert (observed.shape, observed.dtype) == ((1, 10, 1, 8, 8), np.float32)
+    predicted = loaded.predict(observed, params={"horizon": 3})
+    np.testing.assert_array_equal(predicted, predictor.eval().predict(torch.from_numpy(observed), 3).numpy())
+    assert loaded.predict(observed).shape == (1, 10, 1, 8, 8)
+    with pytest.raises(mlflow.MlflowException, match=r"shape .*\(-1, -1, 1, 8, 8\)"):
+        loaded.predict(observed[..., :4])
+    assert {path.suffix for path in (moved / "mlartifacts").rglob("*.*")} == {".json", ".safetensors"}
 
 
 def test_what_another_run_adds_to_a_journal_is_not_exported_for_a_run_that_had_given_up(root):
