@@ -1,4 +1,4 @@
-"""Times, names and long lists as people read them: the same words in the terminal, on the report's page and in its figures."""
+"""Times, names, long lists and URLs as people read them: the same in the terminal, in records and on the page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 
-__all__ = ["duration", "moment", "some", "visible"]
+__all__ = ["duration", "moment", "redacted", "some", "visible"]
 
 # What a terminal or a page obeys and does not show: control characters, those that turn the direction of writing, separators of
 # lines, what has no width, and halves of characters, of which Python makes bytes that are no UTF-8.
@@ -35,6 +35,19 @@ def duration(seconds: float | None) -> str:
 def moment(seconds: float) -> str:
     """Seconds since the epoch as local date and time: ``2026-11-30 16:45:00``."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def redacted(text: str) -> str:
+    """`text` with every URL in it as anybody may read it: without name and password, query and fragment."""
+    return re.sub(r"://[^\s'\"]*", lambda url: _public(url.group()), text)
+
+
+def _public(url: str) -> str:
+    secret, _, place = url.rpartition("@")
+    # A password may hold all signs, and so may a token: where the host begins is not to be told, so nothing is shown.
+    if "?" in secret or "#" in secret:
+        return "://..."
+    return re.split("[?#]", f"://{place}" if secret else url, maxsplit=1)[0]
 
 
 def some(names: Sequence[str], most: int = 4) -> str:

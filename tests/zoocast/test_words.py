@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from zoocast.words import duration, moment, some, visible
+from zoocast.words import duration, moment, redacted, some, visible
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,18 @@ def test_what_would_act_on_a_terminal_is_visible():
     hostile = "\x1b[2J\r\n\x00\x7f\x9b\u202e\u2066\u200b\u2028\udcff"
     assert visible(hostile).isprintable()
     assert visible("a\x1bb\u202ec") == "a\\u001bb\\u202ec"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("run --tracking-uri http://me:pass@lab:5000/mlflow --json", "run --tracking-uri http://lab:5000/mlflow --json"),
+        ("ui 'https://lab/?token=abc#x' now", "ui 'https://lab/' now"),
+        ("s3://key:a/b@c@bucket/prefix", "s3://bucket/prefix"),
+        ("http://me:p?ss@lab", "http://..."),
+        ("http://lab/?user=me@home", "http://..."),
+        ("a@b.example and sqlite:///runs/mlflow.db", "a@b.example and sqlite:///runs/mlflow.db"),
+    ],
+)
+def test_urls_are_shown_without_what_is_secret(text: str, shown: str) -> None:
+    assert redacted(text) == shown

@@ -56,7 +56,7 @@ from zoocast.errors import ConfigError, DataError, InfrastructureError, Integrit
 from zoocast.store.address import address, own_folder
 from zoocast.store.files import keep_private
 from zoocast.usercode import changed_place_of, described, place_of, require_nothing_hidden
-from zoocast.words import visible
+from zoocast.words import redacted, visible
 
 if TYPE_CHECKING:
     from zoocast.cli.catalogue import Configured
@@ -683,7 +683,7 @@ def _crash(args: Sequence[str], error: Exception) -> Path:
             with (folder / name).open(
                 "x", encoding="utf-8", errors="backslashreplace"
             ) as file:  # never into what somebody else has put there
-                file.write("".join(traceback.format_exception(error)))
+                file.write(redacted("".join(traceback.format_exception(error))))
         except OSError:
             continue
         return folder / name

@@ -31,6 +31,7 @@ from zoocast.store.files import parse_json, writing
 from zoocast.store.layout import STEPS, in_root
 from zoocast.store.locks import read_holder
 from zoocast.store.processes import lives, machine, start_ticks
+from zoocast.words import redacted
 
 __all__ = ["RunRecord", "find", "forget", "read_all", "require_root", "run_name", "survey"]
 
@@ -92,8 +93,8 @@ class RunRecord:
     def __post_init__(self) -> None:
         self.attempts = self.attempts or [self.attempt(self.started)]
         # Once, here, so that no way of writing a record can leave it out.
-        self.argv = [_without_password(argument) for argument in self.argv]
-        self.resume, self.ui = _without_password(self.resume), _without_password(self.ui)
+        self.argv = [redacted(argument) for argument in self.argv]
+        self.resume, self.ui = redacted(self.resume), redacted(self.ui)
 
     def attempt(self, started: float) -> dict[str, Any]:
         """The last attempt as it stands now: its times, how it ended (not yet, or never: None), and how many steps are in what
@@ -170,11 +171,6 @@ class RunRecord:
             for row in board.rows.values()
         ]
         self.attempts[-1] = self.attempt(self.attempts[-1]["started"])
-
-
-def _without_password(text: str) -> str:
-    """`text` without the name and password of any URL in it: records are there for all to read."""
-    return re.sub(r"(://)[^/\s]+@", r"\1", text)
 
 
 def _command(command: str, root: Path | None) -> str:

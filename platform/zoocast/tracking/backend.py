@@ -20,6 +20,7 @@ from zoocast.errors import ConfigError, InfrastructureError
 from zoocast.store.files import writing
 from zoocast.store.locks import exclusive
 from zoocast.tracking import sqlite
+from zoocast.words import redacted
 
 __all__ = ["CREDENTIALS", "artifact_location", "connect", "locate", "relocate", "sqlite_file", "store_name"]
 
@@ -35,23 +36,26 @@ ENVIRONMENT = {
 }
 
 # MLflow's client reads them there by itself.
+TOKEN = "MLFLOW_TRACKING_TOKEN"
 CREDENTIALS = "put them into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or into ~/.mlflow/credentials"
 
 
 def locate(root: Path, uri: str | None = None) -> str:
     """The tracking URI in force: `uri`, else MLFLOW_TRACKING_URI, else SQLite at ROOT/mlflow.db.
 
-    It holds no password: MLflow repeats it in messages, and other users of the machine see it in the list of processes.
+    It holds no secret: MLflow repeats it in messages, records keep it, and other users of the machine see it in the list of
+    processes.
 
     Raises:
-        ConfigError: it is neither ``http(s)://SERVER`` nor ``sqlite:///FILE``, or holds a name or password.
+        ConfigError: it is neither ``http(s)://SERVER`` nor ``sqlite:///FILE``, or holds a name, password or query.
     """
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(root).absolute() / 'mlflow.db'}"
-    # Greedy up to the last @, for a password may hold one; this form alone is shown in messages.
-    plain = re.sub("://.*@", "://", chosen)
+    plain = redacted(chosen)  # this form alone is shown in messages
     is_server = chosen.lower().startswith(("http://", "https://"))
     if is_server and plain != chosen:
-        raise ConfigError("tracking_uri", f"must hold no name or password, only {plain}; {CREDENTIALS}")
+        raise ConfigError(
+            "tracking_uri", f"must hold no name or password and no query, only {plain}; {CREDENTIALS}, a token into {TOKEN}"
+        )
     with contextlib.suppress(ValueError):  # a port above 65535, or brackets that are not closed
         parts = urllib.parse.urlsplit(chosen)
         if is_server and parts.hostname and (parts.port is None or parts.port > 0):

@@ -65,8 +65,9 @@ def test_what_mlflow_refuses_is_told_with_its_reason_and_ends_with_exit_code_4(r
 
 
 def test_a_password_in_the_uri_is_refused_and_shown_nowhere(root, capsys):
-    assert invoke(["sync", "--root", str(root), "--tracking-uri", "http://me:a-canary@lab.example"]) == 2
-    out, err = capsys.readouterr()
-    assert "must hold no name or password, only http://lab.example" in err
-    assert "canary" not in out + err
+    for uri in ("http://me:a-canary@lab.example", "http://lab.example?token=a-canary"):
+        assert invoke(["sync", "--root", str(root), "--tracking-uri", uri]) == 2
+        out, err = capsys.readouterr()
+        assert "must hold no name or password and no query, only http://lab.example" in err
+        assert "canary" not in out + err
     assert not any(b"canary" in path.read_bytes() for path in root.rglob("*") if path.is_file())

@@ -50,7 +50,14 @@ def test_a_uri_that_is_no_tracking_server_is_refused_without_showing_a_password(
 
 
 @pytest.mark.parametrize(
-    "uri", ["https://me:secret@lab.example/mlflow", "http://secret@lab.example", "http://me:a/[secret@lab.example"]
+    "uri",
+    [
+        "https://me:secret@lab.example/mlflow",
+        "http://secret@lab.example",
+        "http://me:a/[secret@lab.example",
+        "https://lab.example/mlflow?token=secret",
+        "https://lab.example/mlflow#secret",
+    ],
 )
 def test_a_password_in_the_uri_is_refused_with_the_place_where_it_belongs(tmp_path, monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
