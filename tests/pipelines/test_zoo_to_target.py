@@ -377,9 +377,11 @@ def test_mlflow_holds_the_run_its_steps_and_their_models(folders, arguments, mon
     assert {r.data.tags["mlflow.parentRunId"] for r in children.values()} == {parent.info.run_id}
     assert {r.info.status for r in runs} == {"FINISHED"}
     assert parent.data.metrics["strict_mse/tmu"] > 0
+    of_seeds = [children[f"target.tmu.seed{seed}"].data.metrics["test/strict/mse"] for seed in (0, 1)]
+    assert sum(of_seeds) / 2 == pytest.approx(parent.data.metrics["strict_mse/tmu"])
     assert "| tmu " in parent.data.tags["mlflow.note.content"]
-    for source in ("source-lab", "source-gru"):
-        assert client.get_model_version_by_alias(source, "ready").status == "READY"
+    for model in ("source-lab", "source-gru", "target-tmu"):
+        assert client.get_model_version_by_alias(model, "ready").status == "READY"
     arms = {f"target-{arm}" for arm in ("scratch", "finetune-lab", "l2-sp", "tmu")}
     assert arms <= {model.name for model in client.search_registered_models()}
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from zoocast.cli.catalogue import Configured
 from zoocast.config import canonical, diff
@@ -25,6 +27,8 @@ __all__ = ["TrackedRun", "is_synced", "tracked"]
 
 # What a user waits at most after the last step; `pipelines sync` sends the rest.
 CLOSE_SECONDS = 60.0
+MAX_VALUE = 6000  # characters of a param in MLflow
+TRAININGS = "target."  # how the names of the steps begin that the page compares, by their arms
 # Of the engine's endings those that have a page; a skipped step did nothing that could be shown.
 STATUS: dict[str, Status] = {"cached": "finished", "done": "finished", "failed": "failed", "interrupted": "killed"}
 
@@ -55,17 +59,40 @@ def tracked(root: Path, run: str, configured: Configured, uri: str | None, comma
         page.close()
 
 
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Each setting of a canonical config by its path, its value as JSON; of a list of named configs by their names."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        for i, each in enumerate(value):
+            yield from _leaves(each, f"{path}.{each.get('name', i) if isinstance(each, dict) else i}")
+    else:
+        yield path, json.dumps(value)
+
+
+def _param(name: str) -> str:
+    """`name` as MLflow takes it: a setting's may hold a user's own words."""
+    return re.sub(r"[^\w.\-/ :]", "_", name)[:250]
+
+
 class TrackedRun:
     """Passes the engine's events on to `Sync`."""
 
     def __init__(self, sync: Sync, configured: Configured, command: str) -> None:
+        from zoocast.report.compare import HEADLINE_METRIC  # with scipy, for which no other command should wait
+
         self.status: Status = "finished"
         self._sync, self._command = sync, command
         self._running: dict[str, Path] = {}
         self._keys = {step.name: step.key for step in configured.steps}
-        # Only what differs from the preset: hundreds of equal params would hide the few by which runs are compared.
+        # Those that differ from the preset first: they are what runs are compared by.
         changes = diff(canonical(configured.preset_config), canonical(configured.config))
-        sync.journal.params({"preset": configured.preset, **{change.path: json.dumps(change.after) for change in changes}})
+        changed = {change.path: json.dumps(change.after) for change in changes}
+        settings = {"preset": configured.preset, **changed, **dict(_leaves(canonical(configured.config)))}
+        sync.journal.params({_param(name): text[:MAX_VALUE] for name, text in settings.items()})
+        if any(name.startswith(TRAININGS) for name in self._keys):
+            sync.journal.group(f"test/{HEADLINE_METRIC}", "arm", TRAININGS)
 
     def take(self, event: Event) -> None:
         """A step began, goes on or ended. One that was not run has no page."""
@@ -98,7 +125,8 @@ class TrackedRun:
         # On an object store the report was made on another machine; this has its files come here.
         directory = local(address(report.directory))
         if (directory / "table.md").is_file():  # pipelines of users' own need not write one
-            journal.note((directory / "table.md").read_text(encoding="utf-8", errors="replace"))
+            table = (directory / "table.md").read_text(encoding="utf-8", errors="replace")
+            journal.note(f"[The report](artifact:report.html)\n\n{table}" if (directory / "report.html").exists() else table)
         for name in ("report.html", "figures"):
             if (directory / name).exists():
                 journal.artifact(directory / name)

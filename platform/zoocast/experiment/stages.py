@@ -175,6 +175,10 @@ def evaluate_arm(context: StepContext) -> Evaluated:
             scores[seed] = evaluate(
                 predict, store.split("test"), observed=config.observed, horizon=horizon, batch_size=config.batch_size
             )
+            if predictor is not None:
+                # For the training's own page; what the other protocols say is on the page of this step.
+                strict = [name for name in scores[seed].names if name.startswith("strict/")]
+                journal.scores(seeds[seed], {f"test/{name}": scores[seed].overall(name) for name in strict})
             if len(scores) == 1:  # of the first seed only, once all that it predicts is known to be finite
                 _keep_pictures(context, predict, predictor, store)
             context.progress(len(scores) / max(len(seeds), 1), f"seed {seed}")

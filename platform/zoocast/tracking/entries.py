@@ -23,6 +23,7 @@ __all__ = [
     "Compare",
     "Dataset",
     "Entry",
+    "Group",
     "Header",
     "Image",
     "Metrics",
@@ -31,6 +32,7 @@ __all__ = [
     "Params",
     "Rewind",
     "Scalar",
+    "Scores",
     "Status",
     "StatusChange",
     "Tags",
@@ -155,6 +157,25 @@ class Compare(Entry):
 
 
 @dataclasses.dataclass(frozen=True)
+class Scores(Entry):
+    """Finite numbers that this step has found out about another one, a training of the key `of`."""
+
+    kind: ClassVar[str] = "scores"
+    of: str
+    values: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group(Entry):
+    """How steps whose names begin with `steps` are best compared: by the lowest `metric`, one group per value of `param`."""
+
+    kind: ClassVar[str] = "group"
+    metric: str
+    param: str
+    steps: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Note(Entry):
     """The run's description, in Markdown; the last one counts."""
 
@@ -196,7 +217,7 @@ def decode(line: bytes) -> Entry | None:
         cls = KINDS.get(data["kind"], Entry)
         # Only the fields known here; one that is missing is a KeyError, so a damaged line.
         fields: dict[str, Any] = {name: data[name] for name in FIELDS[cls]}
-        if cls is Metrics:
+        if cls in (Metrics, Scores):
             fields["values"] = {name: float(value) for name, value in fields["values"].items()}
         # Here rather than in MLflow, whose answer to such a value does not tell it from a server in trouble.
         return cls(**fields) if all(_fits(value, FIELDS[cls][name]) for name, value in fields.items()) else None

@@ -39,7 +39,16 @@ MAX_POINTS, MAX_WORDS, MAX_CALLS = 1000, 100, 8
 # MLflow draws colours from run ids, often several of the same blue.
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
 
-Single = entries.Image | entries.Artifact | entries.Dataset | entries.Model | entries.Note | entries.Compare
+Single = (
+    entries.Image
+    | entries.Artifact
+    | entries.Dataset
+    | entries.Model
+    | entries.Note
+    | entries.Compare
+    | entries.Group
+    | entries.Scores
+)
 
 
 @dataclasses.dataclass
@@ -75,6 +84,7 @@ class Exporter:
         # What the journal has logged so far: a resumed step logs points again, and MLflow would keep both.
         self._steps: dict[str, set[int]] = {}
         self._params: set[str] = set()
+        self._pictured: set[str] = set()
 
     def export(self, parent: str | None) -> int:
         """Send the next batch, or the status when all is sent; returns how much that was, 0 when nothing is left for now."""
@@ -142,7 +152,7 @@ class Exporter:
         return tags if parent is None else {**tags, PARENT: parent}
 
     def _remember(self, journal: Path | None) -> None:
-        self._steps, self._params = {}, set()
+        self._steps, self._params, self._pictured = {}, set(), set()
         if journal is not None:
             # Into a batch that is thrown away: only what `_take` remembers on the way counts.
             for entry, _ in read_journal(journal, 0, self.cursor.offset):
@@ -182,6 +192,11 @@ class Exporter:
                 batch.tags["zoocast.resumed"] = f"from step {step}"
             case entries.Child():
                 batch.children.append(entry)
+            case entries.Image(key=key, step=step):
+                # MLflow's slider stands at step 0, and shows nothing where there is no picture.
+                first = key not in self._pictured and step > 0
+                batch.singles += [dataclasses.replace(entry, step=0), entry] if first else [entry]
+                self._pictured.add(key)
             case _ if isinstance(entry, Single):
                 batch.singles.append(entry)
 
@@ -250,6 +265,10 @@ class Exporter:
                 self.server.note(run_id, text)
             case entries.Compare(metric=metric, params=params):
                 self.server.share_view(run_id, metric, params)
+            case entries.Group(metric=metric, param=param, steps=steps):
+                self.server.share_groups(run_id, metric, param, steps)
+            case entries.Scores(of=key, values=values):
+                self._send_scores(key, [Point(name, 0, value, entry.time) for name, value in values.items()])
             case entries.Dataset():
                 self.server.dataset(run_id, entry)
             case entries.Image(key=key, step=step, file=file):
@@ -258,6 +277,15 @@ class Exporter:
                 self.server.artifact(run_id, self._file(file), folder)
             case entries.Model(file=file):
                 self.server.model(run_id, entry, self._file(file), self.stream.key, self.outbox.started)
+
+    def _send_scores(self, key: str, points: list[Point]) -> None:
+        stream, cursor = self.outbox.stream(key), self.outbox.cursor(self.store, key)
+        # A step that this pipeline run has not, or whose page its user has deleted, has no place for them.
+        if stream is None or cursor.abandoned:
+            return
+        if not cursor.run_id:
+            raise FileNotFoundError(f"{stream.name} has no page yet")  # it gets one in its turn, and this is sent again
+        self.server.log(cursor.run_id, points, {}, {})
 
     def _add_part(self, child: entries.Child) -> None:
         try:

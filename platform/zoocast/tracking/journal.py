@@ -10,6 +10,7 @@ points whenever and however often it is synced. (Such a run repeats its numbers 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,8 +116,22 @@ class Journal:
         self._check((metric, *params))
         self._append(entries.Compare(metric, list(params)))
 
+    def scores(self, training: Path, values: Mapping[str, float]) -> None:
+        """What this step has found out about the training in the step folder `training`: numbers for the training's own page."""
+        self._check(values)
+        key = Path(training).name.rpartition("-")[2]
+        self._append(entries.Scores(key, {k: float(v) for k, v in values.items() if math.isfinite(v)}))
+
+    def group(self, metric: str, param: str, steps: str) -> None:
+        """How steps whose names begin with `steps` are best compared: by the lowest `metric`, one group per value of `param`."""
+        self._check((metric, param))
+        self._append(entries.Group(metric, param, steps))
+
     def note(self, markdown: str) -> None:
-        """What a reader should see first on the run's page; a later note replaces an earlier one."""
+        """What a reader should see first on the run's page; a later note replaces an earlier one.
+
+        A link to ``artifact:FILE`` leads to that artifact of the run.
+        """
         self._append(entries.Note(markdown))
 
     def status(self, status: Status) -> None:

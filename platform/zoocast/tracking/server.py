@@ -174,8 +174,26 @@ class Server:
             chart = {"uuid": "zoocast-parallel", "type": "PARALLEL", "metricSectionId": section["uuid"], "showAllRuns": True}
             chart |= {"selectedParams": list(params), "selectedMetrics": [metric], "deleted": False, "isGenerated": False}
             view |= {"compareRunSections": [section], "compareRunCharts": [chart]}
+        self._share(run_id, view)
+
+    def _share(self, run_id: str, view: Mapping[str, Any]) -> None:
         # Undocumented (seen in MLflow 3.17): the page opens a view from the experiment tag of this name, as plain JSON.
         self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{view_key(run_id)}", json.dumps(view))
+
+    def share_groups(self, run_id: str, metric: str, param: str, steps: str) -> None:
+        """Prepare, instead of `share_view`, the comparison of this run's `steps` with one group for each value of `param`.
+
+        Args:
+            metric: what they are ordered by, and whose bars are drawn first.
+            steps: how the names of the compared steps begin.
+        """
+        view = {**children(run_id, metric), "orderByAsc": True, "runsHiddenMode": "SHOW_ALL", "hideEmptyCharts": True}
+        view["searchFilter"] += f" and tags.{STEP} LIKE '{steps}%'"
+        view["groupBy"] = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": param}]}
+        section = {"uuid": "zoocast-headline", "name": f"All by {param}", "display": True, "columns": 1, "cardHeight": 400}
+        chart = {"uuid": "zoocast-bars", "type": "BAR", "metricSectionId": section["uuid"], "metricKey": metric, "deleted": False}
+        view |= {"compareRunSections": [section], "compareRunCharts": [chart | {"isGenerated": False}]}
+        self._share(run_id, view)
 
     # ---------------------------------------------------------------------------------------------------------- logging
 
@@ -193,6 +211,7 @@ class Server:
 
     def note(self, run_id: str, text: str) -> None:
         """The run's description; a long one is cut at a line, and kept whole as the artifact note.md."""
+        text = text.replace("](artifact:", f"](#/experiments/{self.experiment_id}/runs/{run_id}/artifacts/")
         if len(text) > MAX_NOTE:
             self.client.log_text(run_id, text, "note.md")
             cut = text[:MAX_NOTE]

@@ -267,8 +267,11 @@ def test_mlflow_has_the_run_with_its_steps_and_report(shell, monkeypatch):
     parent = next(run for name, run in runs.items() if name.startswith(TOY))
     assert {"numbers", "square", "cube", "report", parent.info.run_name} <= set(runs)
     assert runs["square"].data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert parent.data.params == {"preset": "laptop"}
-    assert parent.data.tags["mlflow.note.content"] == "| power | sum |\n"
+    assert parent.data.params["preset"] == "laptop"
+    assert parent.data.params["powers.cube.exponent"] == "3"  # the whole configuration
+    link, _, table = parent.data.tags["mlflow.note.content"].partition("\n\n")
+    place = f"#/experiments/{experiment.experiment_id}/runs/{parent.info.run_id}/artifacts/report.html"
+    assert (link, table) == (f"[The report]({place})", "| power | sum |\n")
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html"]
 
 

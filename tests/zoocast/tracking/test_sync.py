@@ -23,7 +23,7 @@ from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.tracking import Journal, Sync, SyncState, sync_pending
 from zoocast.tracking.backend import connect
 from zoocast.tracking.entries import Artifact, encode
-from zoocast.tracking.server import Server
+from zoocast.tracking.server import Server, view_key
 from zoocast.tracking.sync import _pause
 from zoocast.tracking.ui import study_links
 
@@ -279,8 +279,11 @@ def test_an_alias_follows_the_latest_run_and_never_moves_back(root):
     assert client.get_model_version_by_alias("source-one", "current").tags["zoocast.key"] == "bbb"
 
 
+@pytest.mark.filterwarnings("ignore")  # of MLflow's own imports
 def test_a_registered_predictor_is_loaded_by_mlflow_and_predicts_without_any_pickle(root, monkeypatch):
-    predictor = Predictor(PredictorConfig(cell=ConvLSTM(), hidden_channels=(4,), patch_size=2), FrameShape(1, 8, 8))
+    predictor = Predictor(
+        PredictorConfig(cell=ConvLSTM(), hidden_channels=(4,), patch_size=2), FrameShape(channels=1, height=8, width=8)
+    )
     directory, journal = step(root, "target-tmu", "aaa")
     save_predictor(predictor, directory / "model")
     journal.model("model", "target-tmu", alias="ready")
@@ -289,11 +292,11 @@ def test_a_registered_predictor_is_loaded_by_mlflow_and_predicts_without_any_pic
     assert sync.close("finished") == SyncState(0, 0, "")
     moved = root.rename(root.with_name("moved"))
     client = connect(f"sqlite:///{moved}/mlflow.db")
-    assert client.get_model_version_by_alias("target-tmu", "ready").version == "1"
+    assert str(client.get_model_version_by_alias("target-tmu", "ready").version) == "1"
 
     import mlflow
 
-    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", f"sqlite:///{moved}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}/mlflow.db")
     loaded = mlflow.pyfunc.load_model("models:/target-tmu/1")
     observed = loaded.input_example
     assert (observed.shape, observed.dtype) == ((1, 10, 1, 8, 8), np.float32)
@@ -398,6 +401,27 @@ def test_runs_move_to_another_store_and_an_emptied_one_is_filled_again(root, tmp
         assert len(points(view, view.children[RUN, "source-one"])) == 10
     with pytest.raises(ConfigError, match=f"nothing is known of a run 'nope' .*known: {RUN}"):
         sync_pending(root, runs=["nope"])
+
+
+def test_scores_reach_the_page_of_the_training_that_they_are_of_and_its_arms_are_grouped(root):
+    trained, journal = step(root, "target.tmu.seed0", "aaa111bbb222")
+    journal.params({"arm": "tmu"})
+    measured, scores = step(root, "evaluate.tmu", "ccc333ddd444")
+    scores.scores(root / "steps" / "target.tmu.seed0-aaa111bbb222", {"test/strict/mse": 0.25, "test/strict/psnr": math.inf})
+    scores.scores(root / "steps" / "target.other-000000000000", {"test/strict/mse": 0.5})  # of another pipeline run
+    sync = open_sync(root)
+    sync.journal.group("test/strict/mse", "arm", "target.")
+    sync.finished("target.tmu.seed0", "aaa111bbb222", trained)
+    sync.finished("evaluate.tmu", "ccc333ddd444", measured)
+    assert sync.close("finished") == SyncState(0, 0, "")
+    pages = seen(root)
+    assert pages.children[RUN, "target.tmu.seed0"].data.metrics == {"test/strict/mse": 0.25}
+    view = json.loads(pages.experiment.tags[f"mlflow.sharedViewState.{view_key(pages.parents[RUN].info.run_id)}"])
+    assert view["searchFilter"].endswith(" and tags.zoocast.step LIKE 'target.%'")
+    assert view["groupBy"]["groupByKeys"] == [{"mode": "param", "groupByData": "arm"}]
+    assert view["orderByKey"] == "metrics.`test/strict/mse`"
+    found = pages.client.search_runs([pages.experiment.experiment_id], filter_string=view["searchFilter"])
+    assert [run.info.run_name for run in found] == ["target.tmu.seed0"]
 
 
 def test_a_store_gets_what_came_while_the_run_was_driven_against_another(root, tmp_path, empty_store):
