@@ -2,8 +2,8 @@
 
 Looked at whenever a result is used, so it has to be cheap: small files, among them all that vouch for large ones (manifests,
 descriptions of networks, scores), are compared by their SHA-256. A large one is when it was written after the record; else its
-size is enough, because whoever reads a clip store, a bank, weights or a checkpoint compares its bytes with what vouches for it.
-`pipelines cache verify` reads everything.
+size is enough, because whoever reads a clip store, a bank, weights or a checkpoint compares its bytes with what vouches for it,
+and whoever reads another file of ours begins with `check_file`. `pipelines cache verify` reads everything.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def check_file(path: Path) -> Path:
         # What a step did not leave is looked for as well; the reader says what it means when there is none.
         problem = "is no file of its finished step" if path.exists() else ""
     else:
-        problem = _damage(folder, name, info, quick=True)
+        problem = _damage(folder, name, info, quick=False)  # it is about to be read as a whole
     if problem:
         raise IntegrityError(f"{path} {problem}; {_remedy(folder)}")
     return path

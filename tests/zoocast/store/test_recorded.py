@@ -69,6 +69,8 @@ def test_a_large_file_that_was_written_before_the_record_is_not_read(tmp_path: P
     weights.write_bytes(b"v" * (SMALL_BYTES + 1))
     os.utime(weights, ns=(before, before))
     check_step(weights.parents[1])
+    with pytest.raises(IntegrityError, match="weights was altered"):  # but by whoever uses it
+        check_file(weights)
 
 
 def test_what_a_late_worker_appended_to_a_journal_is_no_damage(tmp_path: Path) -> None:
