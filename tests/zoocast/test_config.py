@@ -4,7 +4,20 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from zoocast.config import canonical, check_ranges, diff, digest, dump, load, override, parse_overrides, setting, settings
+from zoocast.config import (
+    canonical,
+    check_ranges,
+    combinations,
+    diff,
+    digest,
+    dump,
+    load,
+    override,
+    overrides_between,
+    parse_overrides,
+    setting,
+    settings,
+)
 from zoocast.errors import ConfigError
 
 
@@ -28,6 +41,7 @@ class Part:
     limit: float | None = None
     paint: Red | Blue = Red()
     threads: int = setting(1, "of the process", identity=False)
+    found: str = setting("", "where it was found", creates=True)
     wired: int = setting(0, "known to the code alone", settable=False)
 
     def __post_init__(self):
@@ -113,7 +127,7 @@ def test_override_parses_by_type():
         ({"rate": "1"}, r"rate: unknown setting; did you mean parts\.one\.rate or parts\.two\.rate or main\.rate\?"),
         ({"main.paint": "green"}, r"main\.paint: must be one of red, blue, but got 'green'$"),
         ({"main.paint": "bleu"}, r"main\.paint: must be one of red, blue, but got 'bleu'; did you mean blue\?"),
-        ({"main.wired": "1"}, r"main\.wired: unknown setting; .*Part has name, rate, sizes, limit, paint, threads$"),
+        ({"main.wired": "1"}, r"main\.wired: unknown setting; .*Part has name, rate, sizes, limit, paint, threads, found$"),
         ({"main.sizes": "1,x"}, r"main\.sizes: must be a whole number, but got 'x'"),
         ({"main.rate.x": "1"}, r"main\.rate\.x: .* has no fields"),
         ({"quick": "maybe"}, r"quick: must be true or false, but got 'maybe'"),
@@ -211,3 +225,68 @@ def test_a_number_outside_its_bounds_is_refused_with_the_rule_and_the_value(chan
     with pytest.raises(ConfigError) as raised:
         Bounded(**changed)
     assert str(raised.value) == message
+
+
+# ------------------------------------------------------------------------------------------------------------- groups and grids
+
+
+def test_a_group_is_given_by_names_and_a_new_member_is_like_the_last():
+    two = Part(name="two", rate=0.5)
+    whole = Whole(parts=(Part(name="one"), two))
+    assert override(whole, {"parts": "two"}).parts == (two,)
+    assert override(whole, {"parts": "two,new"}).parts == (two, dataclasses.replace(two, name="new"))
+    made = override(whole, {"parts.new.found": "shelf", "parts.new.rate": "2", "parts.*.threads": "3"})
+    assert [part.name for part in made.parts] == ["one", "two", "new"]
+    assert (made.parts[2].found, made.parts[2].rate) == ("shelf", 2.0)
+    with pytest.raises(
+        ConfigError, match=r"^parts\.tow: there is no 'tow'; known: one, two, or \* for all; parts\.tow\.found would"
+    ):
+        override(whole, {"parts.tow.rate": "1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("main.rate=1e-3,3e-4", ["1e-3", "3e-4"]),
+        ("parts.*.rate=1,2,3", ["1", "2", "3"]),
+        ("main.limit=none,1", ["none", "1"]),
+        ("quick=true,false", ["true", "false"]),
+        ("main.paint=red,blue", ["red", "blue"]),
+        ("main.paint.shade=dark,light", ["dark", "light"]),  # of the kind that is not there yet
+        ("main.sizes=8,8", ["8,8"]),
+        ("main.sizes=8,8;16,16", ["8,8", "16,16"]),
+        ("parts=one,two", ["one,two"]),
+        ("parts=one;one,two", ["one", "one,two"]),
+        ("main.found=a,b;c", ["a,b;c"]),
+        ("no.such.thing=1,2", ["1,2"]),
+        ("main.rate=", [""]),
+    ],
+)
+def test_the_type_of_a_field_says_what_a_list_of_values_is(text, values):
+    items = parse_overrides([text])
+    (path,) = items
+    assert combinations(Whole, items) == [{path: value} for value in values]
+
+
+def test_a_grid_has_every_combination():
+    made = combinations(Whole, {"main.rate": "1,2", "quick": "true", "main.paint": "red,blue"})
+    assert made == [{"main.rate": rate, "quick": "true", "main.paint": paint} for rate in ("1", "2") for paint in ("red", "blue")]
+
+
+def test_the_overrides_between_two_configs_lead_from_one_to_the_other():
+    whole = Whole()
+    assert overrides_between(whole, whole) == {}
+    other = override(
+        whole,
+        {"parts": "two,new", "parts.new.paint": "blue", "parts.new.paint.shade": "light", "main.limit": "0.1", "main.sizes": "1"},
+    )
+    found = overrides_between(whole, other)
+    assert found == {
+        "parts": "two,new",
+        "parts.new.paint": "blue",
+        "parts.new.paint.shade": "light",
+        "main.sizes": "1",
+        "main.limit": "0.1",
+    }
+    assert override(whole, found) == other
+    assert override(other, overrides_between(other, whole)) == whole
