@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from zoocast.cli.app import app
 from zoocast.cli.catalogue import load
-from zoocast.config import override, parse_overrides
+from zoocast.config import combinations, override, parse_overrides
 from zoocast.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -94,7 +94,9 @@ def _wrong(words: Sequence[str]) -> Iterator[str]:
         if preset not in presets:
             yield f"{words[1]} has no preset {preset}"
         else:
-            override(presets[preset](), parse_overrides(changed))
+            config = presets[preset]()
+            for chosen in combinations(type(config), parse_overrides(changed)):
+                override(config, chosen)
     except ConfigError as error:
         yield f"{' '.join(words)}: {error}"
 

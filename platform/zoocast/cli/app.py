@@ -602,6 +602,8 @@ def import_(
         print_json(imported)
     else:
         print(f"{imported['network']}\nwritten to {imported['directory']}")
+        name, model = imported["name"], shlex.quote(imported["directory"])
+        print(f"as one more source: pipelines run zoo-to-target -S sources.{name}.model={model}")
         print(f"in place of the first source: pipelines run zoo-to-target -S {shlex.join(imported['overrides'])}")
 
 
