@@ -127,7 +127,7 @@ def test_a_job_is_left_rejoined_cancelled_and_goes_on(lab: Shell, root: Path, tm
     job_id = sent.stdout.strip()
     assert job_id.startswith("toys.meeting-")
     assert job_id.endswith("-1")
-    assert "left out, since they look like secrets: .env\n" in sent.stderr
+    assert "left out, since they look like secrets (rename what the job needs): .env\n" in sent.stderr
     wait_until("both steps run, so on two nodes", lambda: {"left", "right"} <= {path.name for path in tmp_path.iterdir()})
 
     # The same command again joins what runs; Ctrl-C leaves it there.
