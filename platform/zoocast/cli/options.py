@@ -199,12 +199,12 @@ def _root(typed: str | Path) -> Path:
         return open_root(text if own_folder(text) is None and not text.startswith("file:") else typed_path(text)).folder
 
 
-def typed(option: str) -> Callable[[str], Path]:
+def typed(option: str) -> Callable[[str | Path], Path]:
     """How the value of `option`, a path on this machine, is read; see `typed_path`."""
 
-    def read(text: str) -> Path:
+    def read(text: str | Path) -> Path:  # a default comes as the path that it is
         with within(option):
-            return typed_path(text)
+            return typed_path(str(text))
 
     return read
 
