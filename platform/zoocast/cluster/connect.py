@@ -210,6 +210,8 @@ class _Uninterrupted(StopSignal):
         super().request()
         if self.level > 1:
             raise KeyboardInterrupt
+        with contextlib.suppress(OSError):  # past Python's buffers, which the handler may have caught in the middle of a write
+            os.write(2, b"stopping as soon as Ray lets go; again stops now\n")
 
 
 @contextlib.contextmanager

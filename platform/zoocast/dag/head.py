@@ -16,6 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import NoReturn, TypeVar
 
+from zoocast.errors import Interrupted, ZoocastError
+
 __all__ = ["leave", "promptly", "silence"]
 
 T = TypeVar("T")
@@ -72,10 +74,15 @@ def promptly(call: Callable[[], T], seconds: float) -> T:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with this exit code, at once where a call of `promptly` hangs still: on Python's own way out it crashes."""
-    if any(thread.name == THREAD for thread in threading.enumerate()):
+    """End the process with this exit code, at once where a call of `promptly` hangs still, or something was interrupted.
+
+    On Python's own way out it may crash: a library that was left half-way has threads that work on.
+    """
+    if code == Interrupted.exit_code or any(thread.name == THREAD for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, AttributeError):  # nobody reads it, or it was closed from the beginning
+            with contextlib.suppress(
+                OSError, AttributeError, ZoocastError
+            ):  # nobody reads it, or it was closed from the beginning
                 stream.flush()
         os._exit(code)
     sys.exit(code)

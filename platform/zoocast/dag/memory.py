@@ -31,7 +31,8 @@ def lack_of_memory(name: str, error: BaseException) -> OutOfMemory | None:
     """`error`, met by the step `name`, in words if it is a failed allocation of Python, numpy or torch; None for any other."""
     text = str(error)
     # By their names and texts, for this module knows no torch, whose error on the CPU is a plain RuntimeError.
-    if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in text:
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not named and not any(words in text for words in ("can't allocate memory", "CUDA error: out of memory")):
         return None
     found = WANTED.search(text)
     wanted = next(part for part in found.groups() if part) if found else "more memory"

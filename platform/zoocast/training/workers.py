@@ -128,8 +128,9 @@ def _train_worker(config: dict[str, Any]) -> None:
         result = config["train"](context, worker)
     except (Exception, SystemExit) as raised:
         error = readable(context, raised, getattr(config["train"], "func", config["train"]).__module__.partition(".")[0])
-        # The others meet a RuntimeError of torch's when one of several workers dies, and that is no fault of the training.
-        if worker.world > 1 and isinstance(raised, RuntimeError) and not isinstance(error, OutOfMemory):
+        # A RuntimeError is also what the others meet when one of several workers dies, and what comes of a GPU that falters.
+        may_pass = isinstance(raised, RuntimeError) and (worker.world > 1 or "CUDA error" in str(raised))
+        if may_pass and not isinstance(error, OutOfMemory):
             raise
         name = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _RAISED)
         told = {"error": name, "args": error.args, "traceback": traceback.format_exc()}

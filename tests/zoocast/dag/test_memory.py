@@ -44,8 +44,9 @@ def test_that_of_a_gpu_is_told_with_its_memory():
     )
 
 
-def test_python_says_no_number():
-    assert "it asked for more memory at once, where" in str(lack_of_memory("x", MemoryError()))
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA error: out of memory")])
+def test_some_say_no_number(error):
+    assert "it asked for more memory at once, where" in str(lack_of_memory("x", error))
 
 
 def test_other_errors_are_not_about_memory():
