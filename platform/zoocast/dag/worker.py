@@ -108,6 +108,8 @@ def readable(context: StepContext, raised: BaseException, package: str) -> Zooca
     Args:
         package: the one that the step's function is from.
     """
+    if hasattr(raised, "ray_terminate_msg"):  # Ray's handler of SIGTERM, which a batch system may send to every process
+        return Interrupted(f"step {context.name}: its process was asked to end by SIGTERM")
     # Ray raises a class made of the error's own and of RayTaskError, whose text is a traceback; the error itself is its `cause`.
     for cause in _chain(raised):
         if isinstance(cause, ZoocastError) and not hasattr(cause, "cause"):

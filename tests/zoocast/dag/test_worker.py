@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray._raylet import raise_sys_exit_with_custom_error_message
 
 from zoocast.dag import Fenced, StepContext
 from zoocast.dag.context import begin_attempt, request_stop
@@ -101,6 +102,16 @@ def test_an_interruption_leaves_no_error_file(tmp_path: Path) -> None:
 
     assert isinstance(execute(interrupted, StepContext.standalone(tmp_path)).error, Interrupted)
     assert not (tmp_path / "error.txt").exists()
+
+
+def test_sigterm_to_a_steps_own_process_is_no_sys_exit_of_the_step(tmp_path: Path) -> None:
+    def terminated(_context: StepContext) -> dict[str, Any]:
+        # What Ray's handler of SIGTERM does in its workers.
+        raise_sys_exit_with_custom_error_message("The process receives a SIGTERM.", exit_code=1)
+
+    error = execute(terminated, StepContext.standalone(tmp_path)).error
+    assert isinstance(error, Interrupted)
+    assert "asked to end by SIGTERM" in str(error)
 
 
 def test_a_late_worker_writes_no_error_into_the_folder_of_a_new_attempt(tmp_path: Path) -> None:
