@@ -170,8 +170,8 @@ def test_show_prints_steps_presets_and_settings(command):
 
 def test_show_draws_the_seeds_of_an_arm_as_one_and_what_only_they_need(command):
     shown = command("show", "ablation")[1]
-    assert re.search(r"─ stage1\.base \(2 seeds\)$", shown, re.MULTILINE)
-    assert re.search(r"─ target\.lma \(2 seeds\)$", shown, re.MULTILINE)
+    assert re.search(r"─ stage1\.base \(3 seeds\)$", shown, re.MULTILINE)
+    assert re.search(r"─ target\.lma \(3 seeds\)$", shown, re.MULTILINE)
     assert ".seed0" not in shown
 
 
