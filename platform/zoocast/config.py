@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import operator
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -313,7 +314,11 @@ def override(config: T, items: Mapping[str, Any]) -> T:
         for part in path.split("."):
             node = node.setdefault(part, {})
         node[""] = value
-    return cast(T, _apply(type(config), config, tree, ""))
+    try:
+        return cast(T, _apply(type(config), config, tree, ""))
+    except _UnknownSettingError as error:
+        typed = next((path for path in items if path == error.field or path.startswith(f"{error.field}.")), error.field)
+        raise ConfigError(error.field, f"unknown setting; {_meant(config, typed)}{error.message}") from None
 
 
 def _apply(hint: Any, value: Any, tree: dict[str, Any], path: str) -> Any:
@@ -331,7 +336,7 @@ def _apply(hint: Any, value: Any, tree: dict[str, Any], path: str) -> Any:
         for name, subtree in tree.items():
             full = f"{path}.{name}" if path else name
             if name not in known:
-                raise ConfigError(full, _unknown(name, value, known, hint, path))
+                raise _unknown(full, name, value, known, hint, path)
             changes[name] = _apply(hints[name], getattr(value, name), subtree, full)
         try:
             return dataclasses.replace(value, **changes)
@@ -444,23 +449,57 @@ def as_text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _unknown(name: str, value: Any, known: Sequence[str], hint: Any, path: str) -> str:
-    """What to say of a setting `name` that `value`, at `path` and of type `hint`, does not have."""
+class _UnknownSettingError(ConfigError):
+    """Nothing near the place has a setting of this name; the message lists what is there."""
+
+
+def _unknown(full: str, name: str, value: Any, known: Sequence[str], hint: Any, path: str) -> ConfigError:
+    """What to raise for a setting `name` that `value`, at `path` and of type `hint`, does not have."""
     listed = f"{type(value).__name__} has {', '.join(known)}"
     # Another kind of config in this place may have it, as cell=stlstm has decouple ...
     if kinds := [kind for kind, config in _kinds(hint).items() if name in [f.name for f in _settable(config)]]:
         verb = "has" if len(kinds) == 1 else "have"
-        return f"unknown setting; {' and '.join(kinds)} {verb} it, with {path}={kinds[0]}; {listed}"
-    # ... or it may lie deeper, as kernel_size lies in cell, of the kind that is there or of another.
-    below = [s.path for s in settings(value) if s.path.endswith(f".{name}")] or [
+        return ConfigError(full, f"unknown setting; {' and '.join(kinds)} {verb} it, with {path}={kinds[0]}; {listed}")
+    # ... or one that lies deeper, of a kind that is not chosen.
+    below = [
         f"{field}.{name} with {path}{'.' if path else ''}{field}={kind}"
         for field in known
         for kind, config in _kinds(_hints(type(value))[field]).items()
         if name in [f.name for f in _settable(config)]
     ]
-    near = below[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    meant = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"unknown setting; {meant}{listed}"
+    if below and not any(s.path.endswith(f".{name}") for s in settings(value)):
+        return ConfigError(full, f"unknown setting; did you mean {' or '.join(below[:3])}? {listed}")
+    if near := difflib.get_close_matches(name, known, n=3, cutoff=0.7):
+        return ConfigError(full, f"unknown setting; did you mean {' or '.join(near)}? {listed}")
+    return _UnknownSettingError(full, listed)
+
+
+def _meant(config: Any, typed: str) -> str:
+    """``did you mean X? `` with settings anywhere in `config` that are called as `typed` ends, or nearly so."""
+    paths = list(dict.fromkeys(_starred(config)))
+    first, last = typed.partition(".")[0], typed.rpartition(".")[2]
+    # The whole of what was typed, below something that was left out, before its last part alone.
+    found = [p for p in paths if p.endswith(f".{typed}")] or [p for p in paths if p.rpartition(".")[2] == last]
+    if not found:
+        near = difflib.get_close_matches(last, {p.rpartition(".")[2] for p in paths}, n=1, cutoff=0.7)
+        found = [p for p in paths if p.rpartition(".")[2] in near]
+    found.sort(key=lambda p: p.partition(".")[0] != first)
+    return f"did you mean {' or '.join(found[:3])}? " if found else ""
+
+
+def _starred(config: Any, path: str = "") -> Iterator[str]:
+    """The paths of all `settings`, with ``*`` for the members of a tuple of configs."""
+    for field in _settable(config):
+        value = getattr(config, field.name)
+        full = f"{path}{field.name}"
+        if _is_config(value):
+            yield full
+            yield from _starred(value, f"{full}.")
+        elif isinstance(value, tuple) and any(_is_config(v) for v in value):
+            for item in value:
+                yield from _starred(item, f"{full}.*.")
+        else:
+            yield full
 
 
 def _kinds(hint: Any) -> dict[str, Any]:
@@ -508,8 +547,10 @@ def _parse_union(hint: Any, value: str, path: str) -> Any:
     if type(None) in args and value.lower() in ("none", "null"):
         return None
     configs: dict[str, Any] = {getattr(a, "kind", str(a)): a for a in args if dataclasses.is_dataclass(a)}
-    if value in configs:
-        return configs[value]()
+    # As papers and people spell them: ConvLSTM, ST-LSTM, moving_mnist.
+    spelled = {_plainly(name): kind for kind, config in configs.items() for name in (kind, *getattr(config, "also", ()))}
+    if _plainly(value) in spelled:
+        return configs[spelled[_plainly(value)]]()
     # A union has one plain type at most, and perhaps words that stand for a value of it.
     plain = _plain_member(args, lambda literal: value in map(str, typing.get_args(literal)))
     if plain is None:
@@ -518,6 +559,10 @@ def _parse_union(hint: Any, value: str, path: str) -> Any:
         return _parse(plain, value, path)
     except ConfigError:
         raise ConfigError(path, f"must be {_type_name(hint)}, but got {value!r}") from None
+
+
+def _plainly(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.lower())
 
 
 def _parse_scalar(hint: Any, value: str, path: str) -> Any:

@@ -41,7 +41,7 @@ def git_state(path: Path | None = None) -> GitState:
     commit = _git(folder, "rev-parse", "HEAD")
     # git answers for any folder below a repository; only where it tracks our files is its commit that of our code.
     if commit is None or not _git(folder, "ls-files", "--", "."):
-        sent = os.environ.get(SENT_COMMIT) or _version()
+        sent = os.environ.get(SENT_COMMIT) or package_version()
         return {"commit": sent.removesuffix("+"), "dirty": sent.endswith("+")}
     # `:/` is the whole repository: what an experiment does may also be changed by a file beside this package.
     return {"commit": commit, "dirty": _git(folder, "status", "--porcelain", "--", ":/") != ""}
@@ -64,7 +64,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return out.stdout.strip() if out.returncode == 0 else None
 
 
-def _version() -> str:
+def package_version() -> str:
+    """``zoocast VERSION``, or ``unknown`` for a folder of sources that is not installed."""
     try:
         return f"zoocast {importlib.metadata.version('zoocast')}"
     except importlib.metadata.PackageNotFoundError:

@@ -114,7 +114,7 @@ def test_override_parses_by_type():
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ({"main.rat": "1"}, r"main\.rat: unknown setting; did you mean rate or paint\?"),
+        ({"main.rat": "1"}, r"main\.rat: unknown setting; did you mean rate\?"),
         ({"main.rate": "fast"}, r"main\.rate: must be a finite number, but got 'fast'"),
         ({"main.sizes": "1,1e308"}, r"main\.sizes: must be a whole number of at most 18 digits, but got 1"),
         ({"main.sizes": (10**18,)}, r"main\.sizes\.0: must be a whole number of at most 18 digits, but got 1000"),
@@ -122,9 +122,9 @@ def test_override_parses_by_type():
         ({"main.rate": "-1"}, r"main\.rate: must be positive, but got -1\.0"),
         ({"parts.three.rate": "1"}, r"parts\.three: there is no 'three'; known: one, two"),
         ({"main.paint.shade": "dark"}, r"main\.paint\.shade: unknown setting; blue has it, with main\.paint=blue; Red has depth"),
-        ({"main.depth": "2"}, r"main\.depth: unknown setting; did you mean paint\.depth\? Part has"),
+        ({"main.depth": "2"}, r"main\.depth: unknown setting; did you mean main\.paint\.depth or parts\.\*\.paint\.depth\? Part has"),
         ({"main.shade": "dark"}, r"main\.shade: unknown setting; did you mean paint\.shade with main\.paint=blue\? Part has"),
-        ({"rate": "1"}, r"rate: unknown setting; did you mean parts\.one\.rate or parts\.two\.rate or main\.rate\?"),
+        ({"rate": "1"}, r"rate: unknown setting; did you mean parts\.\*\.rate or main\.rate\?"),
         ({"main.paint": "green"}, r"main\.paint: must be one of red, blue, but got 'green'$"),
         ({"main.paint": "bleu"}, r"main\.paint: must be one of red, blue, but got 'bleu'; did you mean blue\?"),
         ({"main.wired": "1"}, r"main\.wired: unknown setting; .*Part has name, rate, sizes, limit, paint, threads, found$"),

@@ -88,8 +88,16 @@ app.add_typer(cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)
-def overview(context: typer.Context) -> None:
+def overview(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="the version, the commit and Python's version")] = False,
+) -> None:
     """Without a command: show what there is."""
+    if version:
+        from zoocast.provenance import git_state, package_version
+
+        print(f"{package_version()}, {git_state()['commit']}, Python {sys.version.split()[0]}")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -121,7 +129,7 @@ def show(
     """What a pipeline does: its steps, presets and every setting."""
     from zoocast.cli.views import print_json, print_show, show_data
 
-    (configured, *others) = _configured(name, preset, overrides, config)
+    (configured, *others) = _configured(name, preset, overrides, config, only_settings=True)
     if others:
         raise ConfigError(
             "", f"these lists make a grid of {1 + len(others)} runs, which `plan` shows; give one value of each here"
@@ -296,12 +304,13 @@ def _configured(
     config: Path | None,
     like: str | None = None,
     root: Path = RUNS,
+    only_settings: bool = False,
 ) -> list[Configured]:
     """What is asked for, by name, file or earlier run: one configuration, or those of a grid."""
     name, preset, items, study = _asked(name, preset, overrides, config, like, root)
     pipeline = load(name)
     try:
-        made = [configure(pipeline, preset, chosen) for chosen in grid(pipeline, preset, items)]
+        made = [configure(pipeline, preset, chosen, only_settings=only_settings) for chosen in grid(pipeline, preset, items)]
     except ConfigError as error:
         raise (study.located(error) if study else error) from None
     if study is None:

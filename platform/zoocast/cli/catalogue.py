@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from zoocast.config import as_text, combinations, dump, override, parse_overrides, settings
 from zoocast.dag.step import Step, ordered
-from zoocast.errors import ConfigError, did_you_mean
+from zoocast.errors import ConfigError, DataError, did_you_mean
 from zoocast.usercode import described, import_module, user_code, where
 
 __all__ = ["DEFAULT_PRESET", "Configured", "Pipeline", "configure", "grid", "labels", "load", "preset_config", "summaries"]
@@ -44,7 +44,10 @@ class Pipeline:
 
 @dataclasses.dataclass(frozen=True)
 class Configured:
-    """A pipeline with one configuration: what `show`, `plan` and `run` work on. `preset_config` is it without overrides."""
+    """A pipeline with one configuration: what `show`, `plan` and `run` work on. `preset_config` is it without overrides.
+
+    `incomplete` says why there are no steps, as long as a file is missing that they are made from.
+    """
 
     pipeline: Pipeline
     preset: str
@@ -52,6 +55,7 @@ class Configured:
     preset_config: Any
     config: Any
     steps: tuple[Step, ...]
+    incomplete: str = ""
 
 
 @functools.cache
@@ -158,8 +162,13 @@ def preset_config(pipeline: Pipeline, preset: str) -> Any:
     return config
 
 
-def configure(pipeline: Pipeline, preset: str = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> Configured:
+def configure(
+    pipeline: Pipeline, preset: str = DEFAULT_PRESET, overrides: Sequence[str] = (), *, only_settings: bool = False
+) -> Configured:
     """The preset's config with `overrides` (``field=value``) applied, and its steps.
+
+    Args:
+        only_settings: steps that cannot be made are left out, such as those whose data are not there.
 
     Raises:
         ConfigError: an unknown preset or setting (with the nearest known), settings that cannot work together, or an error in the
@@ -170,7 +179,13 @@ def configure(pipeline: Pipeline, preset: str = DEFAULT_PRESET, overrides: Seque
         config = override(before, parse_overrides(overrides))
         dump(config)  # what no digest can be taken of is refused here, where it was made
     with user_code(pipeline.steps):
-        return Configured(pipeline, preset, tuple(overrides), before, config, ordered(_steps(pipeline, config)))
+        try:
+            made = pipeline.steps(config)
+        except (ConfigError, DataError) as error:
+            if not only_settings:
+                raise
+            return Configured(pipeline, preset, tuple(overrides), before, config, (), incomplete=str(error))
+        return Configured(pipeline, preset, tuple(overrides), before, config, ordered(_steps(pipeline, made)))
 
 
 def grid(pipeline: Pipeline, preset: str, overrides: Sequence[str]) -> list[list[str]]:
@@ -193,8 +208,7 @@ def labels(configured: Sequence[Configured]) -> list[str]:
     return [", ".join(f"{short[path]}={items[path]}" for path in varied) for items in given]
 
 
-def _steps(pipeline: Pipeline, config: Any) -> tuple[Step, ...]:
-    made = pipeline.steps(config)
+def _steps(pipeline: Pipeline, made: Any) -> tuple[Step, ...]:
     steps = tuple(made) if isinstance(made, Iterable) else ()
     strange = [step for step in steps if not isinstance(step, Step)]
     if strange or not steps:

@@ -15,6 +15,9 @@ from zoocast.zoo import SourceConfig
 
 __all__ = ["import_checkpoint"]
 
+# What a user types for the arguments of `import_release`.
+OPTIONS = {"frames": "--image-size", "patch_size": "--patch-size", "direction": "--direction"}
+
 
 def import_checkpoint(
     checkpoint: Path,
@@ -41,7 +44,10 @@ def import_checkpoint(
     if directory.exists() and any(directory.iterdir()):
         raise ConfigError("--output", f"{directory} holds something already; remove it, or choose another name with --as")
     frames = None if image_size is None else _frames(image_size, channels)
-    predictor = import_release(checkpoint, frames=frames, patch_size=patch_size, direction=direction)
+    try:
+        predictor = import_release(checkpoint, frames=frames, patch_size=patch_size, direction=direction)
+    except ConfigError as error:
+        raise ConfigError(OPTIONS.get(error.field, error.field), error.message) from None
     try:
         directory.mkdir(parents=True, exist_ok=True)
         save_predictor(predictor, directory)

@@ -66,6 +66,7 @@ def show_data(configured: Configured) -> dict[str, Any]:
             }
             for step in configured.steps
         ],
+        "incomplete": configured.incomplete,
         "settings": [dict(s._asdict(), value=s.value) for s in settings(configured.config)],
     }
 
@@ -82,7 +83,7 @@ def print_show(configured: Configured) -> None:
     print("\nSteps")
     for line in _drawn(configured.steps):
         print(f"  {line}")
-    print()
+    print(f"  not known yet: {configured.incomplete}\n" if configured.incomplete else "")
     rows = [[s["path"], _value(s["value"]), s["type"], s["help"]] for s in data["settings"]]
     print_table(["setting (-S)", "value", "type", "what it is"], rows)
 

@@ -88,6 +88,7 @@ class STLSTM(CellConfig):
     """A stack of ST-LSTM cells, which is PredRNN; with `decouple` PredRNN-V2."""
 
     kind: ClassVar[str] = "stlstm"
+    also: ClassVar[tuple[str, ...]] = ("predrnn",)
     takes_tmu: ClassVar[bool] = True
     loss_aux: ClassVar[tuple[str, ...]] = ("delta_c", "delta_m")
     kernel_size: int = setting(3, "of the recurrent convolutions; odd")
