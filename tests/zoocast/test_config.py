@@ -122,7 +122,10 @@ def test_override_parses_by_type():
         ({"main.rate": "-1"}, r"main\.rate: must be positive, but got -1\.0"),
         ({"parts.three.rate": "1"}, r"parts\.three: there is no 'three'; known: one, two"),
         ({"main.paint.shade": "dark"}, r"main\.paint\.shade: unknown setting; blue has it, with main\.paint=blue; Red has depth"),
-        ({"main.depth": "2"}, r"main\.depth: unknown setting; did you mean main\.paint\.depth or parts\.\*\.paint\.depth\? Part has"),
+        (
+            {"main.depth": "2"},
+            r"main\.depth: unknown setting; did you mean main\.paint\.depth or parts\.\*\.paint\.depth\? Part has",
+        ),
         ({"main.shade": "dark"}, r"main\.shade: unknown setting; did you mean paint\.shade with main\.paint=blue\? Part has"),
         ({"rate": "1"}, r"rate: unknown setting; did you mean parts\.\*\.rate or main\.rate\?"),
         ({"main.paint": "green"}, r"main\.paint: must be one of red, blue, but got 'green'$"),

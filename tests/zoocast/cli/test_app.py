@@ -85,6 +85,10 @@ LOOKING = ("status", "report", "sync", "ui", "cache ls", "cache explain x", "cac
             "--preset: there is no preset 'smok'; did you mean smoke? toys.counting has smoke, laptop",
         ),
         (["run", TOY, "-S", "cuont=3"], "cuont: unknown setting; did you mean count?"),
+        (["show", "zoo-to-target", "-S", "learning_rate=1"], "did you mean sources.*.training.learning_rate or target.training."),
+        (["show", "zoo-to-target", "-S", "training.lr=1"], "training: unknown setting; "),
+        (["show", "zoo-to-target", "-S", "target.lerning_rate=1"], "did you mean target.training.learning_rate or sources.*."),
+        (["show", "zoo-to-target", "-S", "target.predictor.cell=predrnn++"], "must be one of convlstm, convgru, stlstm, trajgru"),
         (["run", TOY, "-S", "count=3.5"], "count: must be a whole number, but got '3.5'"),
         (["run", TOY, "-S", "powers.cube.exponent=0"], "powers.cube.exponent: must be at least 1, but got 0"),
         (["run", TOY, "-S", "count"], "an override is written FIELD=VALUE, but got 'count'"),
@@ -166,6 +170,22 @@ def test_show_prints_steps_presets_and_settings(command):
     assert data["presets"] == {"smoke": "One number, at once.", "laptop": "Three numbers, at once."}
     assert {s["path"]: s["value"] for s in data["settings"]}["count"] == 1
     assert data["steps"][-1] == {"name": "report", "inputs": ["square", "cube"], "holds": "1 CPU"}
+
+
+def test_show_needs_no_file_of_the_data(command):
+    code, out, err = command("show", "zoo-to-target", "--preset", "paper", "--json")
+    shown = json.loads(out)
+    assert (code, err, shown["steps"]) == (0, "", [])
+    assert shown["incomplete"].startswith("sources.mnist-1.data.path: names no file")
+    assert {"target.data.path", "sources.mnist-1.data.path"} <= {setting["path"] for setting in shown["settings"]}
+    assert "not known yet: sources.mnist-1.data.path" in command("show", "zoo-to-target", "--preset", "paper")[1]
+    assert command("plan", "zoo-to-target", "--preset", "paper")[0] == 2
+
+
+def test_the_version_names_the_commit(command):
+    code, out, _ = command("--version")
+    assert code == 0
+    assert re.fullmatch(r"(zoocast [\d.]+|unknown), .+, Python 3\.\d+\.\S+\n", out)
 
 
 def test_show_draws_the_seeds_of_an_arm_as_one_and_what_only_they_need(command):
@@ -423,6 +443,14 @@ def test_import_writes_a_released_network_as_a_model_of_the_zoo(command, tmp_pat
     code, _, err = command(*args)
     assert code == 2
     assert "holds something already" in err
+
+
+def test_import_names_the_option_that_is_missing(command, tmp_path):
+    code, _, err = command("import", str(GOLDENS / "predrnn_v2.ckpt"), "--as", "a", "--output", str(tmp_path))
+    assert (code, err) == (
+        2,
+        "error: --image-size: this network has no LayerNorm that tells its frame size; say the shape of its frames\n",
+    )
 
 
 def test_import_reads_either_direction_of_seemore(command, tmp_path):

@@ -6,6 +6,7 @@ import torch
 import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from zoocast.config import override
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.frames import FrameShape
 from zoocast.nn.cells import STLSTM, ConvGRU, ConvLSTM
@@ -376,3 +377,8 @@ def test_an_edited_configuration_is_noticed(tmp_path):
     (tmp_path / DESCRIPTION).write_text(json.dumps(data))
     with pytest.raises(IntegrityError, match="it is not what was written"):
         load_predictor(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["stlstm", "ST-LSTM", "st_lstm", "PredRNN"])
+def test_a_cell_is_known_as_papers_spell_it(name: str) -> None:
+    assert override(PredictorConfig(), {"cell": name}).cell.kind == "stlstm"
