@@ -119,6 +119,15 @@ def test_bad_usage_is_one_line_and_exit_code_2(command, shell, args, message):
     assert not (shell.folder / "empty").exists()
 
 
+def test_a_network_that_this_machine_can_never_hold_is_refused_by_plan(command):
+    wide = "predictor.hidden_channels=65536,65536"
+    code, out, err = command("plan", "zoo-to-target", "--preset", "smoke", "-S", f"target.{wide}", f"sources.*.{wide}")
+    assert (code, out, err.count("\n")) == (4, "", 1)
+    assert re.search(
+        r"^error: step \S+: its network's weights, .* alone take 6\.8 TiB, but this machine has .*; lower predictor", err
+    )
+
+
 def test_a_umask_that_is_no_octal_number_is_refused(shell):
     done = type(shell)(shell.folder, {"ZOOCAST_UMASK": "rwx"}).run("list")
     assert (done.returncode, done.stdout) == (2, "")
