@@ -38,7 +38,7 @@ def test_a_steps_journals_are_fetched_with_the_files_that_they_name_and_nothing_
     journal.model("model", name="network")
     journal.close()
     worker.unfinished.push(STEP)
-    driver.finished.commit(STEP, {"inputs": {}, "files": driver.unfinished.handed_over(STEP)})
+    driver.finished.commit(STEP, {"name": "train", "key": STEP[-12:], "inputs": {}, "files": driver.unfinished.handed_over(STEP)})
     fetch_journal(driver.folder / "steps" / STEP)
     assert files(driver.folder / "steps" / STEP) == [
         "done.json",
