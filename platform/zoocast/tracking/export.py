@@ -84,7 +84,6 @@ class Exporter:
         # What the journal has logged so far: a resumed step logs points again, and MLflow would keep both.
         self._steps: dict[str, set[int]] = {}
         self._params: set[str] = set()
-        self._pictured: set[str] = set()
 
     def export(self, parent: str | None) -> int:
         """Send the next batch, or the status when all is sent; returns how much that was, 0 when nothing is left for now."""
@@ -152,7 +151,7 @@ class Exporter:
         return tags if parent is None else {**tags, PARENT: parent}
 
     def _remember(self, journal: Path | None) -> None:
-        self._steps, self._params, self._pictured = {}, set(), set()
+        self._steps, self._params = {}, set()
         if journal is not None:
             # Into a batch that is thrown away: only what `_take` remembers on the way counts.
             for entry, _ in read_journal(journal, 0, self.cursor.offset):
@@ -192,11 +191,6 @@ class Exporter:
                 batch.tags["zoocast.resumed"] = f"from step {step}"
             case entries.Child():
                 batch.children.append(entry)
-            case entries.Image(key=key, step=step):
-                # MLflow's slider stands at step 0, and shows nothing where there is no picture.
-                first = key not in self._pictured and step > 0
-                batch.singles += [dataclasses.replace(entry, step=0), entry] if first else [entry]
-                self._pictured.add(key)
             case _ if isinstance(entry, Single):
                 batch.singles.append(entry)
 
