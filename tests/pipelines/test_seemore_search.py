@@ -80,7 +80,7 @@ def test_paper_asks_for_its_data():
         (["seeds=0"], "seeds: must be at least 1 and at most 1000, but got 0"),
         (["stage2.validate_every=3"], "stage2.validate_every: must divide adapter.cycle, .* got 3 for cycles of 4"),
         (["stage2.learning_rate=0"], "stage2.learning_rate: must be above 0, but got 0.0"),
-        (["search.num_trials=0"], "search.num_trials: must be at least 1, but got 0"),
+        (["search.num_trials=0"], "search.num_trials: must be at least 1 and at most 100000, but got 0"),
         (
             ["space=nothing"],
             "space: there is no search space 'nothing'; known: seemore-adapter, target; your own is written with its dots",

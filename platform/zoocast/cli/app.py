@@ -161,9 +161,11 @@ def plan(
 ) -> None:
     """What a run would do, step by step, and why. Starts nothing."""
     from zoocast.cli.run import summary
+    from zoocast.cli.runs import steps_of_other_presets
     from zoocast.cli.views import print_json, print_plan
 
     configured = _configured(name, preset, overrides, config, like, root)
+    others = steps_of_other_presets(root, configured[0].pipeline.name, configured[0].preset)
     plans = []
     for label, request in _requests(configured, root, force=force, only=only, from_=from_, until=until).items():
         the_plan = request.plan()
@@ -171,7 +173,7 @@ def plan(
         if not as_json:
             if label:
                 print(f"{request.run}  {label}")
-            print_plan(the_plan)
+            print_plan(the_plan, others)
             print(summary(the_plan), file=sys.stderr)
     if as_json:
         print_json(plans if len(plans) > 1 else plans[0])

@@ -33,7 +33,7 @@ from zoocast.store.locks import read_holder
 from zoocast.store.processes import lives, machine, start_ticks
 from zoocast.words import redacted
 
-__all__ = ["RunRecord", "find", "forget", "read_all", "require_root", "run_name", "survey"]
+__all__ = ["RunRecord", "find", "forget", "read_all", "require_root", "run_name", "steps_of_other_presets", "survey"]
 
 SCHEMA = 1
 ENDINGS = {0: "done", 130: "interrupted"}  # of attempts, by their exit codes; all others failed
@@ -267,6 +267,14 @@ def read_all(root: Path) -> list[RunRecord]:
     for error in damaged:
         print(f"warning: {error}", file=sys.stderr)
     return records
+
+
+def steps_of_other_presets(root: Path, pipeline: str, preset: str) -> dict[str, str]:
+    """Folders of steps that `pipeline` needed, and never with `preset`, each with the preset of the latest run that did."""
+    records = [record for record in survey(root)[0] if record.pipeline == pipeline]
+    own = {folder for record in records if record.preset == preset for folder in record.needs}
+    latest_last = reversed(records)
+    return {folder: record.preset for record in latest_last for folder in record.needs if folder not in own}
 
 
 def find(root: Path, name: str | None) -> RunRecord:

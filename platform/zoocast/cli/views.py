@@ -150,8 +150,11 @@ def _unicode() -> bool:
 # ---------------------------------------------------------------------------------------------------------------- plan and doctor
 
 
-def print_plan(plan: Plan) -> None:
-    """What each step would do, as the tree of steps, and why."""
+def print_plan(plan: Plan, other_presets: Mapping[str, str]) -> None:
+    """What each step would do, as the tree of steps, and why.
+
+    Where the nearest result of a step is in a folder of `other_presets`, that preset is named in place of all that differs.
+    """
     lines = branches(
         {p.step.name: [parent.name for parent in p.step.inputs.values()] for p in plan.steps}, ascii_only=not _unicode()
     )
@@ -159,7 +162,9 @@ def print_plan(plan: Plan) -> None:
     rows = []
     for name, branch in lines.items():
         planned = by_name[name]
-        first, *more = causes(planned.why) or [""]
+        preset = other_presets.get(planned.nearest or "")
+        why = (f"made with preset {preset} before",) if preset else planned.why
+        first, *more = causes(why) or [""]
         seconds = duration(planned.record.seconds) if planned.record else ""
         rows.append([branch + name, planned.state, seconds, first])
         rows += [["", "", "", why] for why in more]

@@ -34,7 +34,8 @@ class PlannedStep:
 
     done: nothing, its result is there. resume: it goes on from its unfinished folder. run: it starts from nothing.
     running: another driver is at work on it. blocked: it needs a result that is neither there nor selected to be made.
-    `earlier_seconds` is what the latest result of the same name took, whatever its settings.
+    `earlier_seconds` is what the latest result of the same name took, whatever its settings. `nearest` is the folder of the
+    result that `why` compares the step with, if it does.
     """
 
     step: Step
@@ -43,6 +44,7 @@ class PlannedStep:
     record: Record | None
     forced: bool
     earlier_seconds: float | None = None
+    nearest: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -183,7 +185,8 @@ def _planned(step: Step, root: Path, holder: Holder | None, forced: bool, availa
     # After `forced`, which drops unfinished work and begins from nothing.
     if partial.exists():
         return PlannedStep(step, "resume", _resumption(partial), record, forced)
-    return PlannedStep(step, "run", reasons.of(step), record, forced)
+    why, nearest = reasons.of(step)
+    return PlannedStep(step, "run", why, record, forced, nearest=nearest)
 
 
 def _sound(final: Path) -> Record:
@@ -226,11 +229,11 @@ class _Reasons:
         self.folders = functools.cache(lambda: results(root))  # one listing, however many steps there are
         self.records: dict[str, list[Record]] = {}
 
-    def of(self, step: Step) -> tuple[str, ...]:
-        """What changed since the result of `step` that differs least from it."""
+    def of(self, step: Step) -> tuple[tuple[str, ...], str | None]:
+        """What changed since the result of `step` that differs least from it, and that result's folder."""
         # Latest first, and `min` takes the first of equals: of two that differ as much the later one is named.
-        candidates = [self.changes(step, record) for record in self._records(step.name)]
-        return min(candidates, key=len) if candidates else ("not run before",)
+        candidates = [(self.changes(step, record), record.folder) for record in self._records(step.name)]
+        return min(candidates, key=lambda found: len(found[0])) if candidates else (("not run before",), None)
 
     def earlier_seconds(self, planned: PlannedStep) -> float | None:
         """What the result that is there, or else the latest of the same name, took."""

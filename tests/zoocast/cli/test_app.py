@@ -216,6 +216,15 @@ def test_plan_prints_what_would_run_and_why(command):
     assert err == "4 steps: 2 done before, 2 to run\n"
 
 
+@pytest.mark.usefixtures("finished")
+def test_plan_after_another_preset_names_it_in_place_of_all_that_differs(command):
+    lines = command("plan", TOY, "--preset", "smoke")[1].splitlines()
+    assert len(lines) == 5  # the head, and one for each step
+    assert all(line.endswith(" made with preset laptop before") for line in lines[1:])
+    data = json.loads(command("plan", TOY, "--preset", "smoke", "--json")[1])
+    assert data["steps"][0]["why"] == [": 3 -> 1"]  # the config of this step is the number itself
+
+
 def test_a_change_that_reaches_a_step_on_two_ways_is_one_cause():
     why = ("input tmu.seed0: input bank: input source: lr: 1 -> 2", "input tmu.seed1: input source: lr: 1 -> 2", "seeds: 2 -> 3")
     assert causes(why) == ["input source: lr: 1 -> 2", "seeds: 2 -> 3"]
