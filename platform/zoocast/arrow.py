@@ -166,9 +166,25 @@ def read_manifest(folder: Path, wording: Wording) -> Manifest:
         manifest = load(Manifest, record["manifest"])
         for shard in manifest.shards:
             inside(folder, shard.file)
+        _check_counts(manifest)
         return manifest
 
     return read_sealed(check_file(path), parse, remedy=wording.remedy)
+
+
+def _check_counts(manifest: Manifest) -> None:
+    """Raise `ValueError` for numbers that no writer writes, before memory is taken for as many rows as they promise."""
+    layout = manifest.layout
+    if layout.batch_rows < 1 or layout.shard_rows < 1 or layout.shard_rows % layout.batch_rows or layout.row_bytes < 1:
+        raise ValueError(f"its files have {layout.shard_rows} rows of {layout.row_bytes} bytes in batches of {layout.batch_rows}")
+    ends: dict[str, int] = {}
+    for shard in sorted(manifest.shards, key=lambda s: s.start):
+        # Nothing is compressed, so a file is at least as large as its rows; its length is compared before it is read.
+        if shard.start != ends.get(shard.split, 0) or not 1 <= shard.rows <= layout.shard_rows:
+            raise ValueError(f"{shard.file} has {shard.rows} rows from row {shard.start} on, which is not its place")
+        if shard.rows * layout.row_bytes > shard.bytes:
+            raise ValueError(f"{shard.file} has {shard.bytes} bytes, too few for {shard.rows} rows of {layout.row_bytes}")
+        ends[shard.split] = shard.start + shard.rows
 
 
 # -------------------------------------------------------------------------------------------------------------------- writing

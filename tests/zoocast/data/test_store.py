@@ -187,6 +187,24 @@ def test_a_manifest_is_not_followed_out_of_its_folder(tmp_path, place):
         ClipStore.open(tmp_path / "store")
 
 
+@pytest.mark.parametrize(
+    ("shard", "layout", "message"),
+    [
+        ({"rows": 10**15}, {"shard_rows": 10**15, "batch_rows": 1}, "too few for 1000000000000000 rows of 120"),
+        ({"rows": 10**9}, {}, "has 1000000000 rows from row 0 on, which is not its place"),
+        ({"start": 7}, {}, "has 64 rows from row 7 on"),
+        ({}, {"batch_rows": 0}, "in batches of 0"),
+    ],
+)
+def test_a_manifest_that_promises_what_its_files_cannot_hold_is_refused(tmp_path, shard, layout, message):
+    manifest = write(tmp_path).manifest
+    *others, last = manifest.shards
+    changed = dataclasses.replace(manifest.layout, **layout)
+    write_manifest(tmp_path, dataclasses.replace(manifest, layout=changed, shards=(*others, dataclasses.replace(last, **shard))))
+    with pytest.raises(IntegrityError, match=message):
+        ClipStore.open(tmp_path)
+
+
 def test_a_folder_without_a_manifest_is_no_store(tmp_path):
     write(tmp_path)
     (tmp_path / MANIFEST).unlink()
