@@ -124,3 +124,22 @@ def test_every_character_in_our_sources_has_an_ascii_form():
     files = [file for folder in folders for file in ([folder] if folder.is_file() else folder.rglob("*.py"))]
     assert {c for file in files for c in file.read_text("utf-8") if not c.isascii()} <= set(ASCII)
     assert "".join(ASCII.values()).isascii()
+
+
+def test_a_kill_while_the_command_is_imported_is_told_without_a_traceback():
+    killed = """if True:
+        import os, signal, sys
+        from pipelines.__main__ import main
+
+        class KilledHere:
+            def find_spec(self, name, *_):
+                if name == "zoocast.cli.app":
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        sys.meta_path.insert(0, KilledHere())
+        main()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", killed], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
