@@ -35,6 +35,13 @@ def test_a_digest_does_not_depend_on_line_breaks(tmp_path: Path) -> None:
     assert read(tmp_path / "a.json") == DATA
 
 
+def test_a_record_that_was_sealed_with_spaces_in_its_canonical_form_is_read(tmp_path: Path) -> None:
+    # What the first roots were written with; the digest is that of {"b": [1, 2.5], "schema": 1}.
+    digest = "98cc5ff7669d4df46138c8f108f33c475b9346094302a75065001d34308d7fb2"
+    (tmp_path / "a.json").write_text(f'{{"schema": 1, "b": [1, 2.5], "digest": "{digest}"}}')
+    assert read(tmp_path / "a.json") == {"schema": 1, "b": [1, 2.5]}
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
