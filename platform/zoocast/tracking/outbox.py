@@ -36,6 +36,7 @@ __all__ = ["PIPELINE", "Cursor", "Outbox", "Stream", "outboxes"]
 PIPELINE = "pipeline"  # the key of a pipeline run's own journal
 # Names go into MLflow's search filters and into file names (at most 255 bytes): no quotes, no "..", at most 200 characters.
 IDENTIFIER = re.compile(r"(?!.{201})[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)*", re.ASCII)
+EXPERIMENT = re.compile(r"[\w.\-]{1,250}")  # a pipeline, which may be any module; MLflow's tables hold 256 characters
 # Attributes whose names in the files are older than those here.
 NAMES_ON_DISK = {"streams": "lines", "reported": "said", "exported": "told"}
 
@@ -90,9 +91,10 @@ class Outbox:
     streams: list[Stream] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for word in (self.run, self.experiment):
-            if not IDENTIFIER.fullmatch(word):
-                raise ValueError(f"a run and an experiment are named with letters, digits and _ - . /, but got {word!r}")
+        if not IDENTIFIER.fullmatch(self.run):
+            raise ValueError(f"a run is named with letters, digits and _ - . /, but got {self.run!r}")
+        if not EXPERIMENT.fullmatch(self.experiment):
+            raise ValueError(f"an experiment is named as a module is, in at most 250 characters, but got {self.experiment!r}")
         self._turn = threading.RLock()  # the driver and its thread of `Sync` both write streams
 
     @classmethod

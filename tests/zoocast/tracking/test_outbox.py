@@ -102,6 +102,15 @@ def test_names_that_would_break_a_search_or_a_path_are_refused(tmp_path, outbox,
         outbox.put(Stream("source", word, "steps/x"))
 
 
+def test_an_experiment_is_named_as_its_pipeline_which_may_be_any_module(tmp_path):
+    for module in ("MyLab.study", "kräfte.study", "_mine.study", "a" * 250):
+        Outbox(tmp_path, "run", module, "local").save()
+        assert Outbox.load(tmp_path, "run").experiment == module
+    for other in ("", "a b", "it's", "../x", "a" * 251):
+        with pytest.raises(ValueError, match="an experiment is named as a module is"):
+            Outbox(tmp_path, "run", other, "local")
+
+
 def test_a_step_that_had_been_done_before_has_streams_for_its_parts(outbox, tmp_path):
     step = tmp_path / "steps" / "search-aaa"
     (step / "trials" / "one").mkdir(parents=True)
