@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from zoocast.dag import Event, Finished, Plan, Planned, Progress, RunResult, Started, Waiting
 from zoocast.words import duration
 
-__all__ = ["Board", "Row", "RowState", "rows_of", "tree_parents"]
+__all__ = ["Board", "Row", "RowState", "arms_of", "rows_of", "tree_parents"]
 
 RowState = Literal["waiting", "running", "elsewhere", "cached", "done", "failed", "skipped", "interrupted"]
 OPEN: tuple[RowState, ...] = ("waiting", "running", "elsewhere")
@@ -21,7 +21,11 @@ OPEN: tuple[RowState, ...] = ("waiting", "running", "elsewhere")
 
 @dataclasses.dataclass
 class Row:
-    """One step: what it needs, how far it is, and when (seconds since the epoch) it began and ended."""
+    """One step: what it needs, how far it is, and when (seconds since the epoch) it began and ended.
+
+    `iterations` are those of a step that trains, None for others; `pure_seconds` is what its whole work takes at its last known
+    speed, without what came before that, such as imports.
+    """
 
     name: str
     key: str = ""
@@ -29,6 +33,8 @@ class Row:
     parents: tuple[str, ...] = ()
     num_cpus: float = 1.0
     earlier_seconds: float | None = None
+    iterations: int | None = None
+    pure_seconds: float | None = None
     state: RowState = "waiting"
     fraction: float | None = None
     message: str = ""
@@ -74,12 +80,15 @@ class Board:
                 row.fraction, row.message = fraction, message
                 # Kept as a moment, not as a duration, so that the clock counts down between two reports of the step.
                 row.ends_at = None if eta is None else self.clock() + eta
+                if eta is not None and fraction < 1:
+                    row.pure_seconds = eta / (1 - fraction)
             case Waiting(for_whom=holder):
                 row.state, row.message = "elsewhere", holder
             case Finished(state=state, error=error, seconds=seconds):
                 row.state, row.message = state, _without_name(row.name, error)
                 if row.started is not None and row.finished is None:
-                    row.finished = row.started + seconds
+                    # A step that was killed could not tell how long it took.
+                    row.finished = row.started + seconds if seconds else self.clock()
         return row
 
     def settle(self, result: RunResult) -> None:
@@ -87,7 +96,8 @@ class Board:
         for name, outcome in result.outcomes.items():
             row = self.rows[name]
             row.state, row.message = outcome.state, _without_name(name, outcome.error)
-            row.started, row.finished = outcome.started or None, outcome.finished or None
+            if outcome.started:  # else it never began, or was killed and what was seen of it is all that is known
+                row.started, row.finished = outcome.started, outcome.finished
 
     def count(self, *states: RowState) -> int:
         """How many steps are in one of these states."""
@@ -103,9 +113,8 @@ class Board:
         That is the longer of the longest chain of steps and the work that all CPUs share.
         """
         now = self.clock()
-        usual = self._usual()
-        # What steps of a kind took just now, on this cluster, is a better guess than what they took in an earlier run.
-        costs = {row.name: _cost(row, now, usual.get(row.kind, row.earlier_seconds)) for row in self.rows.values()}
+        guesses = self._guesses()
+        costs = {row.name: _cost(row, now, guesses[row.name]) for row in self.rows.values()}
         chain: dict[str, float] = {}
         # One pass is enough: every row comes after its inputs. Inputs outside of the selection are done, and cost nothing.
         for row in self.rows.values():
@@ -114,15 +123,35 @@ class Board:
         seconds = max([work / max(self.num_cpus, 1.0), *chain.values()])
         return f"{'at least' if None in costs.values() else 'about'} {duration(seconds)} left" if seconds >= 1 else ""
 
-    def _usual(self) -> dict[str, float]:
-        """What steps of each kind took in this run on average, as far as some are done."""
+    def _guesses(self) -> dict[str, float | None]:
+        """What each step should take in all, by the best that is known of it or its kin; None when nothing is.
+
+        What steps of its kind take just now, on this cluster, is better than what it took in an earlier run, and that is better
+        than what its kin took then. The first trainings of a run are sources, of another kind: they tell the pace of the others.
+        """
+        usual, earlier = self._usual("done", "running"), self._usual("cached")
+        pace = _mean([row.pure_seconds / row.iterations for row in self.rows.values() if row.pure_seconds and row.iterations])
+        return {
+            row.name: usual.get(row.kind)
+            or row.earlier_seconds
+            or earlier.get(row.kind)
+            or (pace * row.iterations if pace and row.iterations else None)
+            for row in self.rows.values()
+        }
+
+    def _usual(self, *states: RowState) -> dict[str, float | None]:
+        """What steps of each kind that are in one of these states took on average, or by their own estimates will take in all."""
         taken: dict[str, list[float]] = {}
         for row in self.rows.values():
-            # The time given does not matter: a step that is done has an end. Cached ones ran on who knows what machine.
-            seconds = row.elapsed(0.0)
-            if row.state == "done" and seconds is not None:
-                taken.setdefault(row.kind, []).append(seconds)
-        return {kind: sum(seconds) / len(seconds) for kind, seconds in taken.items()}
+            end = row.ends_at if row.state == "running" else row.finished
+            if row.state in states and row.started is not None and end is not None:
+                # One that went on from a checkpoint has taken less than the whole.
+                taken.setdefault(row.kind, []).append(max(end - row.started, row.pure_seconds or 0.0))
+        return {kind: _mean(seconds) for kind, seconds in taken.items()}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _cost(row: Row, now: float, guess: float | None) -> float | None:
@@ -137,7 +166,7 @@ def _cost(row: Row, now: float, guess: float | None) -> float | None:
 
 def _without_name(name: str, error: str) -> str:
     """The engine's messages often begin with the step's name, which stands beside them here."""
-    return error.removeprefix(f"step {name}: ")
+    return error.removeprefix(f"step {name}: ").removeprefix(f"step {name} ")
 
 
 def rows_of(plan: Plan) -> list[Row]:
@@ -154,12 +183,31 @@ def rows_of(plan: Plan) -> list[Row]:
                 parents=tuple(parent.name for parent in step.inputs.values()),
                 num_cpus=sum(demand.num_cpus for demand in step.demands),
                 earlier_seconds=planned.earlier_seconds,
+                iterations=_iterations(step.config),
                 state="cached" if done else "waiting",
                 started=done.started if done else None,
                 finished=done.finished if done else None,
             )
         )
     return rows
+
+
+def _iterations(config: Any) -> int | None:
+    """How long a step with this config trains; a pipeline of the user's own may call anything `training`."""
+    iterations = getattr(getattr(config, "training", None), "iterations", None)
+    return iterations if isinstance(iterations, int) else None
+
+
+def arms_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by the name under which they are shown: the seeds of an arm (``target.tmu.seed0``) together, other steps alone."""
+    rows = list(rows)
+    taken = {row.name for row in rows}
+    arms: dict[str, list[Row]] = {}
+    for row in rows:
+        arm, _, number = row.name.rpartition(".seed")
+        arms.setdefault(arm if arm and number.isdigit() and arm not in taken else row.name, []).append(row)
+    # An only seed keeps its step's name, by which commands know it.
+    return {arm if len(seeds) > 1 else seeds[0].name: seeds for arm, seeds in arms.items()}
 
 
 def tree_parents(parents: Mapping[str, Sequence[str]]) -> dict[str, str | None]:

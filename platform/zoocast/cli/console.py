@@ -22,7 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from zoocast.cli.board import Board, Row, tree_parents
+from zoocast.cli.board import Board, Row, arms_of, tree_parents
 from zoocast.cli.streams import fitting, unguarded
 from zoocast.words import duration
 
@@ -47,6 +47,9 @@ HINTS = (
 )
 # What the live tree gives up first when the terminal is too low for every step.
 LEAST_INTERESTING = ("cached", "done", "waiting", "skipped")
+# By which of its seeds an arm is drawn.
+FIRST_OF_ARM = ("failed", "running", "interrupted", "elsewhere", "skipped", "waiting", "done", "cached")
+BAR, CLOCK = 12, 12  # columns of the progress bar, or what stands in its place, and of the longest time: 12:34:56 left
 FEWEST_COLUMNS = 3  # of a table that has more: an arm, its seeds and one metric
 LONGEST_WORD = 24  # of prose in a table; a path is longer, and may be cut anywhere
 # Seconds between two lines about one step: a log is read as a whole, afterwards.
@@ -134,14 +137,19 @@ def _words(row: Row, now: float) -> str:
 
 
 class LiveTree:
-    """The tree of steps, redrawn in place four times a second."""
+    """The tree of steps, redrawn in place four times a second; the seeds of an arm share a line."""
 
     def __init__(self, board: Board, title: str, console: Console) -> None:
         self.board = board
         self.title = title
         self.hint = HINTS[0]
         self.console = console
-        self._branches = branches({row.name: row.parents for row in board.rows.values()}, ascii_only=console.options.ascii_only)
+        self._arms = arms_of(board.rows.values())
+        arm_of = {row.name: arm for arm, rows in self._arms.items() for row in rows}
+        inputs = {arm: [arm_of.get(parent, parent) for row in rows for parent in row.parents] for arm, rows in self._arms.items()}
+        above = tree_parents(inputs)
+        # In the order in which the tree is read.
+        self._above = {arm: above[arm] for arm in branches(inputs)}
         # stdout is left alone: it is data, and may be a file or a pipe.
         self._live = Live(
             get_renderable=lambda: self, console=console, refresh_per_second=4, redirect_stdout=False, transient=False
@@ -165,32 +173,27 @@ class LiveTree:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # Title, overall line with its hint (two lines where it is long) and the cursor's line take four; one is kept free.
-        rows = [self.board.rows[name] for name in self._branches]
-        shown, hidden = _that_fit(rows, max(console.size.height - 5, 3) if self._live.is_started else None)
+        height = max(console.size.height - 5, 3) if self._live.is_started else len(self._arms)
+        shown = _that_fit({arm: _first(self._arms[arm]) for arm in self._above}, self._above, height)
+        hidden = [row for arm, rows in self._arms.items() if arm not in shown for row in rows]
         yield Text(fitting(self.title, sys.stderr), style="bold")
+        now = self.board.clock()
+        drawn = branches({arm: () if above is None else (above,) for arm, above in shown.items()}, ascii_only=options.ascii_only)
+        lines = [_cells(arm, branch, self._arms[arm], now, options.ascii_only) for arm, branch in drawn.items()]
+        # What a step says has the room that is left; it must not make the other columns narrower.
+        room = options.max_width - max((head.cell_len for head, *_ in lines), default=0) - BAR - CLOCK - 3
         table = Table.grid(padding=(0, 1))
         table.add_column(no_wrap=True)
         # As wide as the progress bar, so that what is behind it stays in its place when a step begins.
-        table.add_column(no_wrap=True, width=16)
-        table.add_column(no_wrap=True, justify="right", style="dim", min_width=11)
-        table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
-        now = self.board.clock()
-        for row in shown:
-            table.add_row(*self._cells(row, now, console.options.ascii_only))
+        table.add_column(no_wrap=True, width=BAR)
+        table.add_column(no_wrap=True, justify="right", style="dim", width=CLOCK)
+        table.add_column(no_wrap=True, overflow="ellipsis", style="dim", max_width=max(room, 1))
+        for line in lines:
+            table.add_row(*line)
         yield table
         if hidden:
             yield Text(f"   and {len(hidden)} more: {_tally(hidden)}", style="dim")
         yield self._overall()
-
-    def _cells(self, row: Row, now: float, ascii_only: bool) -> tuple[Any, ...]:
-        sign, ascii_sign, style, words = STYLES[row.state]
-        name = Text.assemble((self._branches[row.name], "dim"), (f"{ascii_sign if ascii_only else sign} {row.name}", style))
-        middle: Any = Text(words, style=style)
-        if row.state == "running" and row.fraction is not None:
-            middle = ProgressBar(total=1.0, completed=row.fraction, width=16, complete_style="cyan", finished_style="green")
-        left = row.left(now)
-        clock = f"{duration(left)} left" if left is not None else duration(row.elapsed(now))
-        return name, middle, clock, Text(fitting(row.message.partition("\n")[0], sys.stderr))
 
     def _overall(self) -> Text:
         board = self.board
@@ -199,16 +202,67 @@ class LiveTree:
         return Text.assemble((", " if self.console.options.ascii_only else " · ").join(parts), (f"  {self.hint}", "dim"))
 
 
-def _that_fit(rows: list[Row], height: int | None) -> tuple[list[Row], list[Row]]:
-    """The rows to show in `height` lines, in order, and those left out: the least interesting first."""
-    if height is None or len(rows) <= height:
-        return rows, []
-    by_interest = sorted(
-        rows, key=lambda row: LEAST_INTERESTING.index(row.state) if row.state in LEAST_INTERESTING else len(LEAST_INTERESTING)
-    )
-    # One more than is too many: the line "and N more" takes a place itself.
-    dropped = {row.name for row in by_interest[: len(rows) - height + 1]}
-    return [row for row in rows if row.name not in dropped], [row for row in rows if row.name in dropped]
+def _cells(name: str, branch: str, rows: Sequence[Row], now: float, ascii_only: bool) -> tuple[Any, ...]:
+    """The cells of the line of a step, or of the arm `name` whose seeds are `rows`."""
+    row = _first(rows)
+    left, elapsed = row.left(now), row.elapsed(now)
+    middle: Any = Text(STYLES[row.state][3], style=STYLES[row.state][2])
+    if len(rows) > 1:
+        middle = _marks(rows, ascii_only)
+        # Which seeds run at once is the cluster's business: an arm tells how long they took together, and no end.
+        left, elapsed = None, sum(row.elapsed(now) or 0.0 for row in rows) or None
+    elif row.state == "running" and row.fraction is not None:
+        middle = ProgressBar(total=1.0, completed=row.fraction, width=BAR, complete_style="cyan", finished_style="green")
+    head = Text.assemble((branch, "dim"), (f"{_sign(row, ascii_only)} {name}", STYLES[row.state][2]))
+    clock = f"{duration(left)} left" if left is not None else duration(elapsed)
+    return head, middle, clock, Text(fitting(row.message.partition("\n")[0], sys.stderr))
+
+
+def _sign(row: Row, ascii_only: bool) -> str:
+    return STYLES[row.state][1 if ascii_only else 0]
+
+
+def _marks(rows: Sequence[Row], ascii_only: bool) -> Text:
+    """How far each seed of an arm is, in as many words as have room: shares of those that run, signs, or how many are done."""
+    signs = [_sign(row, ascii_only) for row in rows]
+    shares = [
+        f"{row.fraction:.0%}" if row.state == "running" and row.fraction is not None else sign
+        for row, sign in zip(rows, signs, strict=True)
+    ]
+    for marks, between in ((shares, " "), (signs, " "), (signs, "")):
+        if len(between.join(marks)) <= BAR:
+            return Text(between).join(Text(mark, style=STYLES[row.state][2]) for mark, row in zip(marks, rows, strict=True))
+    return Text(f"{sum(row.state in ('done', 'cached') for row in rows)} of {len(rows)}")
+
+
+def _first(rows: Sequence[Row]) -> Row:
+    """The row by which an arm is drawn: one that failed, else the one that has come furthest of those that run."""
+    return min(rows, key=lambda row: (FIRST_OF_ARM.index(row.state), -(row.fraction or 0.0)))
+
+
+def _that_fit(rows: Mapping[str, Row], above: Mapping[str, str | None], height: int) -> dict[str, str | None]:
+    """What to show in `height` lines, and below what: without the least interesting rows, but with all that is above one shown.
+
+    `rows` and `above`, by name, list each row after the one that it hangs below.
+    """
+    if len(rows) <= height:
+        return dict(above)
+    interest = {name: _interest(row) for name, row in rows.items()}
+    depth: dict[str | None, int] = {None: 0}
+    for name, parent in above.items():
+        depth[name] = depth[parent] + 1
+    for name in reversed(interest):
+        if (parent := above[name]) is not None:
+            interest[parent] = max(interest[parent], interest[name])
+    # One more than is too many: the line "and N more" takes a place itself. Of equals the deepest goes first, so what is above
+    # one that is shown is always shown too.
+    by_interest = sorted(rows, key=lambda name: (interest[name], -depth[name]))
+    dropped = set(by_interest[: len(rows) - height + 1])
+    return {name: parent for name, parent in above.items() if name not in dropped}
+
+
+def _interest(row: Row) -> int:
+    return LEAST_INTERESTING.index(row.state) if row.state in LEAST_INTERESTING else len(LEAST_INTERESTING)
 
 
 def _tally(rows: Iterable[Row]) -> str:

@@ -240,6 +240,8 @@ def _cluster(request: Request, the_plan: Plan, board: Board) -> Iterator[None]:
     # Imports Ray, which a run with nothing to do never needs.
     from zoocast.cluster.connect import connect
 
+    local = address_of(request.address) == LOCAL
+    print("starting Ray on this machine" if local else "connecting to Ray", file=sys.stderr, flush=True)  # it takes seconds
     with connect(request.address) as cluster:
         print(cluster, file=sys.stderr)
         # Before the page in MLflow is made: what cannot run needs none.

@@ -181,7 +181,9 @@ class _Run:
                 raise Interrupted(f"{self.surroundings.name} stopped at iteration {state.iteration} of {config.iterations}")
             if self.worker.rank == 0 and state.seconds - shown > 0.25:
                 shown = state.seconds
-                self.surroundings.progress(state.iteration / config.iterations, f"{state.iteration}/{config.iterations}")
+                # What falls comes first: of a long line in a narrow terminal the end is cut.
+                error = f"val {state.best_error:.4g}, " if state.best else ""
+                self.surroundings.progress(state.iteration / config.iterations, f"{error}{state.iteration}/{config.iterations}")
 
     def _iterate(self, indices: Tensor) -> None:
         config = self.config

@@ -255,7 +255,7 @@ def test_a_run_shows_progress_on_stderr_and_the_table_on_stdout(finished, shell)
     assert lines[:5] == ["cube is larger", "power   sum", "square   14", "cube     36", "  sums are exact"]
     assert re.fullmatch(rf"report  {shell.folder}/runs/steps/report-[0-9a-f]{{12}}/report.html", lines[-2])
     assert lines[-1].endswith("-m pipelines ui")
-    assert "4 steps: 4 to run" in finished.stderr
+    assert "4 steps: 4 to run\nstarting Ray on this machine\n" in finished.stderr
     assert re.search(r"^\d\d:\d\d:\d\d square: done in ", finished.stderr, re.MULTILINE)
 
 

@@ -5,10 +5,10 @@ import sys
 import pytest
 from rich.console import Console
 
-from zoocast.cli.board import Board, Row, tree_parents
+from zoocast.cli.board import Board, Row, arms_of, tree_parents
 from zoocast.cli.console import LiveTree, PlainLines, aligned, branches, print_table
 from zoocast.cli.views import print_result
-from zoocast.dag import Finished, Progress, Started, Waiting
+from zoocast.dag import Finished, Outcome, Progress, RunResult, Started, Waiting
 
 
 class Clock:
@@ -71,6 +71,48 @@ def test_steps_of_unknown_length_make_the_estimate_a_lower_bound_and_take_as_lon
     board.rows["right"].kind = "left"
     finish(board, "left", 40.0)  # 40 s for the same kind now count more than nothing; the report stays unknown
     assert board.left() == "at least 40 s left"
+
+
+def arm(names="target.tmu.seed{}", seeds=3, **fields):
+    return [Row(names.format(seed), parents=("data",), kind="train", **fields) for seed in range(seeds)]
+
+
+def test_steps_that_have_not_begun_take_as_long_as_the_one_of_their_kind_that_runs_is_about_to(clock):
+    board = Board([Row("data", state="cached"), *arm()], clock=clock)
+    assert board.left() == ""
+    board.apply(Started("target.tmu.seed0", "", clock()))
+    clock.now += 10
+    board.apply(Progress("target.tmu.seed0", 0.1, "", 90.0))
+    assert board.left() == "about 4:50 left"  # 90 s, and twice 100 s
+    board.num_cpus = 3.0
+    assert board.left() == "about 1:40 left"
+
+
+def test_without_kin_a_training_takes_as_long_as_the_pace_of_another_kind_of_training_tells(clock):
+    board = Board(
+        [Row("source", kind="pretrain", iterations=100), *arm(iterations=50), Row("report", kind="report")], clock=clock
+    )
+    board.apply(Started("source", "", clock()))
+    clock.now += 10
+    board.apply(Progress("source", 0.1, "", 90.0))
+    assert board.left() == "at least 4:00 left"  # 90 s, and three times 50 iterations of a second; of the report nothing is known
+
+
+def test_a_resumed_run_takes_what_its_kin_took_before_until_something_of_that_kind_runs(clock):
+    board = Board([*arm(), *arm("old{}", 1, state="cached", started=0.0, finished=60.0)], clock=clock)
+    assert board.left() == "about 3:00 left"
+    finish(board, "target.tmu.seed0", 20.0)
+    assert board.left() == "about 40 s left"
+
+
+def test_a_killed_step_took_the_time_from_its_start_and_its_name_is_not_said_twice(clock, tmp_path):
+    board = diamond(clock)
+    board.apply(Started("left", "", clock()))
+    clock.now += 75
+    board.apply(Finished("left", "interrupted", 0.0, "step left was killed", ""))
+    board.settle(RunResult({"left": Outcome("left", "", "interrupted", tmp_path, error="step left was killed")}, stopped=True))
+    row = board.rows["left"]
+    assert (row.elapsed(clock()), row.message) == (75.0, "was killed")
 
 
 def test_a_lost_and_repeated_step_starts_its_clock_anew(clock):
@@ -153,12 +195,14 @@ def test_plain_lines_report_changes_and_progress_every_ten_seconds(clock, capsys
 # ---------------------------------------------------------------------------------------------------------------- live tree
 
 
-def drawn(board, width=80, height=24, **console):
+class Ascii(io.StringIO):
+    encoding = "ascii"
+
+
+def drawn(board, width=80, height=24, file=None):
     """The live tree as text, as if in mid-run on a terminal of this size."""
-    file = io.StringIO()
-    terminal = Console(
-        file=file, width=width, height=height, force_terminal=True, color_system=None, legacy_windows=False, **console
-    )
+    file = file or io.StringIO()
+    terminal = Console(file=file, width=width, height=height, force_terminal=True, color_system=None, legacy_windows=False)
     with LiveTree(board, "title", terminal):
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "").rstrip("\n").splitlines()
 
@@ -188,6 +232,59 @@ def test_a_low_terminal_shows_running_and_failed_steps_first(clock):
     assert "bad" in text
     # Five lines are left for steps, one of them for the tally: 42 - 4 steps are hidden, the 20 old ones first.
     assert "and 38 more: 20 done before, 18 waiting" in text
+
+
+def test_a_low_terminal_keeps_what_is_above_a_running_step(clock):
+    rows = []
+    for i in range(8):
+        rows += [Row(f"data{i}", state="done"), Row(f"source{i}", state="done", parents=(f"data{i}",))]
+    rows += [Row("train", state="running", parents=("source5",)), Row("evaluate", parents=("source2",))]
+    assert [re.sub(" +(done|running)? *$", "", line) for line in drawn(Board(rows, clock=clock), height=11)][1:-1] == [
+        "├─ ✓ data2",
+        "│  └─ ✓ source2",
+        "└─ ✓ data5",
+        "   └─ ✓ source5",
+        "      └─ ▸ train",
+        "   and 13 more: 12 done, 1 waiting",
+    ]
+
+
+def test_seeds_of_an_arm_share_a_line_with_a_mark_for_each(clock):
+    rows = [
+        Row("data", state="done"),
+        *arm(seeds=4),
+        *arm("target.scratch.seed{}", 1),
+        *arm("many.seed{}", 12),
+        *arm("more.seed{}", 17),
+    ]
+    board = Board([*rows, Row("evaluate.tmu", parents=tuple(f"target.tmu.seed{i}" for i in range(4)))], clock=clock)
+    finish(board, "target.tmu.seed0", 60.0)
+    for seed, fraction in ((1, 0.43), (2, 0.1)):
+        board.apply(Started(f"target.tmu.seed{seed}", "", clock()))
+        board.apply(Progress(f"target.tmu.seed{seed}", fraction, f"val 0.0{seed}, 43/100", 10.0))
+    clock.now += 5
+    assert [re.sub("  +", "  ", line.rstrip()) for line in drawn(board, width=90)][1:-1] == [
+        "└─ ✓ data  done",
+        "  ├─ ▸ target.tmu  ✓ 43% 10% ·  1:10 val 0.01, 43/100",
+        "  │  └─ · evaluate.tmu",
+        "  ├─ · target.scratch.seed0",
+        "  ├─ · many  ············",
+        "  └─ · more  0 of 17",
+    ]
+    board.apply(Finished("target.tmu.seed2", "failed", 5.0, "the loss is not finite", ""))
+    assert re.search(r"x target\.tmu +\+ 43% x \. +1:10 +the loss", "\n".join(drawn(board, file=Ascii())))
+
+
+def test_steps_that_look_like_seeds_of_another_step_are_lines_of_their_own():
+    names = ["tmu", "tmu.seed0", "tmu.seed1", "a.seedling", "a.seed1", ".seed0", ".seed1"]
+    assert list(arms_of([Row(name) for name in names])) == names
+
+
+def test_a_long_message_leaves_names_and_times_whole(clock):
+    board = Board([Row("source.of-a-long-name-that-matters")], clock=clock)
+    board.apply(Started("source.of-a-long-name-that-matters", "", clock()))
+    board.apply(Progress("source.of-a-long-name-that-matters", 0.5, "a long story " * 20, 3720.0))
+    assert re.search(r"▸ source\.of-a-long-name-that-matters .* 1:02:00 left a lo.*…$", drawn(board)[1])
 
 
 def test_no_line_is_wider_than_the_terminal(clock):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
@@ -71,6 +72,20 @@ def test_a_training_with_a_folder_goes_on_from_its_checkpoint(frames, tmp_path):
     exported = load_predictor(tmp_path / "model")
     assert torch.equal(exported.head.weight, whole.predictor.head.weight)
     assert json.loads((tmp_path / "model" / "predictor.json").read_text())
+
+
+def test_a_training_tells_the_lowest_validation_error_so_far(frames):
+    train, validation = clips_of(frames[:8]), clips_of(frames[8:])
+    errors, said = [], []
+
+    def slowly(_iteration, error):
+        errors.append(error)
+        time.sleep(0.3)  # it speaks at most four times a second
+
+    surroundings = Surroundings(on_validation=slowly, progress=lambda _share, message: said.append(message))
+    fit(make(train.shape), train, validation, observed=3, config=CONFIG, surroundings=surroundings)
+    told = [f"val {min(errors[: i + 1]):.4g}, {10 * (i + 1)}/30" for i in range(3)]
+    assert [message for message in said if message in told] == told
 
 
 def test_arrays_of_bytes_of_floats_and_without_channels_are_the_same_clips(frames):
