@@ -104,7 +104,8 @@ class TransferableMemoryUnit(Cell):
         self.distillers = nn.Conv2d(n, many, 1, bias=False)
         if config.distiller_init == "identity":
             with torch.no_grad():
-                self.distillers.weight.copy_(torch.eye(n).repeat(num_sources, 1)[..., None, None])
+                # Not by torch.eye, which imports all of torch._dynamo, for seconds, where a plan makes networks without numbers.
+                self.distillers.weight.zero_().view(num_sources, n, n).diagonal(dim1=1, dim2=2).fill_(1.0)
         self.norm_distilled = _SourceNorm(num_sources, n, size) if config.normalise else nn.Identity()
         self.scale = nn.Parameter(torch.zeros(num_sources, n, 1, 1)) if config.combine == "residual" else None
         # The release makes all gates in one convolution. Apart, the base is a plain network's cell, which a warm start can fill.
