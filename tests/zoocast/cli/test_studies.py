@@ -159,7 +159,7 @@ def test_plan_takes_a_file_and_shows_every_run_of_a_grid(command, tmp_path):
         (["plan"], "NAME: is missing; name a pipeline ("),
         (["plan", "--config", "x.toml", "--like", "x"], "--like: cannot be given together with --config"),
         (["plan", "--config", "https://x/y.toml"], "--config: 'https://x/y.toml' is a URL"),
-        (["plan", "--like", "nothing"], "no run is known"),
+        (["plan", "--like", "nothing", "--root", "nowhere"], "no run is known under"),
         (["show", "toys.counting", "-S", "powers.cube.exponent=3,5"], "these lists make a grid of 2 runs, which `plan` shows"),
     ],
 )
