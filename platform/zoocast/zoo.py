@@ -59,10 +59,9 @@ class SourceConfig:
         """Raise `ConfigError` for what cannot work, and `IntegrityError` for a damaged model, before any work starts."""
         if self.model:
             if not (Path(self.model) / DESCRIPTION).is_file():
-                raise ConfigError(
-                    "model",
-                    f"{self.model} holds no network ({DESCRIPTION} is missing); give the folder that `pipelines import` wrote",
-                )
+                inside = Path(self.model) / MODEL_FOLDER  # of a step that trained it
+                there = inside if (inside / DESCRIPTION).is_file() else "the folder that `pipelines import` wrote"
+                raise ConfigError("model", f"{self.model} holds no network ({DESCRIPTION} is missing); give {there}")
             load_predictor(Path(self.model))  # for its checksums: hours later is too late to find a flipped bit
             return
         with within("data"):

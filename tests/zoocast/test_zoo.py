@@ -52,3 +52,10 @@ def test_observed_frames_must_leave_a_horizon():
 def test_a_source_that_cannot_work_is_refused_before_work_starts(fields, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
         SourceConfig(**{"data": DATA, "predictor": PREDICTOR, "training": TRAINING, **fields}).check()
+
+
+def test_the_folder_of_a_step_that_trained_a_source_is_answered_with_the_model_in_it(tmp_path):
+    (tmp_path / "source-1" / "model").mkdir(parents=True)
+    (tmp_path / "source-1" / "model" / "predictor.json").touch()
+    with pytest.raises(ConfigError, match=r"^model: .*/source-1 holds no network .*; give /.*/source-1/model$"):
+        SourceConfig(data=DATA, predictor=PREDICTOR, training=TRAINING, model=str(tmp_path / "source-1")).check()

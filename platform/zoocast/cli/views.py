@@ -360,7 +360,9 @@ def print_grid(ends: Mapping[str, RunRecord], table: Mapping[str, Any] | None) -
     """The end of a grid: one line for each run, with the way to go on where it is not done, and the table over all."""
     for label, record in ends.items():
         print(f"{record.run}  {label}  {record.state()}")
-        if record.exit_code:
+        if record.exit_code == 130:  # it ended the whole grid, and what goes on with one run leaves the others out
+            print("stopped; finished steps and checkpoints are kept, and the same command goes on", file=sys.stderr)
+        elif record.exit_code:
             print(f"error: {record.message}\nresume  {record.resume}", file=sys.stderr)
     if table:
         print()

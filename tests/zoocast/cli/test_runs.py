@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from zoocast.cli.runs import RunRecord, find, forget, run_name
+from zoocast.cli.views import print_grid
 from zoocast.config import digest
 from zoocast.errors import ConfigError, IntegrityError
 from zoocast.store.files import check_name
@@ -50,6 +51,17 @@ def test_the_run_of_any_module_has_a_name_that_can_be_a_folders(module, fit):
 
 def test_modules_whose_names_become_alike_have_runs_of_their_own():
     assert len({run_name(module, "key", []) for module in ("mylab.study", "MyLab.study", "MYLAB.study")}) == 3
+
+
+def test_a_grid_that_was_interrupted_goes_on_with_its_own_command(capsys):
+    ends = {"rate=1": record(), "rate=2": record(run="study-1", exit_code=1, message="boom", resume="pipelines run study")}
+    print_grid({**ends, "rate=3": record(run="study-2", exit_code=130, resume="pipelines run study -S rate=3")}, None)
+    told = capsys.readouterr()
+    assert told.out == f"{RUN}  rate=1  done\nstudy-1  rate=2  failed\nstudy-2  rate=3  interrupted\n"
+    assert told.err == (
+        "error: boom\nresume  pipelines run study\n"
+        "stopped; finished steps and checkpoints are kept, and the same command goes on\n"
+    )
 
 
 @pytest.mark.parametrize("place", ["/etc/passwd", "../elsewhere/report.html", "steps/../../report.html"])
