@@ -91,7 +91,8 @@ class TrackedRun:
         changed = {change.path: json.dumps(change.after) for change in changes}
         settings = {"preset": configured.preset, **changed, **dict(_leaves(canonical(configured.config)))}
         sync.journal.params({_param(name): text[:MAX_VALUE] for name, text in settings.items()})
-        if any(name.startswith(TRAININGS) for name in self._keys):
+        self._compared = any(name.startswith(TRAININGS) for name in self._keys)
+        if self._compared:
             sync.journal.group(f"test/{HEADLINE_METRIC}", "arm", TRAININGS)
 
     def take(self, event: Event) -> None:
@@ -126,7 +127,9 @@ class TrackedRun:
         directory = local(address(report.directory))
         if (directory / "table.md").is_file():  # pipelines of users' own need not write one
             table = (directory / "table.md").read_text(encoding="utf-8", errors="replace")
-            journal.note(f"[The report](artifact:report.html)\n\n{table}" if (directory / "report.html").exists() else table)
+            links = ["[The report](artifact:report.html)"] if (directory / "report.html").exists() else []
+            links += ["[Pictures of all trainings](view:pictures)"] if self._compared else []
+            journal.note("\n\n".join([*links, table]))
         for name in ("report.html", "figures"):
             if (directory / name).exists():
                 journal.artifact(directory / name)

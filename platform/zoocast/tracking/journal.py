@@ -130,7 +130,7 @@ class Journal:
     def note(self, markdown: str) -> None:
         """What a reader should see first on the run's page; a later note replaces an earlier one.
 
-        A link to ``artifact:FILE`` leads to that artifact of the run.
+        A link to ``artifact:FILE`` leads to that artifact of the run, one to ``view:pictures`` to those of the steps of `group`.
         """
         self._append(entries.Note(markdown))
 

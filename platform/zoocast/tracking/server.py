@@ -43,6 +43,7 @@ T = TypeVar("T")
 RUN, STEP, KEY, JOURNAL = "zoocast.run", "zoocast.step", "zoocast.key", "zoocast.journal"
 PARENT, VERSIONS = "mlflow.parentRunId", "mlflow.modelVersions"
 VALIDATION_ERROR = "val/mse"  # by which the steps of a run are ordered
+PICTURES = "val/strip"  # the series of pictures that each training keeps
 MAX_METRICS, MAX_TAGS = 1000, 100  # per call, MLflow's limits
 MAX_NOTE = 7900  # characters of mlflow.note.content; MLflow would cut at 8000 without a word
 DIGEST = 16  # of the 36 characters that MLflow takes; the page shows all of them
@@ -84,9 +85,9 @@ def children(run_id: str, metric: str) -> dict[str, Any]:
     return {"searchFilter": f"tags.{PARENT} = '{run_id}'", "orderByKey": f"metrics.`{metric}`", "orderByAsc": "true"}
 
 
-def view_key(run_id: str) -> str:
-    """The name of the prepared comparison of a run's children."""
-    return f"zoocast-{run_id[:12]}"
+def view_key(run_id: str, what: str = "") -> str:
+    """The name of the prepared comparison of a run's children, or of another view of them, their `what`."""
+    return "-".join(filter(None, ("zoocast", run_id[:12], what)))
 
 
 class Server:
@@ -164,36 +165,39 @@ class Server:
 
         Args:
             metric: what they are ordered by.
-            params: those whose parallel coordinates are drawn first, with the metric as the last; MLflow leaves out a run that
-                lacks one of them.
+            params: those whose parallel coordinates are drawn first, with the metric as the last (MLflow leaves out a run that
+                lacks one of them), and then bars of the metric alone.
         """
-        view = {**children(run_id, metric), "orderByAsc": True, "runsHiddenMode": "SHOW_ALL", "hideEmptyCharts": True}
+        view = _view(run_id, metric)
         if params:
-            # MLflow sorts sections by name.
-            section = {"uuid": "zoocast-settings", "name": "All settings", "display": True, "columns": 1, "cardHeight": 500}
-            chart = {"uuid": "zoocast-parallel", "type": "PARALLEL", "metricSectionId": section["uuid"], "showAllRuns": True}
-            chart |= {"selectedParams": list(params), "selectedMetrics": [metric], "deleted": False, "isGenerated": False}
-            view |= {"compareRunSections": [section], "compareRunCharts": [chart]}
-        self._share(run_id, view)
+            view |= _first(
+                "All trials",
+                {"type": "PARALLEL", "showAllRuns": True, "selectedParams": list(params), "selectedMetrics": [metric]},
+                {"type": "BAR", "metricKey": metric},
+            )
+        self._share(view_key(run_id), view)
 
-    def _share(self, run_id: str, view: Mapping[str, Any]) -> None:
+    def _share(self, key: str, view: Mapping[str, Any]) -> None:
         # Undocumented (seen in MLflow 3.17): the page opens a view from the experiment tag of this name, as plain JSON.
-        self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{view_key(run_id)}", json.dumps(view))
+        self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(view))
 
     def share_groups(self, run_id: str, metric: str, param: str, steps: str) -> None:
         """Prepare, instead of `share_view`, the comparison of this run's `steps` with one group for each value of `param`.
+
+        And beside it, as their "pictures", the same steps without groups: MLflow draws no picture of a group.
 
         Args:
             metric: what they are ordered by, and whose bars are drawn first.
             steps: how the names of the compared steps begin.
         """
-        view = {**children(run_id, metric), "orderByAsc": True, "runsHiddenMode": "SHOW_ALL", "hideEmptyCharts": True}
+        view = _view(run_id, metric)
         view["searchFilter"] += f" and tags.{STEP} LIKE '{steps}%'"
-        view["groupBy"] = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": param}]}
-        section = {"uuid": "zoocast-headline", "name": f"All by {param}", "display": True, "columns": 1, "cardHeight": 400}
-        chart = {"uuid": "zoocast-bars", "type": "BAR", "metricSectionId": section["uuid"], "metricKey": metric, "deleted": False}
-        view |= {"compareRunSections": [section], "compareRunCharts": [chart | {"isGenerated": False}]}
-        self._share(run_id, view)
+        strips = {"type": "IMAGE", "imageKeys": [PICTURES], "step": 0, "showRunParams": False}
+        pictures = _first("All pictures", strips, height=1200)  # there is a picture for each run
+        self._share(view_key(run_id, "pictures"), view | pictures)
+        groups = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": param}]}
+        bars = _first(f"All by {param}", {"type": "BAR", "metricKey": metric})
+        self._share(view_key(run_id), view | bars | {"groupBy": groups})
 
     # ---------------------------------------------------------------------------------------------------------- logging
 
@@ -212,6 +216,8 @@ class Server:
     def note(self, run_id: str, text: str) -> None:
         """The run's description; a long one is cut at a line, and kept whole as the artifact note.md."""
         text = text.replace("](artifact:", f"](#/experiments/{self.experiment_id}/runs/{run_id}/artifacts/")
+        charts = f"#/experiments/{self.experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey="
+        text = text.replace("](view:", f"]({charts}{view_key(run_id)}-")
         if len(text) > MAX_NOTE:
             self.client.log_text(run_id, text, "note.md")
             cut = text[:MAX_NOTE]
@@ -219,14 +225,14 @@ class Server:
         self.client.set_tag(run_id, "mlflow.note.content", text)
 
     def image(self, run_id: str, key: str, step: int, time: int, file: Path) -> None:
-        """A PNG of the series `key`, under the names by which MLflow's page finds series of images."""
+        """A PNG of the series `key`, under the names by which MLflow's page finds series of images.
+
+        The newest also stands at step 0, where the page's sliders do: with no picture there it would show none at first.
+        """
         from PIL import Image
 
-        # log_image() draws a new random name each time, and a second export would show each picture twice.
-        same = uuid.uuid5(uuid.NAMESPACE_URL, f"{key}+{step}+{time}")
-        name = f"{key.replace('/', '~')}+step+{step}+timestamp+{time}+{same}"
         with tempfile.TemporaryDirectory(prefix="zoocast-") as folder:
-            full, small = Path(folder, f"{name}.png"), Path(folder, f"{name}+compressed.webp")
+            full, small = Path(folder, "full"), Path(folder, "small")
             if file.is_dir():
                 raise Refused(f"{file} is a folder, not a picture")
             shutil.copyfile(file, full)
@@ -236,9 +242,15 @@ class Server:
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise Refused(f"{file} is not a picture: {error}") from None
             image.thumbnail((THUMBNAIL, THUMBNAIL))
-            image.convert("RGB").save(small, quality=90)
-            self.client.log_artifact(run_id, str(full), "images")
-            self.client.log_artifact(run_id, str(small), "images")
+            image.convert("RGB").save(small, "webp", quality=90)
+            # The newest always has the same name, so that the next one replaces it; of two at step 0 the page shows the later.
+            for at, when in ((step, time), (0, 0)) if step else ((step, time),):
+                # log_image() draws a new random name each time, and a second export would show each picture twice.
+                same = uuid.uuid5(uuid.NAMESPACE_URL, f"{key}+{at}+{when}")
+                name = f"{key.replace('/', '~')}+step+{at}+timestamp+{when}+{same}"
+                full, small = full.rename(Path(folder, f"{name}.png")), small.rename(Path(folder, f"{name}+compressed.webp"))
+                self.client.log_artifact(run_id, str(full), "images")
+                self.client.log_artifact(run_id, str(small), "images")
         # The page looks for pictures only in runs with this tag.
         self.client.set_tag(run_id, "mlflow.loggedImages", "True")
 
@@ -328,6 +340,21 @@ class Server:
         if holder is None or int(holder.tags.get(tag, 0)) < used:
             self.client.set_model_version_tag(name, version.version, tag, str(used))
             self.client.set_registered_model_alias(name, alias, version.version)
+
+
+def _view(run_id: str, metric: str) -> dict[str, Any]:
+    """MLflow's view of all children of a run, the lowest `metric` first."""
+    return {**children(run_id, metric), "orderByAsc": True, "runsHiddenMode": "SHOW_ALL", "hideEmptyCharts": True}
+
+
+def _first(name: str, *charts: Mapping[str, Any], height: int = 400) -> dict[str, Any]:
+    """The part of a view that has these charts first, each as wide as the page. MLflow sorts sections by their names."""
+    section = {"uuid": "zoocast-first", "name": name, "display": True, "columns": 1, "cardHeight": height}
+    common = {"metricSectionId": section["uuid"], "deleted": False, "isGenerated": False}
+    return {
+        "compareRunSections": [section],
+        "compareRunCharts": [{"uuid": f"zoocast-{i}", **common, **chart} for i, chart in enumerate(charts)],
+    }
 
 
 def _slices(items: list[T], size: int) -> Iterator[list[T]]:

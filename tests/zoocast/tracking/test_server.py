@@ -98,6 +98,7 @@ def test_mlflows_page_shows_the_charts_of_all_arms_in_a_browser(root, png, tmp_p
             window.goto(page.link)
             for chart in ("strips/val", "test/strict_mse", "train/loss", "val/mse"):
                 expect(window.get_by_text(chart, exact=True).first).to_be_visible(timeout=30_000)
+            expect(window.locator("img[src*=artifact]").first).to_be_visible(timeout=30_000)  # and no slider was moved
             expect(window.get_by_text("12 matching runs")).to_be_visible(timeout=30_000)
             expect(window.locator(".js-plotly-plot .barlayer .point")).to_have_count(12, timeout=30_000)
             expect(window.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_attached()

@@ -1,5 +1,6 @@
 """From journals to MLflow: complete, once, and whatever is killed on the way."""
 
+import io
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
@@ -131,8 +133,8 @@ def test_every_kind_of_entry_arrives_in_mlflow(root, png):
     assert files(view, child, "figures/curves") == ["figures/curves/loss.txt"]
     # each picture of a series is a PNG and its thumbnail, under the names that MLflow's page looks for
     images = files(view, child, "images")
-    assert [name.partition("+timestamp+")[0] for name in images] == [f"images/strips~val+step+{s}" for s in (0, 0, 50, 50)]
-    assert sum(name.endswith(".png") for name in images) == sum(name.endswith("+compressed.webp") for name in images) == 2
+    assert [name.partition("+timestamp+")[0] for name in images] == [f"images/strips~val+step+{s}" for s in (0, 0, 0, 0, 50, 50)]
+    assert sum(name.endswith(".png") for name in images) == sum(name.endswith("+compressed.webp") for name in images) == 3
     (dataset,) = child.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "0123456789abcdef")
     assert [(tag.key, tag.value) for tag in dataset.tags] == [("mlflow.data.context", "training")]
@@ -422,6 +424,25 @@ def test_scores_reach_the_page_of_the_training_that_they_are_of_and_its_arms_are
     assert view["orderByKey"] == "metrics.`test/strict/mse`"
     found = pages.client.search_runs([pages.experiment.experiment_id], filter_string=view["searchFilter"])
     assert [run.info.run_name for run in found] == ["target.tmu.seed0"]
+    pictures = json.loads(pages.experiment.tags[f"mlflow.sharedViewState.{view_key(pages.parents[RUN].info.run_id, 'pictures')}"])
+    assert (pictures["searchFilter"], pictures.get("groupBy")) == (view["searchFilter"], None)
+    assert [chart["imageKeys"] for chart in pictures["compareRunCharts"]] == [["val/strip"]]
+
+
+def test_the_newest_picture_of_a_series_stands_where_mlflows_slider_does(root, png):
+    directory, journal = step(root, "source-one", "aaa")
+    journal.image("val/strip", png, step=50)
+    sync = open_sync(root)
+    sync.finished("source-one", "aaa", directory)
+    assert sync.close("finished") == SyncState(0, 0, "")
+    newest = io.BytesIO()
+    Image.new("L", (8, 8), 7).save(newest, "png")
+    journal.image("val/strip", newest.getvalue(), step=100)
+    assert sync_pending(root).pending == 0
+    pages = seen(root)
+    first = [f for f in files(pages, pages.children[RUN, "source-one"], "images") if "+step+0+" in f and f.endswith(".png")]
+    assert len(first) == 1  # which the next one replaces
+    assert next((root / "mlartifacts").rglob(Path(first[0]).name)).read_bytes() == newest.getvalue()
 
 
 def test_a_store_gets_what_came_while_the_run_was_driven_against_another(root, tmp_path, empty_store):
@@ -465,7 +486,7 @@ def test_entries_that_mlflow_refuses_are_noted_and_hold_up_no_others(root, png):
         f"the line at byte {journal.path.read_bytes().index(wrong)} of the journal is no entry",
     ]
     child = seen(root).children[RUN, "source-one"]
-    assert len(files(seen(root), child, "images")) == 2
+    assert len(files(seen(root), child, "images")) == 4
     assert child.data.params == {"learning_rate": "0.001"}
     assert child.data.tags["last"] == "one"
     # What is mended is delivered by the next `sync`, and what is not is refused again.
@@ -687,7 +708,8 @@ def test_parts_of_a_step_are_runs_below_its_run_with_its_tags(root):
     view = json.loads(client.get_experiment_by_name("zoo-to-target").tags[f"mlflow.sharedViewState.{key}"])
     assert view["searchFilter"] == f"tags.mlflow.parentRunId = '{first.tags['mlflow.parentRunId']}'"
     assert view["orderByKey"] == "metrics.`trial/best_error`"
-    assert [chart["selectedParams"] for chart in view["compareRunCharts"]] == [["adapter.cycle"]]
+    settings, bars = view["compareRunCharts"]
+    assert (settings["selectedParams"], bars["metricKey"]) == (["adapter.cycle"], "trial/best_error")
 
 
 def test_parts_that_are_left_behind_end_as_killed_and_go_on_with_their_step(root, empty_store):
