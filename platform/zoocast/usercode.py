@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import inspect
 import os
+import re
 import site
 import sys
 import sysconfig
@@ -112,7 +113,8 @@ def described(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it ends Python, with sys.exit({text})"
     name = type(error).__name__
-    return f"{name}: {' '.join(str(text).split())[:500]}" if text else name
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(text))  # colours, which Ray puts into what it says of its workers
+    return f"{name}: {' '.join(text.split())[:500]}" if text else name
 
 
 def where(called: Any) -> str:

@@ -12,7 +12,7 @@ import pytest
 from zoocast.cli.app import invoke, unforeseen
 from zoocast.errors import ConfigError
 from zoocast.search import load_space
-from zoocast.usercode import require_nothing_hidden
+from zoocast.usercode import described, require_nothing_hidden
 
 GOOD = """\
 import dataclasses
@@ -196,3 +196,7 @@ def test_an_error_of_zoocasts_own_is_called_one_with_its_traceback_in_a_file(tmp
     (crash,) = (tmp_path / "crashes").iterdir()
     assert (message, code) == (f"TypeError: a number was wanted; this is a fault of zoocast, see {crash}", 1)
     assert "TypeError: a number was wanted" in crash.read_text()
+
+
+def test_colours_in_what_ray_says_are_left_out():
+    assert described(RuntimeError("\x1b[36mray::train\x1b[39m() (pid=7)\n  died")) == "RuntimeError: ray::train() (pid=7) died"

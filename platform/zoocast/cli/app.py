@@ -675,8 +675,8 @@ def unforeseen(error: Exception, args: Sequence[str]) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> int:
-    # One line, whatever names of other people's files are in it.
-    print(f"error: {visible(message)}", file=sys.stderr)
+    # Lines of ours are a list, and indented; every other line break comes from a name of other people's.
+    print("error:", "\n  ".join(visible(line) for line in message.split("\n  ")), file=sys.stderr)
     return code
 
 

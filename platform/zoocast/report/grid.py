@@ -58,7 +58,8 @@ def compare_runs(reports: Mapping[str, Path]) -> dict[str, Any]:
             best = min(known, key=known.__getitem__)
             notes.append(f"{arm} validates best with {best}: {known[best]:.{digits}f}.")
     return {
-        "headline": f"{len(reports)} runs. Settings are chosen by the validation split; the test split only confirms them.",
+        "headline": f"{len(reports)} run{'s' if len(reports) != 1 else ''}. Settings are chosen by the validation split;"
+        " the test split only confirms them.",
         "columns": ["arm", "settings", "seeds", f"validation {HEADLINE_METRIC}", f"test {HEADLINE_METRIC}"],
         "rows": rows,
         "notes": [*notes, *other_machines(records)],
