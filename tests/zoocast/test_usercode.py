@@ -134,6 +134,11 @@ def test_a_name_of_no_module_is_no_error_of_a_module(package: Path, capsys: pyte
     assert f"there is no pipeline {name!r}" in capsys.readouterr().err
 
 
+def test_a_name_that_mlflow_has_no_room_for_is_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["plan", "lab." + "x" * 250]) == 2
+    assert "NAME: a module's name may have at most 250 characters, but this one has 254" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

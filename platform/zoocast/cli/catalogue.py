@@ -25,6 +25,7 @@ __all__ = ["DEFAULT_PRESET", "Configured", "Pipeline", "configure", "grid", "lab
 
 DEFAULT_PRESET = "laptop"
 MOST_RUNS = 1000  # of one grid
+LONGEST_NAME = 250  # of an experiment in MLflow, which is named like the pipeline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,8 @@ def load(name: str) -> Pipeline:
         ConfigError: there is no such pipeline (the message names the nearest and how to list all), or its module cannot be
             imported or is no pipeline.
     """
+    if len(name) > LONGEST_NAME:
+        raise ConfigError("NAME", f"a module's name may have at most {LONGEST_NAME} characters, but this one has {len(name)}")
     # A bare name is no module: `pipelines run numpy` is a slip.
     known = name in summaries()
     module = import_module(f"pipelines.{name.replace('-', '_')}" if known else name) if known or "." in name else None
