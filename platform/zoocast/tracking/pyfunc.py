@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import platform
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from zoocast.store.files import read_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["describe_model"]
 
@@ -20,6 +21,7 @@ OBSERVED, HORIZON = 10, 10  # frames of the example, and that are predicted unle
 
 def describe_model(directory: Path, target: Path, model_id: str) -> bool:
     """Write MLflow's description of the predictor in `directory` into `target`; False when `directory` holds no predictor."""
+    import numpy as np
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
@@ -43,6 +45,8 @@ def describe_model(directory: Path, target: Path, model_id: str) -> bool:
 
 def _example(channels: int, height: int, width: int) -> np.ndarray:
     """A clip (1, OBSERVED, C, H, W) in [0, 1]: a bright square that moves to the right."""
+    import numpy as np
+
     clip = np.zeros((1, OBSERVED, channels, height, width))
     side = max(1, min(height, width) // 4)
     for t in range(OBSERVED):
