@@ -92,6 +92,11 @@ class Metric:
         """The part of the name before the slash."""
         return self.name.partition("/")[0]
 
+    @property
+    def arrow(self) -> str:
+        """Which way it is better, for the head of a column."""
+        return {"lower": "↓", "higher": "↑"}[self.better]
+
 
 # ------------------------------------------------------------------------------------------------------ what metrics are made of
 

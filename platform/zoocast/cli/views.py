@@ -325,15 +325,16 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 def _marked(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[list[str], set[tuple[int, int]]]:
     """The columns with arrows behind the metrics, as on the report's page, and which cells (row, column) hold the best values."""
+    heads, best = list(columns), set[tuple[int, int]]()
+    if not any("/" in column for column in columns):  # no metrics, so no numpy
+        return heads, best
     from zoocast.metrics import METRICS
-    from zoocast.report.data import ARROWS
 
-    heads, best = list(columns), set()
     for j, column in enumerate(columns):
         metric = METRICS.get(column.rpartition(" ")[2])
         if metric is None:
             continue
-        heads[j] = f"{column} {ARROWS[metric.better]}"
+        heads[j] = f"{column} {metric.arrow}"
         values = {i: number for i, row in enumerate(rows) if (number := _number(row[j])) is not None}
         wanted = (min if metric.better == "lower" else max)(values.values(), default=None)
         best |= {(i, j) for i, value in values.items() if value == wanted}

@@ -38,7 +38,6 @@ __all__ = [
     "table_rows",
 ]
 
-ARROWS = {"lower": "↓", "higher": "↑"}  # which way a metric is better
 # An error, two measures of likeness, and the error as the papers' tables for Moving MNIST count it.
 TERMINAL_METRICS = ("strict/mse", "strict/ssim", "strict/psnr", "predrnn/mse")
 
@@ -264,7 +263,7 @@ def table_markdown(data: ReportData) -> str:
         row = [column.get(arm) for column in columns.values()]
         texts = ["" if cell is None else f"**{cell}**" if cell.best else str(cell) for cell in row]
         rows.append((arm, seeds_in_words(data, arm), *texts))
-    heads = ("arm", "seeds", *(f"{metric} {ARROWS[METRICS[metric].better]}" for metric in columns))
+    heads = ("arm", "seeds", *(f"{metric} {METRICS[metric].arrow}" for metric in columns))
     parts = [f"**{verdict}** {grounds}", _markdown(heads, rows)]
     for section in data.sections:
         parts += [

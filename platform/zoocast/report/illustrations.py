@@ -8,7 +8,7 @@ import numpy as np
 
 from zoocast.metrics import METRICS
 from zoocast.report.compare import HEADLINE_METRIC
-from zoocast.report.data import ARROWS, Gates, ReportData, Search, Strips, seeds_of
+from zoocast.report.data import Gates, ReportData, Search, Strips, seeds_of
 from zoocast.report.figures import (
     LineStyle,
     dag_drawing,
@@ -246,7 +246,7 @@ def _clips(data: ReportData) -> str:
 
 
 def _listed(panels: Mapping[str, object]) -> str:
-    return " and ".join(f"{m} {ARROWS[METRICS[m].better]}" if m in METRICS else m for m in panels)
+    return " and ".join(f"{m} {METRICS[m].arrow}" if m in METRICS else m for m in panels)
 
 
 def _in_words(values: Mapping[str, object], what: str = "Means") -> str:

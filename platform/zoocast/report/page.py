@@ -19,7 +19,7 @@ from markupsafe import Markup
 from zoocast.config import Setting
 from zoocast.metrics import METRICS, PSNR_CAP
 from zoocast.report.compare import HEADLINE_METRIC, MIN_ITERATIONS, MIN_SEEDS, decimals, interval_ends, signed
-from zoocast.report.data import ARROWS, ReportData, Search, cells, seeds_in_words, seeds_of
+from zoocast.report.data import ReportData, Search, cells, seeds_in_words, seeds_of
 from zoocast.report.figures import TrialView
 from zoocast.report.figures.style import GRID, INK, MUTED, PAPER
 from zoocast.report.figures.trials import STATES
@@ -177,8 +177,8 @@ def _scores(data: ReportData) -> dict[str, Any]:
 
 
 def _head(metric: str) -> dict[str, str]:
-    better, name = METRICS[metric].better, metric.partition("/")[2].upper()
-    return {"name": name, "arrow": ARROWS[better], "better": better, "title": f"{metric}: {METRICS[metric].unit}"}
+    known, name = METRICS[metric], metric.partition("/")[2].upper()
+    return {"name": name, "arrow": known.arrow, "better": known.better, "title": f"{metric}: {known.unit}"}
 
 
 def _differences(data: ReportData) -> dict[str, Any] | None:
