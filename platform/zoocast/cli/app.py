@@ -129,7 +129,7 @@ def show(
     """What a pipeline does: its steps, presets and every setting."""
     from zoocast.cli.views import print_json, print_show, show_data
 
-    (configured, *others) = _configured(name, preset, overrides, config, only_settings=True)
+    (configured, *others) = _configured(_asked(name, preset, overrides, config), only_settings=True)
     if others:
         raise ConfigError(
             "", f"these lists make a grid of {1 + len(others)} runs, which `plan` shows; give one value of each here"
@@ -164,7 +164,7 @@ def plan(
     from zoocast.cli.runs import steps_of_other_presets
     from zoocast.cli.views import print_json, print_plan
 
-    configured = _configured(name, preset, overrides, config, like, root)
+    configured = _configured(_asked(name, preset, overrides, config, like, root))
     others = steps_of_other_presets(root, configured[0].pipeline.name, configured[0].preset)
     plans = []
     for label, request in _requests(configured, root, force=force, only=only, from_=from_, until=until).items():
@@ -283,7 +283,7 @@ def run(
     from zoocast.cli.run import execute, execute_grid
     from zoocast.cli.views import print_end, print_grid, print_json, run_data
 
-    configured = _configured(name, preset, overrides, config, like, root)
+    configured = _configured(_asked(name, preset, overrides, config, like, root))
     requests = _requests(configured, root, address, tracking_uri, force, only, from_, until)
     with streams.outlived():
         if len(requests) == 1:
@@ -299,17 +299,9 @@ def run(
     return max(record.exit_code or 0 for record in ends.values())
 
 
-def _configured(
-    name: str | None,
-    preset: str | None,
-    overrides: Sequence[str] | None,
-    config: Path | None,
-    like: str | None = None,
-    root: Path = RUNS,
-    only_settings: bool = False,
-) -> list[Configured]:
-    """What is asked for, by name, file or earlier run: one configuration, or those of a grid."""
-    name, preset, items, study = _asked(name, preset, overrides, config, like, root)
+def _configured(asked: tuple[str, str, Sequence[str], Study | None], *, only_settings: bool = False) -> list[Configured]:
+    """What is asked for: one configuration, or those of a grid."""
+    name, preset, items, study = asked
     pipeline = load(name)
     try:
         made = [configure(pipeline, preset, chosen, only_settings=only_settings) for chosen in grid(pipeline, preset, items)]
@@ -438,7 +430,7 @@ def submit(
 def _run_name(
     name: str,
     preset: str,
-    overrides: Sequence[str] | None,
+    overrides: Sequence[str],
     only: Sequence[str] | None,
     from_: str | None,
     until: str | None,
@@ -447,7 +439,7 @@ def _run_name(
     from zoocast.cli.runs import run_name
 
     try:
-        first, *_ = _requests(_configured(name, preset, overrides, None), RUNS, only=only, from_=from_, until=until).values()
+        first, *_ = _requests(_configured((name, preset, overrides, None)), RUNS, only=only, from_=from_, until=until).values()
         return first.run
     except DataError as error:
         print(f"{error}\nthis is left to the job, which may see what this machine does not", file=sys.stderr)

@@ -304,7 +304,7 @@ def read_table(directory: Path) -> dict[str, Any] | None:
             return None
         # Checked before it is drawn, for it may be damaged.
         if all(len(row) == len(result["columns"]) for row in result["rows"]):
-            return {key: result[key] for key in TABLE}
+            return {key: result[key] for key in TABLE} | {"best": [[int(row), int(at)] for row, at in result.get("best", ())]}
         raise ValueError("a row has not as many cells as there are columns")
     except (OSError, ValueError, KeyError, TypeError) as error:
         step = directory.name.rpartition("-")[0]
@@ -317,36 +317,20 @@ def print_result(result: Mapping[str, Any]) -> None:
         for name, value in result.items():
             print(f"{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
         return
-    columns, best = _marked(result["columns"], result["rows"])
-    print_table(columns, result["rows"], result["headline"], bold=best)
+    best = {tuple(cell) for cell in result.get("best", ())}  # a grid's table has none, nor has one of an older zoocast
+    print_table([_headed(column) for column in result["columns"]], result["rows"], result["headline"], bold=best)
     for note in result["notes"]:
         print_sentence(f"  {note}")
 
 
-def _marked(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[list[str], set[tuple[int, int]]]:
-    """The columns with arrows behind the metrics, as on the report's page, and which cells (row, column) hold the best values."""
-    heads, best = list(columns), set[tuple[int, int]]()
-    if not any("/" in column for column in columns):  # no metrics, so no numpy
-        return heads, best
+def _headed(column: str) -> str:
+    """A metric with the arrow that stands behind it on the report's page as well; any other column as it is."""
+    if "/" not in column:  # no metric, so no numpy
+        return column
     from zoocast.metrics import METRICS
 
-    for j, column in enumerate(columns):
-        metric = METRICS.get(column.rpartition(" ")[2])
-        if metric is None:
-            continue
-        heads[j] = f"{column} {metric.arrow}"
-        values = {i: number for i, row in enumerate(rows) if (number := _number(row[j])) is not None}
-        wanted = (min if metric.better == "lower" else max)(values.values(), default=None)
-        best |= {(i, j) for i, value in values.items() if value == wanted}
-    return heads, best
-
-
-def _number(cell: Any) -> float | None:
-    """The mean in a cell such as ``0.041 ± 0.003``."""
-    try:
-        return float(str(cell).split()[0])
-    except (ValueError, IndexError):
-        return None
+    metric = METRICS.get(column.rpartition(" ")[2])
+    return f"{column} {metric.arrow}" if metric else column
 
 
 # ------------------------------------------------------------------------------------------------------------ the end of a run

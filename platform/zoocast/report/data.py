@@ -246,12 +246,16 @@ def _decimal(value: float, digits: int) -> str:
     return "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
-def table_rows(data: ReportData) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows of text for a terminal: arm, seeds, and mean ± standard deviation of some metrics."""
+def table_rows(data: ReportData) -> tuple[list[str], list[list[str]], list[tuple[int, int]]]:
+    """Column names and rows of text for a terminal: arm, seeds, and mean ± standard deviation of some metrics.
+
+    Last the cells, by row and column, with the best value of a metric.
+    """
     shown = [m for m in TERMINAL_METRICS if m in data.scores]
     columns = {metric: cells(data, metric) for metric in shown}
     rows = [[arm, seeds_in_words(data, arm), *(str(columns[m].get(arm, "")) for m in shown)] for arm in data.arms]
-    return ["arm", "seeds", *shown], rows
+    found = ((i, j, columns[m].get(arm)) for i, arm in enumerate(data.arms) for j, m in enumerate(shown, 2))
+    return ["arm", "seeds", *shown], rows, [(i, j) for i, j, cell in found if cell is not None and cell.best]
 
 
 def table_markdown(data: ReportData) -> str:

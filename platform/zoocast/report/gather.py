@@ -139,9 +139,9 @@ def write_report(data: ReportData, directory: Path) -> None:
         write_atomically(directory / "figures" / file, content)
     for file, table in (("table.md", table_markdown(data)), ("table.csv", table_csv(data)), ("table.tex", table_latex(data))):
         write_atomically(directory / file, table)
-    columns, rows = table_rows(data)
+    columns, rows, best = table_rows(data)
     sentences = [sentence for section in data.sections for sentence in section.sentences]
-    result = {"headline": data.headline, "columns": columns, "rows": rows, "notes": [*data.notes, *sentences]}
+    result = {"headline": data.headline, "columns": columns, "rows": rows, "best": best, "notes": [*data.notes, *sentences]}
     write_atomically(directory / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
 
 

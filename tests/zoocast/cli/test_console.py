@@ -346,7 +346,9 @@ def test_the_best_of_each_metric_is_bold_on_a_terminal_and_arrows_say_which_way(
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")
     columns = ["arm", "seeds", "validation strict/mse", "strict/ssim"]
-    print_result({"columns": columns, "rows": [*ARMS, ["copy", "–", "–", ""]], "headline": "", "notes": []})
+    print_result(
+        {"columns": columns, "rows": [*ARMS, ["copy", "–", "–", ""]], "headline": "", "notes": [], "best": [(0, 3), (1, 2)]}
+    )
     shown = sys.stdout.getvalue()
     assert "validation strict/mse ↓" in shown
     assert "strict/ssim ↑" in shown

@@ -112,6 +112,7 @@ def test_what_is_too_small_to_compare_has_that_verdict_the_reason_and_no_best_va
     assert data.headline.startswith("Too small to compare TMU with the best finetune. strict/mse of tmu on the test split is")
     assert data.headline.endswith("Nothing follows from that. There are too few seeds.")
     assert not any(cell.best for metric in data.scores for cell in cells(data, metric).values())
+    assert table_rows(data)[2] == []
     assert table_markdown(data).startswith("**Too small to compare TMU with the best finetune.**")
 
 
@@ -161,10 +162,11 @@ def test_a_signed_number_has_its_sign_unless_it_rounds_to_zero() -> None:
 
 
 def test_the_terminal_shows_seeds_means_and_deviations_of_a_few_metrics() -> None:
-    columns, rows = table_rows(report())
+    columns, rows, best = table_rows(report())
     assert columns == ["arm", "seeds", "strict/mse", "strict/ssim", "predrnn/mse"]
     assert rows[0] == ["copy-last", "–", "0.1000", "0.500", "102.40"]
     assert rows[2] == ["tmu", "3", "0.0360 ± 0.0010", "0.810 ± 0.010", "37.00 ± 1.00"]
+    assert best == [(2, 2), (2, 3), (2, 4)]
 
 
 def test_table_in_markdown_names_protocols_and_marks_the_best() -> None:
