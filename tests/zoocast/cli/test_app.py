@@ -230,6 +230,7 @@ def test_a_change_that_reaches_a_step_on_two_ways_is_one_cause():
     assert causes(why) == ["input source: lr: 1 -> 2", "seeds: 2 -> 3"]
 
 
+@pytest.mark.usefixtures("finished")
 def test_status_and_report_find_the_run(command):
     (run,) = json.loads(command("status", "--json")[1])
     assert (run["state"], run["pipeline"], run["exit_code"]) == ("done", TOY, 0)
