@@ -30,22 +30,22 @@ CLIPS, MODEL = pipeline(ITERATIONS, every=5)
 class Driver:
     """`driver_script.py` at work; a context manager that ends it."""
 
-    def __init__(self, root: Path, address: str) -> None:
+    def __init__(self, root: Path, address: str, iterations: int) -> None:
         path = os.pathsep.join((str(REPOSITORY / "platform"), str(REPOSITORY)))
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE.with_name("driver_script.py")), str(root), str(ITERATIONS)],
+            [sys.executable, str(HERE.with_name("driver_script.py")), str(root), str(iterations)],
             env=os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def until_it_trains(self) -> None:
+    def until_it_trains(self, fraction: float = 0.1) -> None:
         """Returns when some, but not much, of the training is done."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             event = json.loads(line)
-            if event["event"] == "progress" and event["name"] == "model" and event["fraction"] > 0.1:
+            if event["event"] == "progress" and event["name"] == "model" and event["fraction"] > fraction:
                 assert event["fraction"] < 0.9
                 return
         raise AssertionError(f"the driver ended early: {self.process.communicate()[1]}")
@@ -57,8 +57,8 @@ class Driver:
 
 
 @contextlib.contextmanager
-def driver(root: Path, address: str) -> Iterator[Driver]:
-    one = Driver(root, address)
+def driver(root: Path, address: str, iterations: int = ITERATIONS) -> Iterator[Driver]:
+    one = Driver(root, address, iterations)
     try:
         yield one
     finally:
@@ -110,8 +110,9 @@ def test_work_on_a_lost_node_goes_on_elsewhere_to_the_same_bits(tmp_path: Path, 
 
 def test_a_head_that_hangs_ends_the_driver_in_words(tmp_path: Path, undisturbed: Path) -> None:
     root = with_clips(tmp_path, undisturbed)
-    with cluster(head_cpus=1) as ray, driver(root, ray.address) as one:
-        one.until_it_trains()
+    # So long a training that it is never done before the head is missed: its worker needs no head to go on.
+    with cluster(head_cpus=1) as ray, driver(root, ray.address, iterations=100 * ITERATIONS) as one:
+        one.until_it_trains(0.001)
         (head,) = ray.head_node.all_processes["gcs_server"]
         head.process.send_signal(signal.SIGSTOP)  # connections to it are still taken, by the kernel
         try:
