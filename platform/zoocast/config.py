@@ -51,6 +51,7 @@ def setting(
     help: str = "",  # noqa: A002
     *,
     identity: bool = True,
+    added: bool = False,
     settable: bool = True,
     creates: bool = False,
     at_least: float | None = None,
@@ -64,13 +65,15 @@ def setting(
         default: its value when none is given; left out, the field must be given.
         help: what people read beside it.
         identity: False keeps it out of every digest, for what says only where or how work runs.
+        added: True for one that came when there were results already, and whose default is what was done before: at its default
+            it is in no digest, so that these results are found again.
         settable: False hides it from people, for what code alone may set: no override, and not among the `settings`.
         creates: True lets an override of this field, under a name that its group does not have, make a member of that name.
         at_least, at_most, above, below: bounds of a number, or of each number in a tuple; `check_ranges` holds them.
     """
     bounds = {"at_least": at_least, "at_most": at_most, "above": above, "below": below}
     given = {k: v for k, v in bounds.items() if v is not None}
-    metadata = {"help": help, "identity": identity, "settable": settable, "creates": creates, "bounds": given}
+    metadata = {"help": help, "identity": identity, "added": added, "settable": settable, "creates": creates, "bounds": given}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -132,24 +135,33 @@ def _is_config(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def dump(value: Any, *, identity_only: bool = False) -> Any:
-    """`value` as JSON data. Configs become objects that carry their class name under ``__type__``."""
+def dump(value: Any, *, identity_only: bool = False, added: bool = True) -> Any:
+    """`value` as JSON data. Configs become objects that carry their class name under ``__type__``.
+
+    Args:
+        value: a config, or what one may hold.
+        identity_only: without what only says where or how work runs.
+        added: False leaves out settings declared as `added` that have their default.
+    """
+    inner = functools.partial(dump, identity_only=identity_only, added=added)
     if _is_config(value):
         out: dict[str, Any] = {TYPE: type(value).__name__}
         for field in dataclasses.fields(value):
             if identity_only and not field.metadata.get("identity", True):
                 continue
             item = getattr(value, field.name)
+            if not added and field.metadata.get("added") and item == field.default:
+                continue
             # 1 and 1.0 are the same setting, and must have the same digest.
             hint = _hints(type(value))[field.name]
             if float in (hint, *typing.get_args(hint)) and type(item) is int:
                 item = float(item)
-            out[field.name] = dump(item, identity_only=identity_only)
+            out[field.name] = inner(item)
         return out
     if isinstance(value, Mapping):
-        return {str(k): dump(v, identity_only=identity_only) for k, v in sorted(value.items())}
+        return {str(k): inner(v) for k, v in sorted(value.items())}
     if isinstance(value, tuple | list):
-        return [dump(v, identity_only=identity_only) for v in value]
+        return [inner(v) for v in value]
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -162,7 +174,7 @@ def dump(value: Any, *, identity_only: bool = False) -> Any:
 
 def canonical(value: Any) -> Any:
     """The part of `value` that says *what* is computed, as JSON data. Equal data means equal results."""
-    return dump(value, identity_only=True)
+    return dump(value, identity_only=True, added=False)
 
 
 def digest(value: Any) -> str:

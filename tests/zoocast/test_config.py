@@ -61,6 +61,22 @@ def test_where_work_runs_is_no_part_of_what_it_is():
     assert digest(Part(name="a")) != digest(Part(name="b"))
 
 
+def test_a_setting_that_came_later_changes_no_digest_until_it_is_set():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Before:
+        rate: float = 1.0
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Now:
+        rate: float = 1.0
+        window: str = setting("all", "which steps", added=True)
+
+    Now.__name__ = "Before"
+    assert digest(Now()) == digest(Before())
+    assert digest(Now(window="future")) != digest(Before())
+    assert load(Now, canonical(Now())) == Now() == load(Now, dump(Now()))
+
+
 def test_types_count_but_a_whole_number_in_a_float_field_is_a_float():
     assert digest(Part(name="a", rate=1)) == digest(Part(name="a", rate=1.0))
     assert digest(Part(name="a", paint=Red())) != digest(Part(name="a", paint=Blue()))

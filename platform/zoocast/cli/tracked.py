@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zoocast.cli.catalogue import Configured
-from zoocast.config import canonical, diff
+from zoocast.config import canonical, diff, dump
 from zoocast.dag import Event, Finished, Outcome, Progress, RunResult, Started
 from zoocast.errors import ZoocastError
 from zoocast.store.address import address, local
@@ -89,7 +89,7 @@ class TrackedRun:
         # Those that differ from the preset first: they are what runs are compared by.
         changes = diff(canonical(configured.preset_config), canonical(configured.config))
         changed = {change.path: json.dumps(change.after) for change in changes}
-        settings = {"preset": configured.preset, **changed, **dict(_leaves(canonical(configured.config)))}
+        settings = {"preset": configured.preset, **changed, **dict(_leaves(dump(configured.config, identity_only=True)))}
         sync.journal.params({_param(name): text[:MAX_VALUE] for name, text in settings.items()})
         self._compared = any(name.startswith(TRAININGS) for name in self._keys)
         if self._compared:
