@@ -66,9 +66,9 @@ def random_bank(directory: Path, shape: tuple[int, int, int, int], clips: int) -
 
 
 def open_random(directory: Path) -> StoredBank:
-    return StoredBank(
-        BankConfig(), {NAME: (directory, read_manifest(directory, wording(NAME)))}, [{0: MemoryRef(0, "c", (0, 0, 0))}]
-    )
+    ref = MemoryRef(0, "c", (0, 0, 0))
+    recipe = recipe_of((ref,), length=2, clips=1)  # of which only the settings are looked at
+    return StoredBank(recipe, {NAME: (directory, read_manifest(directory, wording(NAME)))}, [{0: ref}])
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -87,7 +87,10 @@ class ZooToTarget:
     def zoo_steps(self) -> Zoo:
         """The sources, their ranking and their banks, as steps. Check the configuration first."""
         sources = {config.name: source_step(config, observed=self.observed) for config in self.sources}
-        return Zoo(target=self.target_steps(), sources=sources, bank=self.bank, bank_workers=self.bank_workers)
+        # One bank for all arms: it holds frames as soon as one of them reads them.
+        frames = self.bank.frames or any("frames" in method.needs for method in self.methods().values())
+        bank = dataclasses.replace(self.bank, frames=frames)
+        return Zoo(target=self.target_steps(), sources=sources, bank=bank, bank_workers=self.bank_workers)
 
     def check(self) -> None:
         """Raise `ConfigError`, `DataError` or `IntegrityError` for what cannot work, before any work starts."""

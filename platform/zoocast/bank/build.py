@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from zoocast.arrow import MANIFEST, Manifest, Shard, shard_name, write_manifest, write_shard
-from zoocast.bank.config import BankConfig, MemoryRef
+from zoocast.bank.config import BankConfig
 from zoocast.bank.frozen import FrozenSource, fixed_feed, load_frozen, run_source
-from zoocast.bank.recipe import Recipe, column_name, make_recipe, read_bank
+from zoocast.bank.recipe import Recipe, column_name, frames_column, make_recipe, read_bank
 from zoocast.config import digest, dump, load
 from zoocast.dag import Resources
 from zoocast.dag.placement import fits, nodes_of
@@ -35,7 +35,7 @@ NOTE = ".json"
 
 
 class _Job(NamedTuple):
-    """One file to write: the memories of `rows` clips of a split."""
+    """One file to write: what is kept of `rows` clips of a split."""
 
     file: str
     split: Split
@@ -132,20 +132,23 @@ class _Builder:
             yield {name: t[:count] for name, t in buffer.items()}
 
     def _fill(self, out: dict[str, Tensor], job: _Job, first: int, last: int) -> None:
-        """The memories of the clips `first` to `last - 1`."""
+        """What is kept of the clips `first` to `last - 1`."""
         clips = self.splits[job.split].clips(range(first, last)).to(self.device)
         feed = fixed_feed(self.recipe.config, len(clips), self.recipe.observed, clips.shape[1])
         for reverse in self.recipe.directions:
-            for ref, memory in run_source(self.source, clips.flip(1) if reverse else clips, feed).items():
-                stored = out[column_name(ref, reverse)]
-                # Rounds to the bank's precision, from whichever device the source runs on.
-                stored.copy_(memory)
-                self._check_finite(stored, memory, job, ref)
+            run = run_source(self.source, clips.flip(1) if reverse else clips, feed)
+            for ref, memory in run.memories.items():
+                what = f"memory {ref.memory} of source {self.task.name}, layer {ref.layer}"
+                self._keep(out[column_name(ref, reverse)], memory, job, what)
+            if self.recipe.frames is not None:
+                self._keep(out[frames_column(reverse)], run.frames, job, f"a frame predicted by source {self.task.name}")
 
-    def _check_finite(self, stored: Tensor, memory: Tensor, job: _Job, ref: MemoryRef) -> None:
+    def _keep(self, stored: Tensor, made: Tensor, job: _Job, what: str) -> None:
+        # Rounds to the bank's precision, from whichever device the source runs on.
+        stored.copy_(made)
         if bool(torch.isfinite(stored).all()):
             return
-        what, largest = f"memory {ref.memory} of source {self.task.name}, layer {ref.layer}", float(memory.abs().max())
+        largest = float(made.abs().max())
         # Finite before it was rounded: then the precision is to blame, not the source.
         if largest < float("inf"):
             raise ConfigError(
@@ -188,7 +191,7 @@ def build_bank(
     progress: Callable[[float, str], None] = lambda _fraction, _message: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Manifest:
-    """Compute the memories of one frozen source for all clips of the bank's splits and store them in `directory`.
+    """Compute what the bank keeps of one frozen source for all clips of its splits and store it in `directory`.
 
     Ray must be running. What an earlier attempt at the same bank left in `directory` is kept, anything else there replaced.
 
@@ -237,7 +240,8 @@ def build_bank(
     arguments = (task, cpus_per_actor, device, root)
     resources = {"num_cpus": cpus_per_actor, "num_gpus": gpus_per_actor}
     shards = _run(arguments, resources, max_failures, jobs, min(num_actors, len(jobs)), progress, should_stop)
-    manifest = Manifest(layout=recipe.layout, recipe=dump(recipe), shards=tuple(shards[job] for job in jobs))
+    # Without the settings that came later and are not in use: a bank keeps the digest that it had before them.
+    manifest = Manifest(layout=recipe.layout, recipe=dump(recipe, added=False), shards=tuple(shards[job] for job in jobs))
     # The files that other machines have written are wanted where the bank is read, not here.
     root.pull(directory, lambda file: file.endswith(f".arrow{NOTE}"))
     # Strangers go before the manifest, for behind it the bank counts as finished and nobody sweeps; notes stay until then, so

@@ -40,6 +40,11 @@ class BankConfig:
         "auto", "which memory of the sources, by its name there (c, m, h, ...); auto is the first of a cell: C, or H without a C"
     )
     dtype: Literal["float16", "bfloat16", "float32"] = setting("float16", "of a stored bank; online memories are float32")
+    frames: bool = setting(
+        False,
+        "also the frames that the sources predict, by which methods weigh them; pipelines add them where a method reads them",
+        added=True,
+    )
     reversed: bool = setting(False, "also the memories of time-flipped clips; needed when the trainer flips time")
     splits: tuple[Split, ...] = setting(("train",), "of the target's clips; only train is trained on")
     batch_size: int = setting(16, "clips that a source sees at once while a stored bank is built", at_least=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.nn.sampling import free_run, teacher_forced
 
-__all__ = ["FrozenSource", "fixed_feed", "load_frozen", "run_source"]
+__all__ = ["FrozenSource", "SourceRun", "fixed_feed", "load_frozen", "run_source"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,15 @@ class FrozenSource:
 
     predictor: Predictor
     refs: tuple[MemoryRef, ...]
+
+
+class SourceRun(NamedTuple):
+    """What a source made of B clips, in float32: a memory after, and a frame from, each of T - 1 steps."""
+
+    memories: dict[MemoryRef, Tensor]
+    """The memories to collect, each (B, T - 1, n, h, w)."""
+    frames: Tensor
+    """(B, T - 1, C, H, W), not clipped: frames[:, t] is its prediction of frame t + 1."""
 
 
 def load_frozen(source: Path, clips: FrameShape, refs: Iterable[MemoryRef], device: str | torch.device = "cpu") -> FrozenSource:
@@ -57,8 +67,8 @@ def fixed_feed(config: BankConfig, batch: int, observed: int, length: int) -> Te
     return teacher_forced(batch, length) if config.policy == "teacher_forced" else free_run(batch, observed, length)
 
 
-def run_source(source: FrozenSource, clips: Tensor, feed: Tensor) -> dict[MemoryRef, Tensor]:
-    """The memories to collect, after every step, each (B, T - 1, n, h, w) in float32, whatever precision the caller trains in.
+def run_source(source: FrozenSource, clips: Tensor, feed: Tensor) -> SourceRun:
+    """What the source remembers and predicts after every step, in float32, whatever precision the caller trains in.
 
     Args:
         source: says what to collect.
@@ -70,5 +80,5 @@ def run_source(source: FrozenSource, clips: Tensor, feed: Tensor) -> dict[Memory
         collect[ref.layer] = (*collect.get(ref.layer, ()), ref.memory)
     # A trainer's autocast would reach into here, and an online bank would then give other numbers than a stored one.
     with torch.no_grad(), torch.autocast(clips.device.type, enabled=False):
-        memories = source.predictor(clips.float(), feed.to(clips.device), collect, ()).memories
-    return {ref: memories[ref.layer, ref.memory] for ref in source.refs}
+        run = source.predictor(clips.float(), feed.to(clips.device), collect, ())
+    return SourceRun({ref: run.memories[ref.layer, ref.memory] for ref in source.refs}, run.frames)

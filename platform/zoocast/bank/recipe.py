@@ -12,12 +12,13 @@ from pathlib import Path
 
 from zoocast.arrow import Column, Layout, Manifest, Wording, read_manifest
 from zoocast.bank.config import BankConfig, MemoryRef, memory_refs
-from zoocast.config import digest, load
+from zoocast.config import digest, load, setting
 from zoocast.data.splits import Split
 from zoocast.data.store import ClipStore
+from zoocast.frames import FrameShape
 from zoocast.nn.predictor import read_description
 
-__all__ = ["BankResult", "Recipe", "column_name", "combined_digest", "make_recipe", "read_bank", "wording"]
+__all__ = ["BankResult", "Recipe", "column_name", "combined_digest", "frames_column", "make_recipe", "read_bank", "wording"]
 
 # Files small enough that several actors share the work and that little is lost with one of them.
 SHARD_BYTES = 64 * 2**20
@@ -36,8 +37,8 @@ class BankResult:
 class Recipe:
     """All that the numbers of a bank depend on, and with it the exact size and cut of its files.
 
-    `refs` says for each layer of the target in the bank what it distils. The source's name is not among what matters: subsets of
-    a zoo share its banks.
+    `refs` says for each layer of the target in the bank what it distils, `frames` the shape of the predicted frames, if they are
+    kept. The source's name is not among what matters: subsets of a zoo share its banks.
     """
 
     config: BankConfig
@@ -47,6 +48,7 @@ class Recipe:
     length: int
     refs: tuple[MemoryRef, ...]
     clips: Mapping[Split, int]
+    frames: FrameShape | None = setting(None, added=True)
 
     @property
     def kept(self) -> list[MemoryRef]:
@@ -60,24 +62,29 @@ class Recipe:
 
     @property
     def layout(self) -> Layout:
-        """A column for each memory and direction; of a clip it holds (steps, channels, height, width)."""
-        # A network makes one step less than a clip has frames, and a memory is kept after each.
-        columns = [
-            Column(name=column_name(ref, reverse), dtype=self.config.dtype, shape=(self.length - 1, *ref.shape))
-            for ref in self.kept
-            for reverse in self.directions
-        ]
+        """A column for each memory and direction, then for the frames; of a clip it holds (steps, channels, height, width)."""
+        shapes = {column_name(ref, reverse): ref.shape for ref in self.kept for reverse in self.directions}
+        if self.frames is not None:
+            shape = (self.frames.channels, self.frames.height, self.frames.width)
+            shapes |= {frames_column(reverse): shape for reverse in self.directions}
+        # A network makes one step less than a clip has frames, and what it holds is kept after each.
+        columns = [Column(name=name, dtype=self.config.dtype, shape=(self.length - 1, *shape)) for name, shape in shapes.items()]
         return Layout.of(columns, shard_bytes=SHARD_BYTES, max_shard_rows=SHARD_ROWS)
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of all memories together; each file adds a few KiB to them."""
+        """Bytes of all memories and frames together; each file adds a few KiB to them."""
         return sum(self.clips.values()) * self.layout.row_bytes
 
 
 def column_name(ref: MemoryRef, reverse: bool) -> str:
     """Of the Arrow column that holds one memory of a source's layer in one direction of time."""
     return f"{ref.layer}.{ref.memory}.{'reversed' if reverse else 'forward'}"
+
+
+def frames_column(reverse: bool) -> str:
+    """Of the Arrow column that holds the frames that a source predicts in one direction of time."""
+    return f"frames.{'reversed' if reverse else 'forward'}"
 
 
 def make_recipe(config: BankConfig, name: str, source: Path, store: ClipStore, observed: int, target_depth: int) -> Recipe:
@@ -106,6 +113,7 @@ def make_recipe(config: BankConfig, name: str, source: Path, store: ClipStore, o
         length=store.length,
         refs=tuple(refs[layer] for layer in sorted(refs)),
         clips={split: len(store.split(split)) for split in config.splits},
+        frames=store.shape if config.frames else None,
     )
 
 

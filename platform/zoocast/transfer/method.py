@@ -24,8 +24,11 @@ __all__ = ["BANK_FOLDER", "Need", "Setup", "TransferMethod"]
 
 BANK_FOLDER = "bank"
 
-Need = Literal["rank", "sources", "banks"]
-"""Beside the target's clips a training may read the ranking of the sources, the sources' networks, and their memories."""
+Need = Literal["rank", "sources", "banks", "frames"]
+"""Beside the target's clips a training may read the ranking of the sources, the sources' networks, and their memories.
+
+``frames``, beside ``banks``: the bank also holds the frames that the sources predict.
+"""
 
 
 @dataclasses.dataclass(kw_only=True)

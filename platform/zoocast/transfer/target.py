@@ -78,6 +78,10 @@ class TrainTargetConfig:
     sources: tuple[str, ...] = ()
     workers: WorkerConfig = setting(WorkerConfig(), identity=False)
 
+    def __post_init__(self) -> None:
+        if "frames" in self.method.needs and self.bank is not None and not self.bank.frames:
+            raise ConfigError("bank.frames", f"must be true, for the method {self.method.kind} reads predicted frames; got false")
+
 
 def train_target_in(
     context: StepContext,

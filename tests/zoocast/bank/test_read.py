@@ -54,6 +54,11 @@ def check_stored_equals_online(zoo: Zoo, config: BankConfig, banks: dict[str, Pa
     for reverse in (False, True):
         for split in ("train", "validation"):
             assert_same(bank, live, config.dtype, reverse, split)
+        if config.frames:
+            ours, theirs = (b.recall("train", INDICES, reverse=reverse, memories=False, frames=True) for b in (bank, live))
+            assert ours.frames.shape == theirs.frames.shape == (6, 3, 5, 1, 16, 16)
+            torch.testing.assert_close(ours.frames.float(), theirs.frames, rtol=TOLERANCE[config.dtype], atol=1e-5)
+            assert ours.memories == theirs.memories == [{}, {}, {}]
 
 
 def test_stored_equals_online_teacher_forced(zoo: Zoo, stored: dict[str, Path]) -> None:
@@ -62,7 +67,7 @@ def test_stored_equals_online_teacher_forced(zoo: Zoo, stored: dict[str, Path]) 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_stored_equals_online_free_running(zoo: Zoo, ray_cluster: None, tmp_path: Path, dtype: str) -> None:  # noqa: ARG001
-    config = dataclasses.replace(STORED, policy="free_run", dtype=dtype)
+    config = dataclasses.replace(STORED, policy="free_run", dtype=dtype, frames=True)
     check_stored_equals_online(zoo, config, zoo.build_all(config, tmp_path))
 
 
@@ -72,10 +77,13 @@ def test_online_memories_are_what_the_source_holds_when_it_is_run_so(zoo: Zoo, p
     clips = clips.flip(1) if reverse else clips
     feed = teacher_forced(6, 6) if policy == "teacher_forced" else free_run(6, OBSERVED, 6)
     gru = load_predictor(zoo.sources["gru"])
-    expected = gru(clips, feed, {0: ("h",), 2: ("h",)}).memories  # first to first, last of three to last of two
-    memories = zoo.open(online(dataclasses.replace(STORED, policy=policy))).memories("train", INDICES, reverse=reverse)[1]
-    torch.testing.assert_close(memories[0], expected[0, "h"], rtol=0, atol=0)
-    torch.testing.assert_close(memories[1], expected[2, "h"], rtol=0, atol=0)
+    expected = gru(clips, feed, {0: ("h",), 2: ("h",)})
+    bank = zoo.open(online(dataclasses.replace(STORED, policy=policy, frames=True)))
+    recalled = bank.recall("train", INDICES, reverse=reverse, frames=True)
+    memories = recalled.memories[1]  # first to first, last of three to last of two
+    torch.testing.assert_close(memories[0], expected.memories[0, "h"], rtol=0, atol=0)
+    torch.testing.assert_close(memories[1], expected.memories[2, "h"], rtol=0, atol=0)
+    torch.testing.assert_close(recalled.frames[:, 1], expected.frames, rtol=0, atol=0)
     assert not memories[0].requires_grad
 
 
@@ -131,6 +139,8 @@ def test_splits_and_directions_that_the_bank_does_not_hold_are_refused(zoo: Zoo,
             bank.memories("test", INDICES)
         with pytest.raises(IndexError):
             bank.memories("train", torch.tensor([150]))
+        with pytest.raises(ConfigError, match="no predicted frames; set frames=true"):
+            bank.recall("train", INDICES, frames=True)
     with pytest.raises(ConfigError, match="set reversed=true"):
         zoo.open(BankConfig(mode="online", layers="all")).memories("train", INDICES, reverse=True)
     with pytest.raises(ConfigError, match="mode: a stored bank is read from a directory, but lstm, gru, stlstm has none; build"):
