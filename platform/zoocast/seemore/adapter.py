@@ -4,6 +4,9 @@ Learning-rate calls alternate with weight calls. A learning-rate call tries one 
 directions u_l, computes the loss that it leads to, and moves the rates a_l but no weight; a weight call takes such a step for
 good. Since u_l does not depend on the rates, their gradient is exactly ``-<grad L(theta'), u_l>``: first order, no graph of a
 gradient.
+
+Its rival is hypergradient descent (Baydin et al., ICLR 2018): all calls are weight calls, each of which first moves the rates by
+``-<grad L(theta_t), u_{l, t-1}>``, the gradient of its own loss by the rates of the step before it.
 """
 
 from __future__ import annotations
@@ -56,6 +59,12 @@ class AdapterConfig:
     )
     moments: Literal["private", "shared"] = setting(
         "private", "whether trial steps have gradient moments of their own or those of the weight calls; release: private"
+    )
+    method: Literal["meta", "hypergradient"] = setting(
+        "meta",
+        "what rates are moved by: trial steps, or in every iteration the last weight call's direction on the new gradient, which"
+        " knows no cycle, meta_batch or moments; release: meta",
+        added=True,
     )
 
     def __post_init__(self) -> None:
@@ -180,7 +189,8 @@ class MetaAdapter(Updater):
         # Of the rates alone; the weights are moved by hand, each at its level's rate.
         self.optimizer = torch.optim.Adam([self.raw], lr=adapter.meta_learning_rate)
         self.moments = _Moments(self.parameters)
-        self.trial_moments = self.moments if adapter.moments == "shared" else _Moments(self.parameters)
+        apart = adapter.method == "meta" and adapter.moments == "private"
+        self.trial_moments = _Moments(self.parameters) if apart else self.moments
         # Of the loss and of the penalty by what Adam moves, from the last learning-rate call: the journal asks between calls.
         self.gradients = torch.zeros(2, len(self.levels), device=worker.device)
 
@@ -195,17 +205,22 @@ class MetaAdapter(Updater):
 
     def update(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
         """See `Updater.update`; a learning-rate call's terms are those after its trial step, with the penalty as ``chain``."""
-        return self._move_rates(batch) if self.adapter.moves_rates(iteration) else self._move_weights(batch)
+        if self.adapter.method == "meta" and self.adapter.moves_rates(iteration):
+            return self._move_rates(batch)
+        return self._move_weights(batch)
 
     def _move_weights(self, batch: Batch) -> dict[str, Tensor]:
         terms, gradients = self._loss(batch)
+        # Both kinds of call have the same terms, for the journal averages over all of a window.
+        penalty = torch.zeros((), device=self.worker.device)
+        if self.adapter.method == "hypergradient" and self.moments.count:  # the first step has none before it
+            penalty = self._step_rates(gradients, self.moments)
         self.moments.add(gradients)
         with torch.no_grad():
             rates = self.rates
             for name, parameter in self.parameters.items():
                 parameter.addcmul_(rates[self.places[name]], self.moments.direction(name), value=-1)
-        # Both kinds of call have the same terms, for the journal averages over all of a window.
-        return {**terms, "chain": torch.zeros((), device=self.worker.device)}
+        return {**terms, "chain": penalty}
 
     def _move_rates(self, batch: Batch) -> dict[str, Tensor]:
         first, second = (batch, batch) if self.adapter.meta_batch == "same" else _halves(batch)
@@ -220,11 +235,16 @@ class MetaAdapter(Updater):
         # differentiated is L at theta', and no graph leads back through the step.
         with self.autocast():
             terms: dict[str, Tensor] = torch.func.functional_call(self.objective, trial, (second,))
-        gradients = self._gradients(terms, trial)
+        penalty = self._step_rates(self._gradients(terms, trial), self.trial_moments)
+        return {name: value.detach() for name, value in {**terms, "chain": penalty}.items()}
+
+    def _step_rates(self, gradients: Mapping[str, Tensor], moments: _Moments) -> Tensor:
+        """Move the rates by Adam, given the gradient after a step in the directions of `moments`. Returns the chain's penalty."""
+        rates = self.rates
         # d loss / d a_l = -<grad L(theta'), u_l>, summed over the parameters of the level (see the module).
         slopes = torch.zeros_like(rates)
         for name, gradient in gradients.items():
-            slopes[self.places[name]] -= (gradient * self.trial_moments.direction(name)).sum()
+            slopes[self.places[name]] -= (gradient * moments.direction(name)).sum()
         penalty = self._penalty(rates)
         # The way from raw to rates is walked twice, for the penalty as well: hence the graph is kept.
         (data,) = torch.autograd.grad(rates, self.raw, slopes, retain_graph=True)
@@ -233,7 +253,7 @@ class MetaAdapter(Updater):
         self.raw.grad = data + order  # apart until here, for the journal shows which of the two moves a rate
         self.optimizer.step()
         self._clamp()
-        return {name: value.detach() for name, value in {**terms, "chain": penalty}.items()}
+        return penalty.detach()
 
     def _loss(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The terms on a batch, and the gradient of their sum by every parameter, clipped."""

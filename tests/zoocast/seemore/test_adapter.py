@@ -137,9 +137,9 @@ def test_every_level_moves_by_its_own_rate(make, batch):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_gradient_of_the_rates_is_exact(make, batch, kind, bidirectional):
-    """Against central differences of the loss after the trial step, with directions computed by hand."""
+@pytest.mark.parametrize(("kind", "method"), [*((kind, "meta") for kind in KINDS), ("convlstm", "hypergradient")])
+def test_the_gradient_of_the_rates_is_exact(make, batch, kind, method, bidirectional):
+    """Against central differences of the loss after the trial step, or the last step, with directions computed by hand."""
     objective, initial, epsilon, tolerance = make(kind, bidirectional), 2**-7, 1e-7, 1e-4
     if kind == "tmu":  # distillation is always in float32
         epsilon, tolerance = 1e-3, 1e-2
@@ -156,7 +156,9 @@ def test_the_gradient_of_the_rates_is_exact(make, batch, kind, bidirectional):
         with torch.no_grad():
             return sum(functional_call(objective, trial, (batch,)).values()).item()
 
-    adapter = adapt(objective, **ONLY_RATES, initial_rate=initial)
+    adapter = adapt(objective, **ONLY_RATES, initial_rate=initial, method=method)
+    if method == "hypergradient":
+        adapter.update(batch, 0)  # the last step, whose rates the next gradient judges
     reported = sum(v for name, v in adapter.update(batch, 0).items() if name != "chain").item()
     assert reported == pytest.approx(loss_at(None, 0.0), rel=1e-6)
     logged = adapter.metrics()
@@ -275,10 +277,34 @@ def test_trial_steps_can_share_the_moments_of_weight_calls(make, batch):
     assert not any(name.startswith("trial_moments") for name in shared.state())
 
 
+# ------------------------------------------------------------------------------------------------------- hypergradient descent
+
+
+def test_hypergradient_descent_moves_weights_in_every_iteration_and_rates_from_the_second_on(make, batch):
+    objective = make("convlstm")
+    adapter = adapt(objective, method="hypergradient", cycle=2, rate_iterations=1, chain_weight=0.0)
+    for iteration in range(3):
+        before, rates = weights(objective), adapter.rates.detach().clone()
+        adapter.update(batch, iteration)
+        assert not any(torch.equal(p, before[name]) for name, p in objective.named_parameters())
+        assert torch.equal(adapter.rates, rates) == (iteration == 0)
+
+
+@pytest.mark.parametrize(("initial", "grows"), [(1e-4, True), (0.5, False)])
+def test_hypergradient_descent_raises_a_rate_that_is_too_low_and_lowers_one_that_is_too_high(make, batch, initial, grows):
+    config = {"initial_rate": initial, "meta_learning_rate": 0.01 * initial, "chain_weight": 0.0}
+    adapter = adapt(make("convlstm"), method="hypergradient", **config)
+    for iteration in range(2):
+        adapter.update(batch, iteration)
+    assert all((rate > initial) == grows for rate in adapter.rates.tolist())
+
+
 # ------------------------------------------------------------------------------------------------------------------------ state
 
 
-@pytest.mark.parametrize("config", [{}, {"moments": "shared", "parametrisation": "logarithmic"}])
+@pytest.mark.parametrize(
+    "config", [{}, {"moments": "shared", "parametrisation": "logarithmic"}, {"method": "hypergradient", "chain_weight": 0.0}]
+)
 def test_a_meta_adapter_goes_on_from_its_state_to_the_same_bits(make, batch, config):
     config = {"cycle": 3, "rate_iterations": 2, **config}
     objective, resumed = make("decoupled", bidirectional=True), make("decoupled", bidirectional=True)
