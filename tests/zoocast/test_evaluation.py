@@ -3,6 +3,7 @@ import json
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from zoocast.evaluation import (
     copy_last,
     evaluate,
     paired_difference,
+    paired_over_both,
     paired_over_clips,
+    relative_difference,
     validation_error,
 )
 from zoocast.frames import FrameShape
@@ -258,3 +261,72 @@ def test_scores_of_different_clips_are_not_paired() -> None:
         paired_over_clips([scores_of([1.0, 2.0])], [scores_of([1.0])])
     with pytest.raises(ValueError, match="at least one seed of each arm"):
         paired_over_clips([scores_of([1.0])], [])
+
+
+def test_a_relative_difference_ends_where_students_t_begins_to_tell() -> None:
+    a, b = [9.0, 10.5, 8.8, 9.6], [10.0, 11.0, 10.4, 10.2]
+    found = relative_difference(a, b)
+    assert found.mean == pytest.approx(37.9 / 41.6 - 1)
+    assert found.low is not None
+    assert found.high is not None
+    # At its ends the scaled difference has an interval that just touches zero.
+    assert paired_difference(a, [(1 + found.low) * v for v in b]).low == pytest.approx(0, abs=1e-12)
+    assert paired_difference(a, [(1 + found.high) * v for v in b]).high == pytest.approx(0, abs=1e-12)
+
+
+def test_a_relative_difference_to_what_does_not_vary_is_the_difference_divided() -> None:
+    plain, found = (of([1.0, 2.0, 4.0], [5.0, 5.0, 5.0]) for of in (paired_difference, relative_difference))
+    assert (found.low, found.high) == pytest.approx((plain.low / 5, plain.high / 5))
+
+
+def test_a_relative_difference_to_what_may_be_zero_has_no_interval() -> None:
+    found = relative_difference([1.0, 2.0], [-1.0, 1.5])
+    assert (found.mean, found.low, found.high) == (5.0, None, None)
+    assert relative_difference([1.0], [2.0]).low is None
+
+
+def crossed(differences: np.ndarray) -> tuple[list[Scores], list[Scores]]:
+    """Two arms with such differences, (seeds, clips), between them."""
+    return [scores_of(row) for row in differences.tolist()], [scores_of(row) for row in np.zeros_like(differences).tolist()]
+
+
+def test_the_interval_over_seeds_and_clips_is_that_of_the_crossed_design() -> None:
+    # Seed means 2, 4 and clip means 1, 3, 5: mean 3, MS_seed = 3 * 2 = 6, MS_clip = 2 * 4 = 8. The rest is 0.5, 0, -0.5 and its
+    # negative, so MS_rest = 4 * 0.25 / 2 = 0.5. The variance is (6 + 8 - 0.5) / 6 = 2.25, with
+    # 13.5**2 / (36 / 1 + 64 / 2 + 0.25 / 2) = 2.675 degrees of freedom, for which Student's t is 3.4126.
+    result = paired_over_both(*crossed(np.array([[0.5, 2.0, 3.5], [1.5, 4.0, 6.5]])))
+    assert (result.mean, result.count, result.over) == (3.0, 2, "both")
+    assert result.high == pytest.approx(3 + 3.4126 * 1.5, abs=1e-3)
+
+
+def test_where_clips_do_not_matter_the_interval_over_both_is_the_one_over_seeds() -> None:
+    arms = crossed(np.repeat([[1.0], [2.0], [4.0]], 5, axis=1))
+    seeds = paired_difference([1.0, 2.0, 4.0], [0.0] * 3)
+    both = paired_over_both(*arms)
+    assert (both.low, both.high) == pytest.approx((seeds.low, seeds.high))
+
+
+def test_one_seed_or_one_clip_has_no_interval_over_both() -> None:
+    assert paired_over_both(*crossed(np.array([[1.0, 2.0]]))).low is None
+    assert paired_over_both(*crossed(np.array([[1.0], [2.0]]))).low is None
+    assert paired_over_both(*crossed(np.full((2, 3), 1.5))).low == 1.5
+    with pytest.raises(ValueError, match="must be paired, but got 2 and 1"):
+        paired_over_both([scores_of([1.0]), scores_of([2.0])], [scores_of([1.0])])
+
+
+@pytest.mark.parametrize("spread", [(0.3, 3.0, 1.0), (1.0, 0.0, 1.0), (0.0, 3.0, 3.0)])
+def test_the_interval_over_both_covers_the_truth_where_that_over_seeds_alone_need_not(spread: tuple[float, float, float]) -> None:
+    random = np.random.default_rng(0)
+    of_seed, of_clip, of_rest = spread
+    trials, covered, by_seeds = 400, 0, 0
+    for _ in range(trials):
+        shape = (5, 24)
+        differences = of_seed * random.normal(size=(5, 1)) + of_clip * random.normal(size=(1, 24))
+        differences += of_rest * random.normal(size=shape)
+        both = paired_over_both(*crossed(differences))
+        seeds = paired_difference(differences.mean(1), [0.0] * 5)
+        covered += both.low <= 0 <= both.high
+        by_seeds += seeds.low <= 0 <= seeds.high
+    assert 0.93 <= covered / trials <= 0.98
+    if of_clip:  # other clips are no part of it
+        assert by_seeds / trials < 0.8

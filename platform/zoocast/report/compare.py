@@ -11,7 +11,14 @@ import numpy as np
 
 from zoocast.config import setting
 from zoocast.errors import ConfigError
-from zoocast.evaluation import PairedDifference, Scores, paired_difference, paired_over_clips
+from zoocast.evaluation import (
+    PairedDifference,
+    Scores,
+    paired_difference,
+    paired_over_both,
+    paired_over_clips,
+    relative_difference,
+)
 
 __all__ = [
     "HEADLINE_METRIC",
@@ -25,6 +32,7 @@ __all__ = [
     "decimals",
     "difference",
     "interval_ends",
+    "percents",
     "signed",
 ]
 
@@ -76,11 +84,13 @@ def check_arms(field: str, named: Collection[str], arms: Collection[str]) -> Non
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difference:
-    """`arm` minus `other` in the headline metric (lower is better), paired by seed, with two 95 % intervals.
+    """`arm` minus `other` in the headline metric (lower is better), paired by seed, with 95 % intervals.
 
     Attributes:
-        seeds: the interval over seeds, None for fewer than two; `count` is their number.
+        relative: the difference as a part of the other arm's error; `relative_seeds` is its interval over seeds.
+        seeds: the interval over seeds, None for fewer than two; `count` is their number, `better` in how many `arm` is better.
         clips: the interval over test clips with the trained weights as they are, None where it is unknown.
+        both: the interval over seeds and test clips at once, None where it is unknown.
         too_small: why nothing can be concluded, in sentences; empty where something can.
         chosen: whether `other` is the rival of the comparison.
     """
@@ -89,9 +99,12 @@ class Difference:
     other: str
     mean: float
     relative: float
+    relative_seeds: Interval | None
     seeds: Interval | None
     clips: Interval | None
+    both: Interval | None
     count: int
+    better: int
     too_small: str = ""
     chosen: bool = False
 
@@ -157,19 +170,21 @@ def difference(
     pairs = [(s, next(iter(b))) for s in a] if other in untrained else [(s, s) for s in a if s in b]
     if not pairs:
         return None
-    values_a = [a[s].overall(HEADLINE_METRIC) for s, _ in pairs]
-    values_b = [b[s].overall(HEADLINE_METRIC) for _, s in pairs]
-    seeds = paired_difference(values_a, values_b)
-    clips = paired_over_clips([a[s] for s, _ in pairs], [b[s] for _, s in pairs])
+    scores_a, scores_b = [a[s] for s, _ in pairs], [b[s] for _, s in pairs]
+    values_a, values_b = ([s.overall(HEADLINE_METRIC) for s in scores] for scores in (scores_a, scores_b))
+    seeds, relative = paired_difference(values_a, values_b), relative_difference(values_a, values_b)
+    clips, both = paired_over_clips(scores_a, scores_b), paired_over_both(scores_a, scores_b)
     return Difference(
         arm=arm,
         other=other,
         mean=seeds.mean,
-        # A rival without any error (none but a made-up one) has nothing to be a part of.
-        relative=seeds.mean / float(np.mean(values_b)) if np.mean(values_b) else 0.0,
-        seeds=_interval(seeds.low, seeds.high),
-        clips=_interval(clips.low, clips.high),
+        relative=relative.mean,
+        relative_seeds=_interval(relative),
+        seeds=_interval(seeds),
+        clips=_interval(clips),
+        both=_interval(both),
         count=seeds.count,
+        better=sum(x < y for x, y in zip(values_a, values_b, strict=True)),
         too_small=_too_small(seeds, float(np.mean(values_b)), {a: n for a, n in (iterations or {}).items() if a in (arm, other)}),
     )
 
@@ -189,14 +204,14 @@ def _too_small(seeds: PairedDifference, error: float, iterations: Mapping[str, i
         reasons.append(
             f"A comparison asks for at least {MIN_ITERATIONS} iterations, and {shortest} was trained for {iterations[shortest]}."
         )
-    interval = _interval(seeds.low, seeds.high)
+    interval = _interval(seeds)
     if interval and interval[0] <= 0 <= interval[1] and seeds.mean - interval[0] > MAX_HALF_WIDTH * error:
         reasons.append("The interval over seeds is so wide that half of an error could not be told from all of it.")
     return " ".join(reasons)
 
 
-def _interval(low: float | None, high: float | None) -> Interval | None:
-    return None if low is None or high is None else (low, high)
+def _interval(found: PairedDifference) -> Interval | None:
+    return None if found.low is None or found.high is None else (found.low, found.high)
 
 
 # ---------------------------------------------------------------------------------------------------------------- numbers
@@ -212,6 +227,15 @@ def signed(value: float, digits: int) -> str:
 def interval_ends(interval: Interval, digits: int) -> str:
     """Both ends of an interval, each with its sign: ``−0.00177 to +0.00222``."""
     return f"{signed(interval[0], digits)} to {signed(interval[1], digits)}"
+
+
+def percents(interval: Interval) -> str:
+    """Both ends of a relative interval in words: ``6.9 to 9.3 % lower``, or ``2.2 % lower to 0.1 % higher``."""
+    low, high = (100 * end for end in interval)
+    if low * high > 0:
+        near, far = sorted((abs(low), abs(high)))
+        return f"{near:.1f} to {far:.1f}\N{NO-BREAK SPACE}% {'lower' if high < 0 else 'higher'}"
+    return f"{abs(low):.1f}\N{NO-BREAK SPACE}% lower to {abs(high):.1f}\N{NO-BREAK SPACE}% higher"
 
 
 def decimals(values: Sequence[float], spreads: Sequence[float]) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from zoocast.config import Setting
 from zoocast.metrics import METRICS
-from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, decimals, interval_ends, signed
+from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, decimals, interval_ends, percents
 from zoocast.report.figures import FieldView, LineStyle, StepView, TrialView, line_styles
 from zoocast.report.figures.curves import Curve, Curves
 from zoocast.report.sections import SectionView
@@ -198,14 +198,16 @@ class ReportData:
         grounds = (
             f"{HEADLINE_METRIC} of {difference.arm} on the {self.split} split is"
             f" {100 * abs(difference.relative):.1f}\N{NO-BREAK SPACE}% {direction} than that of"
-            f" {comparison.rival_words}, {difference.other}: {ours:.{digits}f} against {theirs:.{digits}f}."
+            f" {comparison.rival_words}, {difference.other}: {ours:.{digits}f} against {theirs:.{digits}f}"
         )
         if difference.verdict == "small" or difference.seeds is None:
-            return f"{grounds} Nothing follows from that. {difference.too_small}".rstrip()
+            return f"{grounds}. Nothing follows from that. {difference.too_small}".rstrip()
         where = {"won": "lies below zero", "lost": "lies above zero", "open": "contains zero"}[difference.verdict]
+        relative = f" ({percents(difference.relative_seeds)})" if difference.relative_seeds else ""
+        wider = f"; over other test clips as well it is {interval_ends(difference.both, digits)}" if difference.both else ""
         return (
-            f"{grounds} The paired difference over {difference.count} seeds is {signed(difference.mean, digits)} with a"
-            f" 95\N{NO-BREAK SPACE}% interval of {interval_ends(difference.seeds, digits)}, which {where}."
+            f"{grounds}, and lower in {difference.better} of {difference.count} seeds. The 95\N{NO-BREAK SPACE}% interval of the"
+            f" paired difference over seeds, {interval_ends(difference.seeds, digits)}{relative}, {where}{wider}."
         )
 
 

@@ -6,6 +6,7 @@ through the records, whose inputs lead to an arm's trainings and whose kinds say
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
@@ -141,7 +142,14 @@ def write_report(data: ReportData, directory: Path) -> None:
         write_atomically(directory / file, table)
     columns, rows, best = table_rows(data)
     sentences = [sentence for section in data.sections for sentence in section.sentences]
-    result = {"headline": data.headline, "columns": columns, "rows": rows, "best": best, "notes": [*data.notes, *sentences]}
+    result = {
+        "headline": data.headline,
+        "columns": columns,
+        "rows": rows,
+        "best": best,
+        "notes": [*data.notes, *sentences],
+        "differences": [{**dataclasses.asdict(d), "verdict": d.verdict} for d in data.differences],
+    }
     write_atomically(directory / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
 
 

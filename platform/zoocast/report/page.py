@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from zoocast.config import Setting
 from zoocast.metrics import METRICS, PSNR_CAP
-from zoocast.report.compare import HEADLINE_METRIC, MIN_ITERATIONS, MIN_SEEDS, decimals, interval_ends, signed
+from zoocast.report.compare import HEADLINE_METRIC, MIN_ITERATIONS, MIN_SEEDS, decimals, interval_ends, percents, signed
 from zoocast.report.data import ReportData, Search, cells, seeds_in_words, seeds_of
 from zoocast.report.figures import TrialView
 from zoocast.report.figures.style import GRID, INK, MUTED, PAPER
@@ -191,9 +191,9 @@ def _differences(data: ReportData) -> dict[str, Any] | None:
             "other": d.other,
             "mean": signed(d.mean, digits),
             "relative": f"{signed(100 * d.relative, 1)}\N{NO-BREAK SPACE}%",
-            "seeds": interval_ends(d.seeds, digits) if d.seeds else "–",
-            "clips": interval_ends(d.clips, digits) if d.clips else "–",
-            "count": d.count,
+            "percents": percents(d.relative_seeds) if d.relative_seeds else "",
+            "intervals": [interval_ends(ends, digits) if ends else "–" for ends in (d.seeds, d.clips, d.both)],
+            "better": f"{d.better} of {d.count}",
             "verdict": d.verdict,
         }
         for d in data.differences

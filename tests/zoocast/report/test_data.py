@@ -5,7 +5,7 @@ import math
 import pytest
 
 from zoocast.errors import ConfigError
-from zoocast.report.compare import Comparison, Difference, decimals, signed
+from zoocast.report.compare import Comparison, Difference, decimals, percents, signed
 from zoocast.report.data import ReportData, cells, table_csv, table_latex, table_markdown, table_rows
 from zoocast.report.sections import SectionView
 
@@ -18,9 +18,12 @@ def difference(seeds: tuple[float, float] | None, mean: float = -0.004, too_smal
         other="finetune.a",
         mean=mean,
         relative=mean / 0.04,
+        relative_seeds=seeds and (seeds[0] / 0.04, seeds[1] / 0.04),
         seeds=seeds,
         clips=None,
+        both=seeds and (1.5 * seeds[0], 1.5 * seeds[1]),
         count=3 if seeds else 1,
+        better=3 if seeds and mean < 0 else 0,
         too_small=too_small,
         chosen=True,
     )
@@ -51,7 +54,7 @@ def report(**changes: object) -> ReportData:
     [
         ((-0.006, -0.002), -0.004, "TMU beats the best finetune.", "10.0\N{NO-BREAK SPACE}% lower"),
         ((0.002, 0.006), 0.004, "TMU loses to the best finetune.", "10.0\N{NO-BREAK SPACE}% higher"),
-        ((-0.009, 0.001), -0.004, "TMU and the best finetune cannot be told apart.", "which contains zero"),
+        ((-0.009, 0.001), -0.004, "TMU and the best finetune cannot be told apart.", "higher), contains zero"),
         (None, -0.004, "Too small to compare TMU with the best finetune.", "Nothing follows from that."),
     ],
 )
@@ -94,7 +97,11 @@ def test_the_headline_holds_the_numbers() -> None:
     headline = report(differences=(difference((-0.006, -0.002)),)).headline
     # means 0.036 and 0.04, differing by 0.004: three digits of the difference are 5 decimals
     assert "0.03600 against 0.04000" in headline
-    assert "is −0.00400 with a 95\N{NO-BREAK SPACE}% interval of −0.00600 to −0.00200" in headline
+    assert "and lower in 3 of 3 seeds" in headline
+    assert headline.endswith(
+        "over seeds, −0.00600 to −0.00200 (5.0 to 15.0\N{NO-BREAK SPACE}% lower), lies below zero;"
+        " over other test clips as well it is −0.00900 to −0.00300."
+    )
 
 
 def test_an_interval_that_touches_zero_is_open() -> None:
@@ -126,7 +133,7 @@ def test_headlines_of_sections_follow_the_comparison() -> None:
     found = SectionView(name="mine", title="Mine", headline="Source a harms.")
     short, grounds = report(differences=(difference((-0.006, -0.002)),), sections=(found,)).headline_parts
     assert short == "TMU beats the best finetune."
-    assert grounds.endswith("which lies below zero. Source a harms.")
+    assert grounds.endswith("−0.00900 to −0.00300. Source a harms.")
 
 
 def test_a_column_shows_two_digits_of_its_spread() -> None:
@@ -155,6 +162,19 @@ def test_the_best_is_lowest_or_highest_as_the_metric_has_it() -> None:
 )
 def test_numbers_show_two_digits_of_the_typical_spread(values: list[float], spreads: list[float], digits: int) -> None:
     assert decimals(values, spreads) == digits
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((-0.093, -0.069), "6.9 to 9.3 % lower"),
+        ((0.01, 0.025), "1.0 to 2.5 % higher"),
+        ((-0.022, 0.001), "2.2 % lower to 0.1 % higher"),
+        ((0.0, 0.001), "0.0 % lower to 0.1 % higher"),
+    ],
+)
+def test_a_relative_interval_says_in_which_direction_it_lies(interval: tuple[float, float], words: str) -> None:
+    assert percents(interval).replace("\N{NO-BREAK SPACE}", " ") == words
 
 
 def test_a_signed_number_has_its_sign_unless_it_rounds_to_zero() -> None:
