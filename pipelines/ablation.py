@@ -12,7 +12,7 @@ from typing import Literal
 
 from pipelines.seemore_search import release_training
 from pipelines.zoo_to_target import PRESETS as ZOO_PRESETS
-from pipelines.zoo_to_target import ZooToTarget
+from pipelines.zoo_to_target import ZooToTarget, check_arms
 from zoocast.config import setting
 from zoocast.dag import Step, ordered
 from zoocast.errors import ConfigError, within
@@ -52,10 +52,7 @@ class Ablation:
 
     def __post_init__(self) -> None:
         # By hand and not by a Literal: the eight names follow from PARTS.
-        unknown = [arm for arm in self.arms if arm not in ALL]
-        if unknown or not self.arms or len(set(self.arms)) < len(self.arms):
-            got = repr(unknown[0]) if unknown else ", ".join(self.arms) or "none"
-            raise ConfigError("arms", f"must be some of {', '.join(ALL)}, each once, but got {got}")
+        check_arms(self.arms, ALL)
         if self._has("bdn") and self._has("tmu") and self.zoo.reads_bank and not self.zoo.bank.reversed:
             raise ConfigError("zoo.bank.reversed", "must be true, for BDN's reverse network distils as well, but got false")
 

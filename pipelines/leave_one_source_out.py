@@ -7,6 +7,7 @@ import dataclasses
 from pipelines import zoo_to_target as whole
 from zoocast.config import override
 from zoocast.dag import Step, ordered
+from zoocast.errors import ConfigError
 from zoocast.experiment import SourceMatrix, leave_one_out, report_step
 
 SUMMARY = "which source of a zoo helps the target and which one harms it: each left out, and each alone"
@@ -15,6 +16,8 @@ SUMMARY = "which source of a zoo helps the target and which one harms it: each l
 def steps(config: whole.ZooToTarget) -> tuple[Step, ...]:
     """The experiment as a graph; what it has in common with `zoo-to-target` are the same steps as there."""
     config.check()
+    if "tmu" not in config.arms:
+        raise ConfigError("arms", f"must hold tmu, of which sources are left out, but got {', '.join(config.arms)}")
     zoo, used = config.zoo_steps(), {"tmu": tuple(source.name for source in config.sources)}
     compared, against = whole.arms(config, zoo), whole.comparison(config)
     for subset, names in leave_one_out(zoo.sources).items():

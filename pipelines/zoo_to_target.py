@@ -1,13 +1,14 @@
 """Pretrain a zoo in parallel, bank its frozen memories, and train a target against it (Yao et al., ICML 2020).
 
 The same target network is trained from scratch, finetuned from every source that fits, anchored to the best source (L2-SP), and
-with Transferable Memory Units that distil from the bank: on the same clips, for as many iterations, with the same seeds. The
-report compares them on the test split, which nothing else reads.
+with Transferable Memory Units that distil from the bank, or by what else `arms` names: on the same clips, for as many iterations,
+with the same seeds. The report compares them on the test split, which nothing else reads.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 
 from zoocast.bank.config import BankConfig, check_bank
@@ -20,12 +21,23 @@ from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig, check_predictor
 from zoocast.nn.sampling import ScheduledSampling
 from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer import L2SP, Finetune, Method, Scratch, TargetConfig, Transfer
+from zoocast.transfer import L2SP, Finetune, Freeze, LayerDecay, Method, Scratch, Soup, StartedMethod, TargetConfig, Transfer
 from zoocast.zoo import SourceConfig, can_start, check_observed
 
-__all__ = ["PRESETS", "SUMMARY", "ZooToTarget", "arms", "comparison", "steps"]
+__all__ = ["ARMS", "PRESETS", "SUMMARY", "ZooToTarget", "arms", "check_arms", "comparison", "steps"]
 
 SUMMARY = "a zoo of sources, their memory banks, and a target: scratch, finetuned, L2-SP and TMU compared"
+
+ARMS = ("scratch", "finetune", "l2-sp", "soup", "llrd", "freeze", "tmu-no-loss", "tmu")
+"""What `ZooToTarget.arms` may name; finetune stands for one arm for each source that fits."""
+
+
+def check_arms(arms: Sequence[str], known: Sequence[str]) -> None:
+    """Raise `ConfigError` unless `arms` are some of the `known` ones, each once."""
+    unknown = [arm for arm in arms if arm not in known]
+    if unknown or not arms or len(set(arms)) < len(arms):
+        got = repr(unknown[0]) if unknown else ", ".join(arms) or "none"
+        raise ConfigError("arms", f"must be some of {', '.join(known)}, each once, but got {got}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +53,11 @@ class ZooToTarget:
     seeds: int = setting(3, "trainings of every arm, with seeds 0, 1, ...", at_least=1, at_most=1000)
     num_strips: int = setting(4, "test clips whose predictions are kept as pictures", at_least=1)
     bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where each bank is computed", identity=False)
+    arms: tuple[str, ...] = setting(
+        ("scratch", "finetune", "l2-sp", "tmu"), f"what is compared, in this order: all, or some of {', '.join(ARMS)}", added=True
+    )
+    llrd: LayerDecay = setting(LayerDecay(), "the arm whose lower layers learn more slowly", added=True)
+    freeze: Freeze = setting(Freeze(), "the arm whose lowest layers do not learn", added=True)
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -51,6 +68,9 @@ class ZooToTarget:
         if "target" in names:  # `data.NAME` would be two steps of one name
             raise ConfigError("sources.target.name", "target is what the target's own clips are called; use another name")
         check_ranges(self)
+        if self.arms == ("all",):
+            object.__setattr__(self, "arms", ARMS)  # the config is frozen
+        check_arms(self.arms, ARMS)
         if self.reads_bank and self.target.training.reverse_input and not self.bank.reversed:
             raise ConfigError("bank.reversed", "must be true when target.training.reverse_input flips time, but got false")
         if self.reads_bank and "train" not in self.bank.splits:
@@ -59,7 +79,7 @@ class ZooToTarget:
     @property
     def reads_bank(self) -> bool:
         """Whether any arm looks at the memories of the zoo."""
-        return "banks" in self.transfer.needs
+        return any("banks" in self._method(arm).needs for arm in self.arms if arm != "finetune")
 
     @cached_property
     def startable(self) -> tuple[str, ...]:
@@ -68,13 +88,29 @@ class ZooToTarget:
         return tuple(s.name for s in self.sources if can_start(target, frames, *s.network()))
 
     def methods(self) -> dict[str, Method]:
-        """Every arm that is trained, by name."""
-        arms: dict[str, Method] = {"scratch": Scratch()}
-        # From each: TMU is compared with the best of them on the test clips, and not with the one that the ranking chose.
-        arms |= {f"finetune.{name}": Finetune(source=name) for name in self.startable}
-        if self.startable:
-            arms["l2-sp"] = self.l2sp
-        return arms | {"tmu": self.transfer}
+        """Every arm that is trained, by name; without a source that fits, only those that need not start from one."""
+        found: dict[str, Method] = {}
+        for arm in self.arms:
+            if arm == "finetune":
+                # From each: TMU is compared with the best of them on the test clips, and not with the one that the ranking chose.
+                found |= {f"finetune.{name}": Finetune(source=name) for name in self.startable}
+            elif self.startable or not isinstance(self._method(arm), StartedMethod):
+                found[arm] = self._method(arm)
+        return found
+
+    def _method(self, arm: str) -> Method:
+        """What one of `arms` other than finetune is trained by."""
+        methods: dict[str, Method] = {
+            "scratch": Scratch(),
+            "l2-sp": self.l2sp,
+            "soup": Soup(),
+            "llrd": self.llrd,
+            "freeze": self.freeze,
+            # What transfer units are worth by themselves: as many weights as TMU has, and nothing distilled.
+            "tmu-no-loss": dataclasses.replace(self.transfer, distillation_weight=0.0),
+            "tmu": self.transfer,
+        }
+        return methods[arm]
 
     def only(self, names: tuple[str, ...]) -> ZooToTarget:
         """The experiment with some of its sources."""
@@ -104,6 +140,18 @@ class ZooToTarget:
 
     def check_transfer(self) -> None:
         """Raise `ConfigError` if these sources cannot be transferred from; `check` does it as well."""
+        if not self.methods():
+            raise ConfigError(
+                "arms", f"no source has the target's network, so there is no {', no '.join(self.arms)}; add scratch"
+            )
+        for arm, method in self.methods().items():
+            with within(arm):
+                method.check(self.target.predictor, self.target.training)
+        if any(method.has_units for method in self.methods().values()):
+            self._check_units()
+
+    def _check_units(self) -> None:
+        """Raise `ConfigError` if the target with transfer units cannot start, or distil, from these sources."""
         if self.transfer.warm_start == "best" and not self.startable:
             raise ConfigError(
                 "transfer.warm_start",
@@ -132,20 +180,28 @@ def arms(config: ZooToTarget, zoo: Zoo) -> list[Arm]:
     return [COPY_LAST, *(zoo.arm(name, method, config.seeds) for name, method in config.methods().items())]
 
 
-def comparison(config: ZooToTarget) -> Comparison:
-    """TMU against the best finetune, or against training from scratch where no source fits the target."""
-    finetuned = tuple(f"finetune.{name}" for name in config.startable)
+def comparison(config: ZooToTarget) -> Comparison | None:
+    """TMU against the best finetune, or against training from scratch where there is none; None without either side."""
+    trained = config.methods()
+    finetuned = tuple(name for name in trained if name.startswith("finetune."))
     rival, words = (finetuned, "the best finetune") if finetuned else (("scratch",), "training from scratch")
+    if not {"tmu", *rival} <= trained.keys():
+        return None
     return Comparison(ours=("tmu",), rival=rival, ours_words="TMU", rival_words=words)
+
+
+def notes(config: ZooToTarget) -> list[str]:
+    """What a reader of the report must know of the arms: which sources have no part in some of them."""
+    other = ", ".join(s.name for s in config.sources if s.name not in config.startable)
+    nor = ", nor in the soup" if "soup" in config.arms else ""
+    return [f"Not finetuned from {other}{nor}: another network than the target's."] if other else []
 
 
 def steps(config: ZooToTarget) -> tuple[Step, ...]:
     """The experiment as a graph; `report` is its last step. Raises `ConfigError` for settings that cannot work together."""
     config.check()
     zoo = config.zoo_steps()
-    other = [s.name for s in config.sources if s.name not in config.startable]
-    notes = [f"Not finetuned from {', '.join(other)}: another network than the target's."] if other else []
-    return ordered([report_step("zoo to target", config, zoo.target, arms(config, zoo), comparison(config), notes=notes)])
+    return ordered([report_step("zoo to target", config, zoo.target, arms(config, zoo), comparison(config), notes=notes(config))])
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets

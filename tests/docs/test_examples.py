@@ -148,8 +148,8 @@ def test_the_pipeline_changes_nothing_but_the_data_of_the_experiment():
 
 
 def test_a_pipeline_of_parts_has_one_arm_more_and_shares_the_rest():
-    study, base = configure(load("docs.examples.freezing_study"), "smoke"), configure(load("zoo-to-target"), "smoke")
+    study, base = configure(load("docs.examples.reinit_study"), "smoke"), configure(load("zoo-to-target"), "smoke")
     keys, shared = ({step.key: step.name for step in configured.steps if step.name != "report"} for configured in (study, base))
     assert shared.items() <= keys.items()
     more = sorted(name for key, name in keys.items() if key not in shared)
-    assert more == ["evaluate.freezing", "target.freezing.seed0", "target.freezing.seed1"]
+    assert more == ["evaluate.reinit", "target.reinit.seed0", "target.reinit.seed1"]

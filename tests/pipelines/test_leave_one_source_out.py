@@ -76,6 +76,7 @@ def test_a_further_source_leaves_what_the_others_made():
             ["sources.1.predictor.hidden_channels=4,4"],
             r"transfer.warm_start: no source has the target's network, .* \(looked at digits-2\); set it to none",
         ),
+        (["arms=scratch,soup"], "arms: must hold tmu, of which sources are left out, but got scratch, soup"),
         (["observed=6"], "observed: must leave at least one of the 6 frames"),
     ],
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.zoo_to_target import ARMS as ZOO_ARMS
 from pipelines.zoo_to_target import PRESETS, ZooToTarget, steps
 from zoocast.bank.recipe import read_bank
 from zoocast.cli.imports import import_checkpoint
@@ -145,6 +146,10 @@ def test_a_plan_looks_at_a_network_once_however_many_sources_have_it():
         (["target.training.batch_size=3", "target.workers.num_workers=2"], "target.training.batch_size: must be a multiple"),
         (["sources.*.workers.num_workers=3"], "sources.digits-1.training.batch_size: must be a multiple"),
         (["transfer.distillation_weight=-1"], "transfer.distillation_weight: must be at least 0, but got -1.0"),
+        (["arms=tmu,finetunes"], "arms: must be some of scratch, finetune, .*, each once, but got 'finetunes'"),
+        (["arms=tmu,tmu"], "arms: must be some of .*, each once, but got tmu, tmu"),
+        (["arms=freeze", "freeze.layers=3"], "freeze.layers: must be at most the 2 layers of the target, but got 3"),
+        (["arms=soup", "target.predictor.cell.kernel_size=5"], "arms: no source has the target's network, so there is no soup"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -274,6 +279,24 @@ def test_arms_follow_from_which_sources_fit():
     alone = {s.name for s in steps(changed("target.predictor.cell.kernel_size=5", "transfer.warm_start=none"))}
     assert {n for n in alone if n.startswith("target.")} == {f"target.{arm}.{s}" for arm in ("scratch", "tmu") for s in SEEDS}
     assert other[-1].config.notes == ("Not finetuned from digits-1: another network than the target's.",)
+
+
+def test_further_arms_leave_those_of_before_as_they_are():
+    before, after = keys(), keys(changed("arms=all"))
+    assert {name for name in before if after[name] != before[name]} == {"report"}
+    trained = {name.removesuffix(".seed0") for name in after.keys() - before.keys() if name.endswith(".seed0")}
+    assert trained == {f"target.{arm}" for arm in set(ZOO_ARMS) - {"scratch", "finetune", "l2-sp", "tmu"}}
+    assert SMOKE.arms == ("scratch", "finetune", "l2-sp", "tmu")
+
+
+def test_an_experiment_without_tmu_or_finetuning_compares_what_there_is():
+    def headline(arms):
+        return steps(changed(f"arms={arms}"))[-1].config.comparison
+
+    assert headline("soup,scratch") is None
+    assert headline("finetune,soup") is None
+    assert headline("tmu,scratch").rival == ("scratch",)
+    assert not any(name.startswith("bank.") for name in keys(changed("arms=tmu-no-loss,scratch")))
 
 
 # ------------------------------------------------------------------------------------------------------- one whole run, for real

@@ -7,10 +7,11 @@ time, joins both losses. Only the forward network is exported: the reverse one c
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoocast.config import check_ranges, setting
 from zoocast.nn.predictor import Prediction, Predictor
@@ -53,6 +54,10 @@ class BidirectionalObjective(Objective):
     def exported(self) -> Predictor:
         """See `Objective.exported`: the forward network."""
         return self.forward_objective.exported
+
+    def rate_scales(self) -> Mapping[nn.Parameter, float]:
+        """See `Objective.rate_scales`: both networks'."""
+        return {**self.forward_objective.rate_scales(), **self.reverse_objective.rate_scales()}
 
     def _features(self, collect: Collect) -> Collect:
         """`collect` with the last layer's output."""

@@ -53,6 +53,10 @@ class Objective(nn.Module, abc.ABC):
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """The weighted terms of the loss by name, scalars, whose sum is the loss; `mse` is always among them."""
 
+    def rate_scales(self) -> Mapping[nn.Parameter, float]:
+        """What the learning rate of a parameter is multiplied by; 1 for one that is not in it. Read once, by `AdamUpdater`."""
+        return {}
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of the loss on a batch."""
         return self.terms(batch, self.predict(batch, {}))

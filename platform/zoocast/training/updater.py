@@ -55,12 +55,16 @@ MakeUpdater = Callable[[Objective, TrainingConfig, Worker], Updater]
 
 
 class AdamUpdater(Updater):
-    """Adam with one learning rate for everything."""
+    """Adam with one learning rate for everything, but for what `Objective.rate_scales` says."""
 
     def __init__(self, objective: Objective, config: TrainingConfig, worker: Worker) -> None:
         super().__init__(objective, config, worker)
+        scales, groups = objective.rate_scales(), dict[float, list[nn.Parameter]]()
+        for parameter in objective.parameters():
+            if parameter.requires_grad:
+                groups.setdefault(scales.get(parameter, 1.0), []).append(parameter)
         self.optimizer = torch.optim.Adam(
-            [p for p in objective.parameters() if p.requires_grad], lr=config.learning_rate, fused=True
+            [{"params": group, "lr": scale * config.learning_rate} for scale, group in groups.items()], fused=True
         )
         self.module: nn.Module = objective
         if worker.world > 1:

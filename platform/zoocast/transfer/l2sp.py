@@ -11,13 +11,13 @@ from torch import Tensor
 from zoocast.config import check_ranges, setting
 from zoocast.nn.predictor import Prediction, Predictor
 from zoocast.training import Batch, Objective, PredictionObjective
-from zoocast.transfer.method import Need, Setup, TransferMethod
+from zoocast.transfer.method import Setup, StartedMethod
 
 __all__ = ["L2SP", "AnchoredObjective"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class L2SP(TransferMethod):
+class L2SP(StartedMethod):
     """Finetuning with a penalty on the distance to the best source's weights (Li et al., ICML 2018, eq. 2)."""
 
     kind: ClassVar[str] = "l2-sp"
@@ -26,19 +26,12 @@ class L2SP(TransferMethod):
     def __post_init__(self) -> None:
         check_ranges(self)
 
-    @property
-    def needs(self) -> frozenset[Need]:
-        """See `TransferMethod.needs`."""
-        return frozenset({"rank", "sources"})
-
     def build(self, setup: Setup) -> Objective:
         """See `TransferMethod.build`.
 
         A training that goes on from an earlier one starts here as well: the source's weights are the anchor.
         """
-        predictor = Predictor(setup.predictor, setup.frames)
-        setup.start(predictor)
-        return AnchoredObjective(predictor, setup.decouple_weight, self.weight)
+        return AnchoredObjective(self.started(setup), setup.decouple_weight, self.weight)
 
 
 class AnchoredObjective(PredictionObjective):

@@ -17,10 +17,10 @@ from zoocast.bank.read import MemoryBank, open_bank
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig, read_description, warm_start
-from zoocast.training import MODEL_FOLDER, Objective
+from zoocast.training import MODEL_FOLDER, Objective, TrainingConfig
 from zoocast.zoo import load_source
 
-__all__ = ["BANK_FOLDER", "Need", "Setup", "TransferMethod"]
+__all__ = ["BANK_FOLDER", "Need", "Setup", "StartedMethod", "TransferMethod"]
 
 BANK_FOLDER = "bank"
 
@@ -44,6 +44,7 @@ class Setup:
         sources: the folders of those sources that are read, by name.
         names: of all sources, in the order of the transfer units.
         best: the source to start from where the method names none; None if there is no ranking, or no source fits the target.
+        fitting: those of the sources whose weights fit the target; none if there is no ranking.
         bank: which memories are distilled; None without distillation.
         banks: the folders of the steps that stored them, by the source; none if they are computed online.
         device: where the memories are wanted.
@@ -57,6 +58,7 @@ class Setup:
     sources: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     names: tuple[str, ...] = ()
     best: str | None = None
+    fitting: tuple[str, ...] = ()
     bank: BankConfig | None = None
     banks: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     device: str = "cpu"
@@ -130,6 +132,9 @@ class TransferMethod(abc.ABC):
         """The network that is trained where arms without transfer train `predictor`."""
         return predictor
 
+    def check(self, predictor: PredictorConfig, training: TrainingConfig) -> None:  # noqa: B027, most settings fit every target
+        """Raise `ConfigError`, by the setting's name, for what cannot work with this network and training of the target."""
+
     @abc.abstractmethod
     def build(self, setup: Setup) -> Objective:
         """A new objective; called once the seed is set, for each direction of a training."""
@@ -144,3 +149,19 @@ class TransferMethod(abc.ABC):
     def params(self) -> dict[str, str | float]:
         """What MLflow should show of its settings."""
         return {}
+
+
+class StartedMethod(TransferMethod):
+    """Abstract: a method that starts from the source that predicts the validation clips best."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """See `TransferMethod.needs`: all sources' weights, for the best is known only when they are there."""
+        return frozenset({"rank", "sources"})
+
+    def started(self, setup: Setup) -> Predictor:
+        """A new network with the weights of the best source."""
+        # The random weights are drawn although they are replaced: the generator then goes on as in the other arms.
+        predictor = Predictor(setup.predictor, setup.frames)
+        setup.start(predictor)
+        return predictor

@@ -159,6 +159,8 @@ def train_arm(context: StepContext, config: TrainTargetConfig, train: Callable[[
 
 def setup_of(config: TrainTargetConfig, context: StepContext, frames: FrameShape, device: str) -> Setup:
     """What an arm's method builds on, from the inputs of the step that trains it."""
+    # A method that names its source, or starts at random, has no ranking among its inputs.
+    ranking = context.result("rank", Ranking) if "rank" in context.results else None
     return Setup(
         predictor=config.predictor,
         frames=frames,
@@ -167,8 +169,8 @@ def setup_of(config: TrainTargetConfig, context: StepContext, frames: FrameShape
         clips=context.inputs["data"],
         sources=context.group("sources"),
         names=config.sources,  # the step's inputs are a mapping; which gate belongs to whom stands here
-        # A method that names its source, or starts at random, has no ranking among its inputs.
-        best=context.result("rank", Ranking).best if "rank" in context.results else None,
+        best=ranking.best if ranking else None,
+        fitting=ranking.fitting if ranking else (),
         bank=config.bank,
         banks=context.group("banks"),
         device=device,
