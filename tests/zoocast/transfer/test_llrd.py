@@ -53,5 +53,5 @@ def test_both_directions_of_a_training_have_the_rates(setup):
 
 
 def test_a_decay_that_is_none_is_refused():
-    with pytest.raises(ConfigError, match="decay: must be at most 1 and above 0, but got 0.0"):
+    with pytest.raises(ConfigError, match=r"decay: must be at most 1 and above 0, but got 0.0"):
         LayerDecay(decay=0.0)
