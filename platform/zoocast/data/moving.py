@@ -1,7 +1,8 @@
-"""Images that move and bounce in a square frame: the picture maker behind `digits` and `moving-mnist`, and what both set.
+"""Images that move in a square frame: the picture maker behind `digits` and `moving-mnist`, and what both set.
 
 Each image starts somewhere, flies straight at constant speed, is reflected by the walls, and covers what is darker than itself
-(the pixelwise maximum), as in Moving MNIST (Srivastava et al., 2015, https://arxiv.org/abs/1502.04681).
+(the pixelwise maximum), as in Moving MNIST (Srivastava et al., 2015, https://arxiv.org/abs/1502.04681). What else it may do is in
+`zoocast.data.motions`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import dataclasses
 import numpy as np
 
 from zoocast.config import check_ranges, setting
+from zoocast.data.motions import Motion
 from zoocast.data.splits import LARGEST_SEED, Split
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
 
-__all__ = ["MovingClips", "bounce", "check_geometry", "moving_clip", "upsample"]
+__all__ = ["MovingClips", "check_geometry", "interpolated", "moving_clip", "upsample"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,25 +61,43 @@ def upsample(images: np.ndarray, size: int) -> np.ndarray:
     return out
 
 
-def bounce(start: np.ndarray, velocity: np.ndarray, length: int, room: np.ndarray) -> np.ndarray:
-    """Positions of a point that is reflected at 0 and at `room`.
+def interpolated(image: np.ndarray, corners: np.ndarray, angles: np.ndarray, scales: np.ndarray, frame_size: int) -> np.ndarray:
+    """An image in a square frame at any place, turned and scaled: bilinear between its pixels, and 0 around them.
 
     Args:
-        start: [...] position at time 0, pixels.
-        velocity: [...] pixels per frame.
-        length: number of frames.
-        room: [...] the farthest position, pixels, more than 0.
+        image: [h, w].
+        corners: [t, 2], row and column of its top left corner, were it neither turned nor scaled about its centre.
+        angles: [t] radians.
+        scales: [t].
+        frame_size: height and width of the frame, pixels.
 
     Returns:
-        int64 [length, ...], the nearest pixel at each frame. Unfolded at the walls, the path is a straight line.
+        float64 [t, frame_size, frame_size].
     """
-    # The way there and back has length 2 * room: along it the distance from the far wall falls to 0 and rises again.
-    line = start + velocity * np.arange(length).reshape(-1, *[1] * start.ndim)
-    return np.rint(room - np.abs(np.mod(line, 2 * room) - room)).astype(np.int64)
+    size = np.array(image.shape)
+    # From the image's centre to the centre of every pixel of the frame, turned back and scaled back into the image.
+    down, right = ((np.arange(frame_size) + 0.5 - at[:, None]) / scales[:, None] for at in (corners + size / 2).T)
+    down, right = down[:, :, None], right[:, None, :]
+    cosine, sine = np.cos(angles)[:, None, None], np.sin(angles)[:, None, None]
+    at = (cosine * down - sine * right, sine * down + cosine * right)
+    # One pixel of 0 around the image stands for all that lies beyond it.
+    padded = np.pad(image.astype(np.float64), 1)
+    rows, columns = (np.clip(a + (n + 1) / 2, 0, n + 1) for a, n in zip(at, size, strict=True))
+    top, left = (np.minimum(np.floor(a), n).astype(np.intp) for a, n in zip((rows, columns), size, strict=True))
+    lower, righter = rows - top, columns - left
+    upper = padded[top, left] * (1 - righter) + padded[top, left + 1] * righter
+    return upper * (1 - lower) + (padded[top + 1, left] * (1 - righter) + padded[top + 1, left + 1] * righter) * lower
 
 
 def moving_clip(
-    images: np.ndarray, rng: np.random.Generator, *, num_images: int, frame_size: int, length: int, speed: tuple[float, float]
+    images: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    num_images: int,
+    frame_size: int,
+    length: int,
+    motion: Motion,
+    subpixel: bool = False,
 ) -> np.ndarray:
     """One clip of `num_images` images that move in a square frame, each drawn from all of `images`.
 
@@ -87,22 +107,23 @@ def moving_clip(
         num_images: how many images the clip shows.
         frame_size: height and width of the frame, pixels.
         length: number of frames.
-        speed: the range from which each image's speed is drawn, pixels per frame.
+        motion: what the images do.
+        subpixel: places between pixels by interpolation, instead of the nearest pixel; what turns or pulses always has them.
 
     Returns:
         uint8 [length, 1, frame_size, frame_size].
     """
-    # The order of these draws is part of what a seed means: another order gives other clips for the same identity.
     _, height, width = images.shape
     chosen = images[rng.integers(0, len(images), num_images)]
-    room = np.array([frame_size - height, frame_size - width])
-    angle = rng.uniform(0, 2 * np.pi, num_images)
-    # Rows first, as all places here: sine is down, cosine to the right.
-    velocity = rng.uniform(*speed, num_images)[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
-    places = bounce(rng.uniform(0, 1, (num_images, 2)) * room, velocity, length, room)
+    track = motion.track(rng, num_images=num_images, height=height, width=width, frame_size=frame_size, length=length)
     clip = np.zeros((length, 1, frame_size, frame_size), np.uint8)
-    for frame, tops_and_lefts in zip(clip[:, 0], places.tolist(), strict=True):
-        for image, (top, left) in zip(chosen, tops_and_lefts, strict=True):
+    if subpixel or motion.interpolates:
+        for image, corners, angles, scales in zip(chosen, *(np.moveaxis(values, 1, 0) for values in track), strict=True):
+            seen = np.rint(interpolated(image, corners, angles, scales, frame_size)).astype(np.uint8)
+            np.maximum(clip[:, 0], seen, out=clip[:, 0])
+        return clip
+    for frame, corners in zip(clip[:, 0], np.rint(track.places).astype(np.int64).tolist(), strict=True):
+        for image, (top, left) in zip(chosen, corners, strict=True):
             # A view into the clip: the maximum is written where it belongs.
             window = frame[top : top + height, left : left + width]
             np.maximum(window, image, out=window)

@@ -22,6 +22,7 @@ import numpy as np
 from zoocast.config import canonical, digest, setting
 from zoocast.data.files import Images, NpyArray, NpySequences, NpzSequences, Sequences, inspect, sha256, suggested_axes
 from zoocast.data.layout import Layout
+from zoocast.data.motions import Motion
 from zoocast.data.moving import MovingClips, check_geometry, moving_clip
 from zoocast.data.splits import LARGEST_SEED, SPLITS, Progress, Split, clip_generator, pools, reported, shuffled
 from zoocast.data.values import Place, Scale, Survey, check_values, convert, doubts, survey
@@ -254,7 +255,7 @@ class MovingMnistConfig(MovingClips):
             num_images=self.num_digits,
             frame_size=self.frame_size,
             length=self.length,
-            speed=(step, step),
+            motion=Motion(speed=(step, step)),
         )
 
     def _read(self, read: ReadClip, first: int, index: int) -> np.ndarray:

@@ -1,11 +1,13 @@
 """The clip store: every data set at rest, as a tensor store (`zoocast.arrow`) with one column `clip` and three splits.
 
-A row of it is a clip, [time, channel, height, width], and its recipe says what a clip is and what made it.
+A row of it is a clip, [time, channel, height, width], and its recipe says what a clip is and what made it. Where clips are of
+several kinds, a column `kind` says which; reports ask for it, and what trains reads clips alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 
 from zoocast import arrow
-from zoocast.config import dump, load
+from zoocast.config import dump, load, setting
 from zoocast.data.splits import SPLITS, Split
 from zoocast.errors import DataError, InfrastructureError, IntegrityError
 from zoocast.frames import FrameShape
@@ -26,6 +28,7 @@ __all__ = ["ClipSplit", "ClipStore", "ClipsRecipe", "Dtype", "write_store"]
 # Larger than a bank's files, which several actors share: clips are written by one process.
 SHARD_BYTES = 256 * 2**20
 CLIP = "clip"
+KIND = "kind"
 REMEDY = "build the data again: delete that folder, or run with --force and the name of the data step"
 WORDING = arrow.Wording("clip store", REMEDY)
 
@@ -45,6 +48,7 @@ class ClipsRecipe:
     dtype: Dtype
     value_range: tuple[int, int]
     generator: Mapping[str, Any]
+    kinds: tuple[str, ...] = setting((), "names of the kinds of clips, by the numbers in the column `kind`", added=True)
 
 
 # -------------------------------------------------------------------------------------------------------------------- reading
@@ -120,6 +124,12 @@ class ClipSplit:
         """Frames in each clip."""
         return self.store.length
 
+    @functools.cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of every clip, by name; empty if the store keeps none. For reports, never for training."""
+        names = self.store.recipe.kinds
+        return tuple(names[kind] for kind in self._rows.gather(range(len(self)), KIND).flatten().tolist()) if names else ()
+
     def gather(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
         """Copies of the clips at `indices`, in that order, as they are at rest: (B, T, C, H, W) uint8 or float32.
 
@@ -155,6 +165,7 @@ def write_store(
     length: int,
     dtype: Dtype,
     generator: Mapping[str, Any],
+    kinds: Mapping[Split, Sequence[str]] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> ClipStore:
     """Write clips, as they come, into the folder `path`, and open the result. The same clips give the same bytes.
@@ -168,6 +179,7 @@ def write_store(
         length: frames in each clip.
         dtype: uint8 for 0 to 255, float32 for 0 to 1.
         generator: JSON data that say what made the clips: a name and its parameters.
+        kinds: for each split the kind of each of its clips, by name, at most 256 different ones; None: nothing is kept of kinds.
         shard_bytes: bound of the clips' bytes in one file.
 
     Raises:
@@ -176,16 +188,23 @@ def write_store(
     """
     if set(splits) != set(SPLITS):
         raise ValueError(f"a store has the splits {', '.join(SPLITS)}, but got {', '.join(splits)}")
-    column = arrow.Column(name=CLIP, dtype=dtype, shape=(length, shape.channels, shape.height, shape.width))
-    layout = arrow.Layout.of([column], shard_bytes=shard_bytes)
-    recipe = ClipsRecipe(shape=shape, length=length, dtype=dtype, value_range=(0, BRIGHTEST[dtype]), generator=generator)
+    columns = [arrow.Column(name=CLIP, dtype=dtype, shape=(length, shape.channels, shape.height, shape.width))]
+    names = tuple(dict.fromkeys(kind for split in SPLITS for kind in kinds[split])) if kinds else ()
+    numbers = {split: [names.index(kind) for kind in kinds[split]] for split in SPLITS} if kinds else {}
+    if kinds:
+        columns.append(arrow.Column(name=KIND, dtype="uint8", shape=(1,)))
+    layout = arrow.Layout.of(columns, shard_bytes=shard_bytes)
+    recipe = ClipsRecipe(
+        shape=shape, length=length, dtype=dtype, value_range=(0, BRIGHTEST[dtype]), generator=generator, kinds=names
+    )
     try:
         path.mkdir(parents=True, exist_ok=True)
         # The manifest goes first: a crash among the files then leaves a store that cannot be opened.
         for old in [path / arrow.MANIFEST, *(f for s in SPLITS for f in path.glob(f"{s}-*.arrow"))]:
             old.unlink(missing_ok=True)
-        shards = tuple(shard for name in SPLITS for shard in _write_split(path, name, splits[name], layout))
-        arrow.write_manifest(path, arrow.Manifest(layout=layout, recipe=dump(recipe), shards=shards))
+        rows = {split: _rows(split, splits[split], columns[0], numbers.get(split)) for split in SPLITS}
+        shards = tuple(shard for split in SPLITS for shard in _write_split(path, split, rows[split], layout))
+        arrow.write_manifest(path, arrow.Manifest(layout=layout, recipe=dump(recipe, added=False), shards=shards))
     except OSError as error:
         raise InfrastructureError(
             f"cannot write clips to {path} ({error.strerror or error}); free space or choose another --root"
@@ -193,12 +212,22 @@ def write_store(
     return ClipStore.open(path)
 
 
-def _write_split(path: Path, name: Split, clips: Iterable[np.ndarray], layout: arrow.Layout) -> Iterator[arrow.Shard]:
-    (column,) = layout.columns
-    checked = (_checked(clip, column, f"clip {i} of {name}") for i, clip in enumerate(clips))
+def _rows(
+    split: Split, clips: Iterable[np.ndarray], column: arrow.Column, kinds: Sequence[int] | None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every clip, checked, and the number of its kind, which is written only where the layout has a column for it."""
+    pairs = zip(clips, itertools.repeat(0)) if kinds is None else itertools.zip_longest(clips, kinds)
+    for index, (clip, kind) in enumerate(pairs):
+        if clip is None or kind is None:
+            than = "fewer" if clip is None else "more"
+            raise ValueError(f"{split} has {than} clips than the {len(kinds or ())} kinds that are given; each clip has one kind")
+        yield {CLIP: _checked(clip, column, f"clip {index} of {split}"), KIND: np.array([kind], np.uint8)}
+
+
+def _write_split(path: Path, name: Split, rows: Iterator[dict[str, np.ndarray]], layout: arrow.Layout) -> Iterator[arrow.Shard]:
     # How many clips there are is known only when they end, so a file is begun with the first clip that it is to hold.
     for start in itertools.count(step=layout.shard_rows):
-        batches = _batches(itertools.islice(checked, layout.shard_rows), layout.batch_rows)
+        batches = _batches(itertools.islice(rows, layout.shard_rows), layout.batch_rows)
         if (first := next(batches, None)) is None:
             break
         yield arrow.write_shard(path, layout, name, start, itertools.chain([first], batches))
@@ -206,9 +235,9 @@ def _write_split(path: Path, name: Split, clips: Iterable[np.ndarray], layout: a
         raise DataError(f"the {name} split has no clip; every split needs at least 1")
 
 
-def _batches(clips: Iterator[np.ndarray], size: int) -> Iterator[dict[str, Tensor]]:
-    while chunk := list(itertools.islice(clips, size)):
-        yield {CLIP: torch.from_numpy(np.stack(chunk))}
+def _batches(rows: Iterator[dict[str, np.ndarray]], size: int) -> Iterator[dict[str, Tensor]]:
+    while chunk := list(itertools.islice(rows, size)):
+        yield {name: torch.from_numpy(np.stack([row[name] for row in chunk])) for name in chunk[0]}
 
 
 def _checked(clip: np.ndarray, column: arrow.Column, where: str) -> np.ndarray:

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import itertools
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from zoocast.config import canonical, dump, load
+from zoocast.config import canonical, dump, load, override, overrides_between
 from zoocast.data.digits import DigitsConfig, digit_images
 from zoocast.data.splits import SPLITS
 from zoocast.errors import ConfigError
@@ -86,6 +87,54 @@ def test_a_clip_shows_as_many_digits_as_asked(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"motions": ("still",)}, "fa12a2804b36c16b"),
+        ({"subpixel": True}, "16227a1a3cb4675f"),
+        ({"motions": ("turn",)}, "ac2b56d05d330cfa"),
+        ({"motions": ("pulse",)}, "830d4eca98e906bd"),
+        ({"motions": ("orbit",)}, "1e8461f3f66cc58a"),
+        ({"motions": ("gravity",)}, "e8ca059432a7b8cf"),
+        ({"motions": ("move+turn+pulse",)}, "652d64dd1cccac80"),
+        ({"glyphs": "shapes"}, "d629d9fb871faaf0"),
+    ],
+    ids=str,
+)
+def test_the_clips_of_every_motion_stay_what_they_are(changed, expected):
+    # Pinned, as those above. Eight frames: digits turn far, and what falls bounces.
+    assert clips_digest(dataclasses.replace(SMALL, length=8, **changed)) == expected
+
+
+def clips_digest(config):
+    return hashlib.sha256(np.stack(list(config._clips("train", config._kinds(4)))).tobytes()).hexdigest()[:16]
+
+
+def test_a_mixture_says_the_kind_of_each_clip_and_draws_it_as_a_set_of_that_kind_alone(tmp_path):
+    mixed = dataclasses.replace(SMALL, motions=("move", "turn", "move+turn"), shares=(2, 1, 1))
+    store = mixed.build(tmp_path / "mixed", quiet)
+    assert store.recipe.kinds == ("move", "turn", "move+turn")
+    kinds = store.split("train").kinds
+    assert [kinds.count(kind) for kind in mixed.motions] == [35, 18, 17]
+    for kind in mixed.motions:
+        alone = dataclasses.replace(SMALL, motions=(kind,)).build(tmp_path / kind, quiet).split("train")
+        assert alone.kinds == ()
+        own = [index for index, found in enumerate(kinds) if found == kind]
+        assert store.split("train").gather(own).equal(alone.gather(own))
+
+
+def test_settings_of_motions_are_in_the_identity_only_where_they_differ():
+    assert canonical(DigitsConfig(motions=("move",), glyphs="digits")) == canonical(DigitsConfig())
+    assert "motions" not in canonical(DigitsConfig())
+    assert canonical(DigitsConfig(motions=("turn",)))["motions"] == ["turn"]
+
+
+def test_motions_and_shares_are_set_with_commas():
+    given = override(SMALL, {"motions": "move, turn,move+turn", "shares": "2,1,1", "glyphs": "shapes"})
+    assert (given.motions, given.shares, given.glyphs) == (("move", "turn", "move+turn"), (2.0, 1.0, 1.0), "shapes")
+    assert override(SMALL, overrides_between(SMALL, given)) == given
+
+
+@pytest.mark.parametrize(
     ("settings", "field"),
     [
         ({"digit_size": 7}, "digit_size"),
@@ -98,6 +147,21 @@ def test_a_clip_shows_as_many_digits_as_asked(tmp_path):
         ({"min_speed": 0.0}, "min_speed"),
         ({"min_speed": 3.0}, "min_speed"),
         ({"max_speed": 18.5}, "max_speed"),
+        ({"motions": ()}, "motions"),
+        ({"motions": ("move", "spin")}, "motions"),
+        ({"motions": ("move+turn", "turn+move")}, "motions"),
+        ({"motions": ("move", "turn"), "shares": (1.0,)}, "shares"),
+        ({"motions": ("move", "turn"), "shares": (1.0, 0.0)}, "shares"),
+        ({"min_turn": 0.4}, "min_turn"),
+        ({"max_turn": 4.0}, "max_turn"),
+        ({"max_pulse": 1.0}, "max_pulse"),
+        ({"min_orbit": 6.0}, "min_orbit"),
+        ({"gravity": 0.0}, "gravity"),
+        ({"restitution": 1.1}, "restitution"),
+        # Turned, 24 pixels are 34 across, more than the frame; 20 are 28.3, which leaves 3.7 to go.
+        ({"digit_size": 24, "num_digits": 1, "motions": ("turn",)}, "motions"),
+        ({"digit_size": 20, "num_digits": 1, "motions": ("move+turn",), "max_speed": 4.0}, "motions"),
+        ({"motions": ("turn+pulse+orbit",)}, "motions"),
     ],
 )
 def test_settings_that_cannot_work_are_named(settings, field):

@@ -3,6 +3,7 @@ import pytest
 
 from zoocast.data.digits import digit_images
 from zoocast.data.layout import clips_first, layouts, likely_time_axis, sizes
+from zoocast.data.motions import Motion
 from zoocast.data.moving import moving_clip
 from zoocast.data.splits import clip_generator
 from zoocast.frames import FrameShape
@@ -26,8 +27,10 @@ def test_sizes_and_axes_follow_the_letters():
 def moving_digits(speed=(3.6, 3.6)):
     """Moving MNIST's kind: [16 clips, 10 frames, 64, 64], two digits of 28 pixels that go 3.6 pixels in a frame."""
     images = digit_images("train", 28)
+    motion = Motion(speed=speed)
     made = [
-        moving_clip(images, clip_generator(0, "train", n), num_images=2, frame_size=64, length=10, speed=speed) for n in range(16)
+        moving_clip(images, clip_generator(0, "train", n), num_images=2, frame_size=64, length=10, motion=motion)
+        for n in range(16)
     ]
     return np.stack(made)[:, :, 0]
 

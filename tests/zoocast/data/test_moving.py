@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from zoocast.data.moving import bounce, check_geometry, moving_clip, upsample
+from zoocast.data.motions import Motion
+from zoocast.data.moving import check_geometry, interpolated, moving_clip, upsample
 from zoocast.errors import ConfigError
 
 
@@ -17,29 +18,40 @@ def test_upsampling_to_the_same_size_changes_nothing():
     np.testing.assert_array_equal(upsample(images, 8), images)
 
 
-def test_a_point_bounces_at_both_walls_without_losing_speed():
-    # From 1 with speed 2 in a room of 5: 1, 3, 5, then back 3, 1, wall at 0 after half a step and on to 1, 3, 5.
-    path = bounce(np.array([1.0]), np.array([2.0]), 8, np.array([5.0]))
-    np.testing.assert_array_equal(path[:, 0], [1, 3, 5, 3, 1, 1, 3, 5])
-    # To the left the mirror image of the start: 1, -1 -> 1, 3, 5.
-    np.testing.assert_array_equal(bounce(np.array([1.0]), np.array([-2.0]), 4, np.array([5.0]))[:, 0], [1, 1, 3, 5])
+def test_an_image_between_pixels_is_shared_among_them():
+    image = np.array([[8, 16]], np.uint8)
+    # A quarter of a pixel to the right of column 1: three quarters of 8 stay, a quarter goes on, and so with 16.
+    shown = interpolated(image, np.array([[1.0, 1.25]]), np.zeros(1), np.ones(1), 5)
+    np.testing.assert_array_equal(shown[0, 1], [0, 6, 14, 4, 0])
+    assert shown.sum() == 24
 
 
-def test_positions_are_rounded_to_the_nearest_pixel():
-    # 0, 0.4, 0.8, 1.2, 1.6
-    np.testing.assert_array_equal(bounce(np.array([0.0]), np.array([0.4]), 5, np.array([9.0]))[:, 0], [0, 0, 1, 1, 2])
+def test_an_image_is_turned_and_scaled_about_its_centre():
+    image = np.arange(1, 10).reshape(3, 3)
+    corner = np.ones((4, 2))
+    shown = interpolated(image, corner, np.array([0, np.pi / 2, np.pi, 0]), np.array([1, 1, 1, 0.5]), 5)
+    np.testing.assert_array_equal(shown[0, 1:4, 1:4], image)
+    np.testing.assert_allclose(shown[1, 1:4, 1:4], np.rot90(image, 3), atol=1e-12)
+    np.testing.assert_allclose(shown[2, 1:4, 1:4], np.rot90(image, 2), atol=1e-12)
+    # Half as large, the centre stays, and its neighbours are what lies two pixels away, beyond the image.
+    np.testing.assert_array_equal(np.argwhere(shown[3]), [[2, 2]])
+    assert shown[3, 2, 2] == 5
 
 
-def test_points_stay_in_the_room_however_long_they_fly():
-    rng = np.random.default_rng(0)
-    path = bounce(rng.uniform(0, 7, 50), rng.uniform(-7, 7, 50), 500, np.full(50, 7))
-    assert path.min() == 0
-    assert path.max() == 7
+def test_places_are_the_nearest_pixels_unless_they_are_asked_for_between_them():
+    dot = np.full((1, 1, 1), 255, np.uint8)
+    drawn = {"num_images": 1, "frame_size": 9, "length": 8, "motion": Motion(speed=(0.4, 0.4))}
+    whole, between = (moving_clip(dot, np.random.default_rng(1), **drawn, subpixel=s) for s in (False, True))
+    assert set(np.unique(whole)) == {0, 255}
+    assert ((whole > 0).sum((1, 2, 3)) == 1).all()
+    # The same way: where more than half of the dot lies, there it is drawn.
+    np.testing.assert_array_equal(between.reshape(8, -1).argmax(1), whole.reshape(8, -1).argmax(1))
+    assert len(np.unique(between)) > 8
 
 
 def test_a_clip_shows_whole_images_that_cover_what_is_darker():
     images = np.stack([np.full((3, 3), v, np.uint8) for v in (50, 200)])
-    clip = moving_clip(images, np.random.default_rng(3), num_images=4, frame_size=8, length=30, speed=(1.0, 2.0))
+    clip = moving_clip(images, np.random.default_rng(3), num_images=4, frame_size=8, length=30, motion=Motion(speed=(1.0, 2.0)))
     assert clip.shape == (30, 1, 8, 8)
     assert clip.dtype == np.uint8
     assert set(np.unique(clip)) == {0, 50, 200}
@@ -49,7 +61,7 @@ def test_a_clip_shows_whole_images_that_cover_what_is_darker():
 
 def test_an_image_moves_at_a_constant_speed():
     image = np.full((1, 1, 1), 255, np.uint8)
-    clip = moving_clip(image, np.random.default_rng(0), num_images=1, frame_size=101, length=20, speed=(3.0, 3.0))
+    clip = moving_clip(image, np.random.default_rng(0), num_images=1, frame_size=101, length=20, motion=Motion(speed=(3.0, 3.0)))
     places = np.array([np.argwhere(frame[0])[0] for frame in clip], float)
     steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
     # Each position is off by up to 0.5 per axis, a step by up to sqrt(2); walls are rarely met in so large a frame.

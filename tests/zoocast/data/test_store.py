@@ -127,6 +127,35 @@ def test_a_split_does_not_arrive_when_its_store_was_replaced(tmp_path):
         pickle.loads(packed)
 
 
+def test_the_kind_of_a_clip_is_kept_beside_it_and_clips_are_read_without(tmp_path):
+    # More than one shard: 300 clips of train in batches of 64.
+    kinds = {split: [("slow", "fast", "falling")[i % 3] for i in range(count)] for split, count in COUNTS.items()}
+    plain, kept = write(tmp_path / "a"), write(tmp_path / "b", kinds=kinds)
+    assert kept.recipe.kinds == ("slow", "fast", "falling")
+    assert plain.recipe.kinds == plain.split("train").kinds == ()
+    for split, count in COUNTS.items():
+        clips = kept.split(split)
+        assert clips.kinds == tuple(kinds[split])
+        # What trains sees clips and nothing else.
+        assert clips.gather(range(count)).equal(plain.split(split).gather(range(count)))
+        assert clips.clips(range(count)).equal(plain.split(split).clips(range(count)))
+    assert pickle.loads(pickle.dumps(kept.split("test"))).kinds == tuple(kinds["test"])
+
+
+def test_a_store_without_kinds_has_no_trace_of_them(tmp_path):
+    # So that it is byte for byte what it was before there were any, and has the same digest.
+    manifest = write(tmp_path).manifest
+    assert [column.name for column in manifest.layout.columns] == ["clip"]
+    assert set(manifest.recipe) == {"__type__", "shape", "length", "dtype", "value_range", "generator"}
+
+
+@pytest.mark.parametrize(("change", "than"), [(lambda k: k[1:], "more"), (lambda k: [*k, "slow"], "fewer")])
+def test_kinds_that_are_not_as_many_as_clips_are_a_mistake_of_the_data_set(tmp_path, change, than):
+    kinds = {split: ["slow"] * count for split, count in COUNTS.items()}
+    with pytest.raises(ValueError, match=f"validation has {than} clips than the . kinds that are given; each clip has one kind"):
+        write(tmp_path, kinds=kinds | {"validation": change(kinds["validation"])})
+
+
 # ------------------------------------------------------------------------------------------------------------------- damage
 
 
