@@ -159,6 +159,12 @@ class ZooToTarget:
                 f" (looked at {', '.join(s.name for s in self.sources)});"
                 " set it to none, or give one of them the target's predictor settings",
             )
+        horizon = self.target.data.length - self.observed
+        # The first future frame is predicted from the last observed one, and only what follows has a future input.
+        if self.transfer.window == "future" and horizon < 2:
+            raise ConfigError(
+                "transfer.window", f"future needs at least 2 frames after the observed ones, but there are {horizon}"
+            )
         target, frames = self.transfer.network(self.target.predictor, len(self.sources)), self.target.data.frame_shape()
         with within("target.predictor"):
             check_predictor(target, frames)

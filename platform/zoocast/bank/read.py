@@ -50,6 +50,8 @@ class MemoryBank(abc.ABC):
     Attributes:
         config: its settings.
         observed: frames of a clip that a free-running source sees.
+        length: frames of a clip.
+        counts: clips in each split.
         names: of the sources, in the order in which `memories` gives them.
         refs: for each source and each layer of the target that distils, which memory of the source this is, and its shape.
         digest: equal digests mean equal memories.
@@ -58,7 +60,8 @@ class MemoryBank(abc.ABC):
     digest: str
 
     def __init__(self, recipe: Recipe, names: Sequence[str], refs: Sequence[Mapping[int, MemoryRef]], device: str) -> None:
-        self.config, self.observed = recipe.config, recipe.observed
+        self.config, self.counts = recipe.config, recipe.clips
+        self.observed, self.length = recipe.observed, recipe.length
         self.names, self.refs = tuple(names), tuple(refs)
         self.device = torch.device(device)
 

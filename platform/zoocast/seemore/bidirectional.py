@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import torch.nn.functional as F
@@ -58,6 +59,10 @@ class BidirectionalObjective(Objective):
     def rate_scales(self) -> Mapping[nn.Parameter, float]:
         """See `Objective.rate_scales`: both networks'."""
         return {**self.forward_objective.rate_scales(), **self.reverse_objective.rate_scales()}
+
+    def leave(self, directory: Path) -> Mapping[str, float]:
+        """See `Objective.leave`: the forward network's, which is the one that is exported."""
+        return self.forward_objective.leave(directory)
 
     def _features(self, collect: Collect) -> Collect:
         """`collect` with the last layer's output."""

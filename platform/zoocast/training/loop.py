@@ -103,6 +103,9 @@ def fit(
         state.drop_older()
         save_predictor(trained.exported, surroundings.directory / MODEL_FOLDER)
         save_objective(trained, surroundings.directory)
+        left = trained.leave(surroundings.directory)
+        if surroundings.journal is not None and left:
+            surroundings.journal.params(left)
     updates = config.iterations * (2 if config.reverse_input else 1)
     return Trained(
         iterations=config.iterations,
@@ -189,7 +192,8 @@ class _Run:
         config = self.config
         clips = self.data.train.clips(indices).to(self.worker.device, non_blocking=True)
         mask = feed(config, self.state.iteration, self.data.observed, clips.shape[1], self.worker, self.curriculum_offset)
-        batch = Batch(indices, clips, mask.to(self.worker.device), False)
+        progress = self.state.iteration / config.iterations
+        batch = Batch(indices, clips, mask.to(self.worker.device), False, progress)
         loss = self._update(batch)
         if config.reverse_input:
             loss = loss + self._update(batch.flipped())  # a second update, as the release does, and not a second term of one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ class Batch(NamedTuple):
     feed: Tensor
     """(B, T-1) float32: 1 where the input of a step is the true frame, 0 where it is the network's own prediction."""
     reverse: bool
+    progress: float = 0.0
+    """Share of the training that is done, from 0 to below 1, for terms whose weight changes on the way."""
 
     def flipped(self) -> Batch:
         """The same clips the other way round in time, with the same mask."""
@@ -55,6 +58,10 @@ class Objective(nn.Module, abc.ABC):
 
     def rate_scales(self) -> Mapping[nn.Parameter, float]:
         """What the learning rate of a parameter is multiplied by; 1 for one that is not in it. Read once, by `AdamUpdater`."""
+        return {}
+
+    def leave(self, directory: Path) -> Mapping[str, float]:  # noqa: ARG002
+        """Write what a report reads of a finished training, beside its weights; returns a few numbers to log as parameters."""
         return {}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.zoocast.bank.conftest import Zoo, save_source
-from zoocast.bank.distill import DistillationLoss
+from zoocast.bank.distill import DistillationLoss, frame_loss
 from zoocast.bank.read import BankConfig, open_bank
 from zoocast.data.store import write_store
 from zoocast.frames import FrameShape, unpatchify
@@ -66,6 +66,52 @@ def test_the_loss_is_a_mean_or_the_releases_sum_over_steps(zoo: Zoo, source_memo
         distilled, memories
     )
     torch.testing.assert_close(released, sum(s[:, t].mean() for s in squares for t in range(5)) / 12)
+
+
+def test_a_weight_and_a_window_count_where_they_are(zoo: Zoo) -> None:
+    bank = zoo.of("lstm").open(CONFIG)  # like the target, so that nothing lies between
+    target, distilled = distil(zoo.of("lstm"))
+    memories = bank.memories("train", INDICES)
+    weights = torch.rand(2, 1, 5, 4, 4)
+    squares = torch.stack([(distilled[layer][:, :, 0] - memories[0][layer]).square() for layer in (0, 1)])
+    weighted = squares * weights[:, 0, :, None]
+    for window, steps in {"all": slice(0, 5), "observed": slice(0, 3), "future": slice(3, 5)}.items():
+        loss = DistillationLoss(target, bank, window=window)  # type: ignore[arg-type]
+        torch.testing.assert_close(loss.distillation_loss(distilled, memories), squares[:, :, steps].mean())
+        torch.testing.assert_close(loss.distillation_loss(distilled, memories, weights), weighted[:, :, steps].mean())
+    # The release's sum over layers and 2 steps of means, divided by 2 clips x 6 frames.
+    released = DistillationLoss(target, bank, window="future", reduction="release").distillation_loss(distilled, memories)
+    torch.testing.assert_close(released, squares[:, :, 3:].mean() * 2 * 2 / 12)
+
+
+def test_scaled_memories_of_the_first_clips_have_a_deviation_of_one(zoo: Zoo) -> None:
+    bank = zoo.open(CONFIG)
+    target, distilled = distil(zoo)
+    loss = DistillationLoss(target, bank, source_memories="scaled")
+    first = bank.memories("train", torch.arange(32))
+    for source, layer in ((0, 0), (0, 1), (1, 0), (2, 1)):
+        assert loss.state_dict()["deviations"][source, layer] == first[source][layer].std()
+    # The first source's memories need no projection and no other size.
+    own = [(value[:, :, 0] - first[0][layer][:2] / first[0][layer].std()).square().mean() for layer, value in distilled.items()]
+    alone = DistillationLoss(distil(zoo.of("lstm"))[0], zoo.of("lstm").open(CONFIG), source_memories="scaled")
+    ours = {layer: value[:, :, :1] for layer, value in distilled.items()}
+    torch.testing.assert_close(alone.distillation_loss(ours, [bank.memories("train", INDICES)[0]]), torch.stack(own).mean())
+
+
+def test_frames_are_compared_with_those_of_every_source_by_its_weight() -> None:
+    predicted, frames = torch.rand(2, 5, 1, 8, 8), torch.rand(2, 3, 5, 1, 8, 8)
+    squares = (predicted[:, None] - frames).square()
+    torch.testing.assert_close(frame_loss(predicted, frames), squares.mean())
+    steps = torch.rand(2, 3, 5, 1, 1)
+    torch.testing.assert_close(frame_loss(predicted, frames, steps), (squares * steps[..., None]).mean())
+    late = frame_loss(predicted, frames, steps, slice(3, None))
+    torch.testing.assert_close(late, (squares * steps[..., None])[:, :, 3:].mean())
+    # A place of a map weighs the pixels that it stands for: in the corner nothing is beyond it.
+    places = torch.zeros(2, 3, 5, 2, 2)
+    places[..., 0, 0] = 1
+    frame_loss(predicted.requires_grad_(), frames, places).backward()
+    assert predicted.grad is not None
+    assert predicted.grad[..., 0, 0].abs().min() > 0 == predicted.grad[..., 7, 7].abs().max()
 
 
 def test_every_term_of_the_loss_changes_the_gradient(zoo: Zoo) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from zoocast.bank.distill import DistillationLoss
 from zoocast.bank.read import BankConfig, open_bank
+from zoocast.bank.relevance import Relevance
 from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
 from zoocast.nn.cells import STLSTM, ConvGRU
@@ -19,7 +20,7 @@ OBSERVED = 3
 SOURCES = ("near", "gru")
 PLAIN = PredictorConfig(hidden_channels=(4, 4))
 PREDRNN = dataclasses.replace(PLAIN, cell=STLSTM(decouple=True))
-BANK = BankConfig(mode="online", policy="free_run", dtype="float32", reversed=True)
+BANK = BankConfig(mode="online", policy="free_run", dtype="float32", reversed=True, frames=True)
 NETWORKS = {
     "convlstm": PLAIN,
     "convgru": dataclasses.replace(PLAIN, cell=ConvGRU()),
@@ -63,13 +64,13 @@ def batch(folder):
 
 @pytest.fixture
 def make_objective(folder):
-    """Makes an objective with random weights: prediction by one of `NETWORKS`, ``anchored``, or ``tmu``."""
+    """Makes an objective with random weights: prediction by one of `NETWORKS`, ``anchored``, ``tmu``, or ``listening tmu``."""
 
     def make(kind):
         frames = ClipStore.open(folder / "data").shape
         if kind == "anchored":
             return AnchoredObjective(Predictor(PLAIN, frames), 0.1, weight=0.1)
-        if kind != "tmu":
+        if not kind.endswith("tmu"):
             return PredictionObjective(Predictor(NETWORKS[kind], frames), 0.1)
         target = Predictor(Transfer(tmu=TmuConfig(layers="first")).network(PLAIN, len(SOURCES)), frames)
         bank = open_bank(
@@ -80,7 +81,8 @@ def make_objective(folder):
             observed=OBSERVED,
             target=target.config,
         )
-        return TransferObjective(target, 0.1, bank, DistillationLoss(target, bank), 0.1)
+        relevance = Relevance("best") if kind == "listening tmu" else None
+        return TransferObjective(target, 0.1, bank, DistillationLoss(target, bank, relevance=relevance), 0.1)
 
     torch.manual_seed(0)
     return make

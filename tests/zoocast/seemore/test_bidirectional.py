@@ -64,6 +64,17 @@ def test_the_reverse_network_distils_from_time_flipped_clips(make, batch):
     assert abs(other.item() / expected.item() - 1) > 1e-4
 
 
+def test_the_reverse_network_weighs_the_sources_by_the_frames_of_flipped_clips(make, batch):
+    objective = make("listening tmu")
+    reverse, flipped = objective.reverse_objective, batch.flipped()
+    recalled = reverse.bank.recall("train", batch.indices, reverse=True, frames=True)
+    back = reverse.predict(flipped, {})
+    distilled = {layer: value for (layer, name), value in back.aux.items() if name == "distilled"}
+    weights = reverse.distillation.weights(recalled.frames, flipped.clips)
+    expected = 0.1 * reverse.distillation.distillation_loss(distilled, recalled.memories, weights)
+    assert objective(batch)["reverse_distill"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_features_and_frames_are_compared_where_both_networks_predict_the_same_frame(make, batch):
     objective = make("convlstm", feature_weight=3.0, frame_weight=5.0)
     ahead = objective.forward_objective.predict(batch, {1: ("h",)})

@@ -1,8 +1,12 @@
 """The arms of a target: what each is trained by, where it starts, and what is left of sources and bank in what it exports."""
 
 import dataclasses
+import functools
+import itertools
+import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,23 +20,25 @@ from zoocast.config import digest, dump
 from zoocast.dag import Resources, StepContext
 from zoocast.data import DigitsConfig
 from zoocast.data.store import ClipStore
-from zoocast.errors import ConfigError
+from zoocast.errors import ConfigError, Interrupted
 from zoocast.nn.cells import STLSTM, ConvGRU
 from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig, load_predictor, save_predictor
 from zoocast.nn.sampling import teacher_forced
 from zoocast.nn.tmu import TmuConfig
-from zoocast.tracking import curves
-from zoocast.training import Batch, PredictionObjective, TrainingConfig, WorkerConfig
+from zoocast.tracking import Journal, curves
+from zoocast.training import Batch, PredictionObjective, Surroundings, TrainingConfig, WorkerConfig, fit
 from zoocast.transfer import (
     L2SP,
     AnchoredObjective,
     Finetune,
     Scratch,
+    Setup,
     TrainTargetConfig,
     Transfer,
     TransferObjective,
     train_target,
 )
+from zoocast.transfer.tmu import RELEVANCE
 from zoocast.zoo import Ranking
 
 OBSERVED = 3
@@ -94,6 +100,21 @@ def train(directory, folder, method, predictor=PLAIN, bank=ONLINE, best="near", 
     }
     resources = Resources(0 if workers else 1)
     return train_target(StepContext.standalone(directory, config, inputs, results, resources))
+
+
+def setup(folder):
+    """What a method makes an objective of, without a step around it."""
+    return Setup(
+        predictor=PLAIN,
+        frames=ClipStore.open(folder / "data").shape,
+        decouple_weight=0.1,
+        observed=OBSERVED,
+        clips=folder / "data",
+        sources={name: folder / name for name in NETWORKS},
+        names=tuple(NETWORKS),
+        best="near",
+        bank=WITH_FRAMES,
+    )
 
 
 def weights(directory):
@@ -340,6 +361,64 @@ def test_distillation_without_its_stored_bank_is_refused(folder, tmp_path):
     at_rest = dataclasses.replace(ONLINE, mode="stored")
     with pytest.raises(ConfigError, match="mode: a stored bank is read from a directory"):
         train(tmp_path, folder, TRANSFER, bank=at_rest)
+
+
+# --------------------------------------------------------------------------------------------------------------------- relevance
+
+LISTENS = dataclasses.replace(
+    TRANSFER, relevance="soft", relevance_over="place", source_memories="scaled", anneal="cosine", frame_weight=0.3
+)
+WITH_FRAMES = dataclasses.replace(ONLINE, frames=True)
+
+
+def test_weights_of_distillation_fall_over_the_training(folder, batch):
+    def distilled(progress, **changes):
+        torch.manual_seed(0)
+        method = dataclasses.replace(LISTENS, warm_start="none", **changes)
+        terms = method.build(setup(folder))(batch._replace(progress=progress))
+        return torch.stack([terms["distill"], terms["distill_frames"]])
+
+    for anneal, left in {"none": 1.0, "linear": 0.75, "cosine": (1 + math.cos(math.pi / 4)) / 2}.items():
+        torch.testing.assert_close(distilled(0.25, anneal=anneal), left * distilled(0.0, anneal="none"))
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_bits_and_says_whom_its_clips_listen_to(folder, tmp_path):
+    def attempt(name, stop_after=100):
+        (tmp_path / name).mkdir(exist_ok=True)
+        asked = itertools.count(1)
+        surroundings = Surroundings(
+            directory=tmp_path / name,
+            journal=Journal(tmp_path / name / "journal.jsonl"),
+            should_stop=lambda: next(asked) == stop_after,
+        )
+        clips = ClipStore.open(folder / "data")
+        build, train, validation = (
+            functools.partial(LISTENS.build, setup(folder)),
+            clips.split("train"),
+            clips.split("validation"),
+        )
+        fit(build, train, validation, observed=OBSERVED, config=TRAINING, surroundings=surroundings)
+
+    attempt("whole")
+    with pytest.raises(Interrupted, match="iteration 3 of 4"):
+        attempt("stopped", stop_after=3)
+    attempt("stopped")
+    assert distance(tmp_path / "whole", tmp_path / "stopped") == 0
+    logged = [curves(tmp_path / name / "journal.jsonl") for name in ("whole", "stopped")]
+    assert logged[0]["train/distill_frames"] == logged[1]["train/distill_frames"]
+    with np.load(tmp_path / "stopped" / RELEVANCE) as left:
+        assert left["sources"].tolist() == list(NETWORKS)
+        assert left["relevance"].shape == (12, 2)
+        assert left["relevance"].sum(axis=1) == pytest.approx(2.0, rel=1e-5)
+
+
+def test_a_method_says_when_it_reads_predicted_frames(folder, tmp_path):
+    assert "frames" not in TRANSFER.needs
+    for reads in (LISTENS, dataclasses.replace(TRANSFER, relevance="best"), dataclasses.replace(TRANSFER, frame_weight=0.1)):
+        assert "frames" in reads.needs
+    assert not dataclasses.replace(LISTENS, distillation_weight=0.0, frame_weight=0.0).needs & {"banks", "frames"}
+    with pytest.raises(ConfigError, match=r"bank\.frames: must be true, for the method tmu reads predicted frames; got false"):
+        train(tmp_path, folder, LISTENS)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- settings
