@@ -53,6 +53,8 @@ class Ablation:
     def __post_init__(self) -> None:
         # By hand and not by a Literal: the eight names follow from PARTS.
         check_arms(self.arms, ALL)
+        if self.zoo.tune:
+            raise ConfigError("zoo.tune", "must be false, for an arm's two stages are not tuned together, but got true")
         if self._has("bdn") and self._has("tmu") and self.zoo.reads_bank and not self.zoo.bank.reversed:
             raise ConfigError("zoo.bank.reversed", "must be true, for BDN's reverse network distils as well, but got false")
 

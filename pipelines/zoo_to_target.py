@@ -16,7 +16,7 @@ from zoocast.config import check_ranges, setting
 from zoocast.dag import Step, ordered
 from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
-from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, Zoo, report_step, source_step
+from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, TuningConfig, Zoo, report_step, source_step
 from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig, check_predictor
 from zoocast.nn.sampling import ScheduledSampling
@@ -58,6 +58,8 @@ class ZooToTarget:
     )
     llrd: LayerDecay = setting(LayerDecay(), "the arm whose lower layers learn more slowly", added=True)
     freeze: Freeze = setting(Freeze(), "the arm whose lowest layers do not learn", added=True)
+    tune: bool = setting(False, "choose every arm's learning rate, and its method's weight, on the validation split", added=True)
+    tuning: TuningConfig = setting(TuningConfig(), "with tune, the grid of every arm", added=True)
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -80,6 +82,11 @@ class ZooToTarget:
     def reads_bank(self) -> bool:
         """Whether any arm looks at the memories of the zoo."""
         return any("banks" in self._method(arm).needs for arm in self.arms if arm != "finetune")
+
+    @property
+    def grid(self) -> TuningConfig | None:
+        """Over what every arm is tuned; None where its settings are taken as they are."""
+        return self.tuning if self.tune else None
 
     @cached_property
     def startable(self) -> tuple[str, ...]:
@@ -183,7 +190,7 @@ class ZooToTarget:
 
 def arms(config: ZooToTarget, zoo: Zoo) -> list[Arm]:
     """Every arm of the comparison, with all sources of the zoo."""
-    return [COPY_LAST, *(zoo.arm(name, method, config.seeds) for name, method in config.methods().items())]
+    return [COPY_LAST, *(zoo.arm(name, method, config.seeds, config.grid) for name, method in config.methods().items())]
 
 
 def comparison(config: ZooToTarget) -> Comparison | None:

@@ -70,6 +70,7 @@ def test_what_no_arm_needs_is_not_made():
     [
         (["arms=base,dmn"], "arms: must be some of base, .*, each once, but got 'dmn'"),
         (["arms=base,base"], "arms: must be some of base, .*, each once, but got base, base"),
+        (["zoo.tune=true"], "zoo.tune: must be false, for an arm's two stages are not tuned together, but got true"),
         (["zoo.bank.reversed=false"], "zoo.bank.reversed: must be true, for BDN's reverse network distils as well"),
         (["zoo.target.predictor.cell.kernel_size=5", "zoo.transfer.warm_start=none"], "zoo.target.predictor: no source has the"),
         (["zoo.observed=9"], "zoo.observed: must leave at least one of the 6 frames"),

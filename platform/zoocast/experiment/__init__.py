@@ -29,13 +29,16 @@ from zoocast.experiment.parts import (
     Arm,
     Target,
     Zoo,
+    choose_step,
     clips_step,
     leave_one_out,
     report_step,
     search_step,
     source_step,
+    with_chosen,
     with_found,
 )
+from zoocast.experiment.tuning import TuningConfig
 from zoocast.report.compare import Comparison
 from zoocast.report.sections import SourceMatrix
 
@@ -45,11 +48,14 @@ __all__ = [
     "Comparison",
     "SourceMatrix",
     "Target",
+    "TuningConfig",
     "Zoo",
+    "choose_step",
     "clips_step",
     "leave_one_out",
     "report_step",
     "search_step",
     "source_step",
+    "with_chosen",
     "with_found",
 ]

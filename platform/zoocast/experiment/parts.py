@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from zoocast.bank.config import BankConfig
+from zoocast.config import override
 from zoocast.dag import Resources, Step, StepContext, group
 from zoocast.data import DataConfig
 from zoocast.errors import ConfigError, within
@@ -30,6 +31,15 @@ from zoocast.experiment.stages import (
     make_report,
     remarks_on,
 )
+from zoocast.experiment.tuning import (
+    FIRST_SEED,
+    ChooseConfig,
+    ChosenConfig,
+    TuningConfig,
+    choose_point,
+    train_chosen,
+    try_point,
+)
 from zoocast.nn.predictor import PredictorConfig, num_parameters, read_description
 from zoocast.report.compare import Comparison
 from zoocast.report.sections import Section
@@ -43,11 +53,13 @@ __all__ = [
     "Arm",
     "Target",
     "Zoo",
+    "choose_step",
     "clips_step",
     "leave_one_out",
     "report_step",
     "search_step",
     "source_step",
+    "with_chosen",
     "with_found",
 ]
 
@@ -61,12 +73,16 @@ class Arm:
         seeds: the trainings, in the order of their seeds.
         family: arms of one family are drawn alike; left out, the arm is one by itself.
         sources: whose memories its transfer gates let through, in the gates' order; for the pictures of the gates.
+        networks: the sources' steps, by name, where these predict and nothing is trained.
+        combine: how they do; see `EvaluateConfig`.
     """
 
     name: str
     seeds: Sequence[Step] = ()
     family: str = ""
     sources: tuple[str, ...] = ()
+    networks: Mapping[str, Step] = dataclasses.field(default_factory=dict)
+    combine: Literal["none", "ensemble", "routed"] = "none"
 
 
 COPY_LAST = Arm("copy-last")
@@ -178,11 +194,14 @@ class Target:
 
     def evaluate(self, arm: Arm) -> Step:
         """The step ``evaluate.ARM``, the only one that reads the test split; it runs where the arm was trained."""
-        config = EvaluateConfig(arm=arm.name, observed=self.observed, num_strips=self.num_strips, sources=arm.sources)
+        config = EvaluateConfig(
+            arm=arm.name, observed=self.observed, num_strips=self.num_strips, sources=arm.sources, combine=arm.combine
+        )
         # A mapping by number, and not a list: inputs are known by name, and one more seed leaves the others theirs.
         seeds = {str(seed): step for seed, step in enumerate(arm.seeds)}
-        held = _held_by(self.config.workers) if seeds else Resources()  # copying a frame needs no GPU
-        return Step(f"evaluate.{arm.name}", evaluate_arm, config, {"data": self.data, **group("seeds", seeds)}, resources=held)
+        held = _held_by(self.config.workers) if seeds or arm.networks else Resources()  # copying a frame needs no GPU
+        inputs = {"data": self.data, **group("seeds", seeds), **group("sources", arm.networks)}
+        return Step(f"evaluate.{arm.name}", evaluate_arm, config, inputs, resources=held)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -255,16 +274,25 @@ class Zoo:
             workers=self.target.config.workers,
         )
 
-    def arm(self, name: str, method: Method, seeds: int) -> Arm:
+    def arm(self, name: str, method: Method, seeds: int, tuning: TuningConfig | None = None) -> Arm:
         """An arm that trains in one stage, with the target's training, as the steps ``target.NAME.seedK``.
 
-        Its family is its method.
+        Its family is its method. With `tuning` the learning rate, and the method's weight, are those that `choose_step` takes.
         """
-        made = []
-        for seed in range(seeds):
+
+        def training(seed: int) -> Step:
             config = self.training(name, method, self.target.config.training.with_seed(seed))
-            made.append(self.target.train(f"target.{name}.seed{seed}", train_target, config, self.inputs(method)))
+            return self.target.train(f"target.{name}.seed{seed}", train_target, config, self.inputs(method))
+
+        made = [training(seed) for seed in range(seeds)]
+        if tuning is not None:
+            chosen = choose_step(name, training, tuning)
+            made = [with_chosen(step, chosen) for step in made]
         return Arm(name, made, family=method.kind, sources=self.gated(method))
+
+    def together(self, name: str, combine: Literal["ensemble", "routed"]) -> Arm:
+        """An upper reference without training: all sources of this zoo predict, and are kept to predict with."""
+        return Arm(name, sources=tuple(self.sources), networks=self.sources, combine=combine)
 
     def gated(self, method: Method) -> tuple[str, ...]:
         """The sources between which the gates of `method` choose, in the gates' order; none for one without gates."""
@@ -372,6 +400,42 @@ def with_found(training: Step, found: Step, *, place: int = 0, take: Mapping[str
     config = FoundConfig(step=searched_step(training.fn, training.config), place=place, take=take)
     # Its place and resources stay the training's, whatever was searched.
     return dataclasses.replace(training, fn=train_found, config=config, inputs={**training.inputs, "search": found})
+
+
+def choose_step(arm: str, training: Callable[[int], Step], tuning: TuningConfig) -> Step:
+    """The step ``choose.ARM`` that tunes a training by grid; `with_chosen` trains with what it takes.
+
+    Args:
+        arm: which is tuned; its points are the steps ``tune.ARM.POINT.seedK``.
+        training: the arm's training step with a seed. Each point trains by it in one process, as a trial of a search does.
+        tuning: the grid.
+
+    Raises:
+        ConfigError: the training cannot be searched.
+    """
+    seeds = range(FIRST_SEED, FIRST_SEED + tuning.seeds)
+    points = tuning.points(training(FIRST_SEED).config)
+
+    def trial(point: str, seed: int) -> Step:
+        step = training(seed)
+        return dataclasses.replace(
+            step,
+            name=f"tune.{arm}.{point}.seed{seed}",
+            fn=try_point,
+            config=searched_step(step.fn, override(step.config, points[point])),
+            resources=(*step.launches, step.resources)[0],
+            launches=(),
+        )
+
+    inputs = {name: step for point in points for name, step in group(point, {str(k): trial(point, k) for k in seeds}).items()}
+    note = f"{len(inputs)} trainings with seeds from {FIRST_SEED} on: {', '.join(points)}"
+    return Step(f"choose.{arm}", choose_point, ChooseConfig(points=points), inputs, notes=(note,))
+
+
+def with_chosen(training: Step, chosen: Step) -> Step:
+    """The training step with the settings that the step `chosen`, a `choose_step`, takes in place of its own."""
+    config = ChosenConfig(step=searched_step(training.fn, training.config))
+    return dataclasses.replace(training, fn=train_chosen, config=config, inputs={**training.inputs, "choose": chosen})
 
 
 def _held_by(workers: WorkerConfig) -> Resources:

@@ -10,23 +10,25 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from zoocast.bank.build import build_bank
 from zoocast.bank.config import BankConfig
+from zoocast.bank.frozen import load_frozen
 from zoocast.bank.recipe import BankResult
 from zoocast.config import setting
 from zoocast.dag import StepContext, step_kind
 from zoocast.data import DataConfig
-from zoocast.data.store import ClipStore
+from zoocast.data.store import ClipSplit, ClipStore
 from zoocast.evaluation import Predict, Scores, copy_last, evaluate
+from zoocast.experiment.ensemble import Routed, ensemble, multiply_adds
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.report.compare import Comparison
-from zoocast.report.files import save_gates, save_scores, save_strips
+from zoocast.report.files import save_gates, save_routes, save_scores, save_strips
 from zoocast.report.gather import gather, write_report
 from zoocast.report.made import command_of
 from zoocast.report.sections import Section
@@ -142,22 +144,35 @@ class EvaluateConfig:
     observed: int
     num_strips: int
     sources: tuple[str, ...] = ()
+    combine: Literal["none", "ensemble", "routed"] = setting(
+        "none", "how the sources predict where nothing is trained", added=True
+    )
     batch_size: int = setting(32, identity=False)  # scores add up over batches, whatever their size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """Every metric on the test split, over the whole horizon and as the mean over seeds; none that is infinite (see `Metric`)."""
+    """What was measured on the test split, and what a prediction costs.
+
+    Attributes:
+        means: every metric over the whole horizon and as the mean over seeds; none that is infinite (see `Metric`).
+        networks: that are kept to predict with.
+        parameters: of all of these together.
+        multiply_adds: in the prediction of one clip.
+    """
 
     means: Mapping[str, float]
+    networks: int = 0
+    parameters: int = 0
+    multiply_adds: int = 0
 
 
 @step_kind("evaluate", version=2)
 def evaluate_arm(context: StepContext) -> Evaluated:
     """Step: scores of every seed on the whole test split, prediction strips, and what the transfer gates let through.
 
-    Inputs: ``data`` and the group ``seeds``, a training for each seed by its number; none for the baseline that repeats the last
-    frame.
+    Inputs: ``data`` and the group ``seeds``, a training for each seed by its number. An arm without training has the group
+    ``sources`` where they predict as `EvaluateConfig.combine` says; else it is the baseline that repeats the last frame.
     """
     config: EvaluateConfig = context.config
     use_threads(context.resources.num_cpus)
@@ -165,13 +180,16 @@ def evaluate_arm(context: StepContext) -> Evaluated:
     store = ClipStore.open(context.inputs["data"])
     horizon = store.length - config.observed
     seeds = {int(seed): folder for seed, folder in context.group("seeds").items()}
+    networks = _sources(context, store.shape, device)
     scores: dict[int, Scores] = {}
     with Journal(context.journal_path) as journal:
         journal.params({"arm": config.arm, "seeds": len(seeds), "observed": config.observed, "horizon": horizon})
         journal.dataset("target", store.digest, context="test")
         for seed in sorted(seeds) or [0]:  # the baseline has no training, and one score
             predictor = load_predictor(seeds[seed] / MODEL_FOLDER, device) if seeds else None
-            predict = functools.partial(predictor.predict, horizon=horizon) if predictor else copy_last(horizon)
+            predict: Predict = _untrained(config, networks, horizon)
+            if predictor is not None:
+                networks, predict = {config.arm: predictor}, functools.partial(predictor.predict, horizon=horizon)
             scores[seed] = evaluate(
                 predict, store.split("test"), observed=config.observed, horizon=horizon, batch_size=config.batch_size
             )
@@ -181,12 +199,43 @@ def evaluate_arm(context: StepContext) -> Evaluated:
                 journal.scores(seeds[seed], {f"test/{name}": scores[seed].overall(name) for name in strict})
             if len(scores) == 1:  # of the first seed only, once all that it predicts is known to be finite
                 _keep_pictures(context, predict, predictor, store)
+                clip = store.split("test").clips([0])[:, : config.observed]
+                cost = multiply_adds(predict, clip)
             context.progress(len(scores) / max(len(seeds), 1), f"seed {seed}")
         save_scores(context.directory, "test", scores)
+        if isinstance(predict, Routed):
+            _keep_routes(context, predict, store.split("test"))
         means = {name: sum(s.overall(name) for s in scores.values()) / len(scores) for name in scores[min(scores)].names}
         means = {name: mean for name, mean in means.items() if math.isfinite(mean)}  # JSON has no infinite PSNR
         journal.metrics({f"test/{name}": value for name, value in means.items()}, step=0)
-    return Evaluated(means=means)
+    return Evaluated(
+        means=means,
+        networks=len(networks),
+        parameters=sum(p.numel() for network in networks.values() for p in network.parameters()),
+        multiply_adds=cost,
+    )
+
+
+def _sources(context: StepContext, frames: FrameShape, device: str) -> dict[str, Predictor]:
+    """The sources among the inputs, in the order of the config."""
+    config, folders = context.config, context.group("sources")
+    return {name: load_frozen(folders[name] / MODEL_FOLDER, frames, (), device).predictor for name in config.sources if folders}
+
+
+def _untrained(config: EvaluateConfig, networks: Mapping[str, Predictor], horizon: int) -> Predict:
+    """How an arm without training predicts."""
+    if config.combine == "routed":
+        return Routed(networks, horizon)
+    return ensemble(networks, horizon) if config.combine == "ensemble" else copy_last(horizon)
+
+
+def _keep_routes(context: StepContext, predict: Routed, split: ClipSplit) -> None:
+    """Which source every clip was routed to."""
+    config: EvaluateConfig = context.config
+    starts = range(0, len(split), config.batch_size)
+    batches = (range(start, min(start + config.batch_size, len(split))) for start in starts)
+    errors = torch.cat([predict.errors(split.clips(batch)[:, : config.observed]).cpu() for batch in batches])
+    save_routes(context.directory, errors.numpy(), config.sources)
 
 
 def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor | None, store: ClipStore) -> None:

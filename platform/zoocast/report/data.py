@@ -28,6 +28,7 @@ __all__ = [
     "MadeTable",
     "Rates",
     "ReportData",
+    "Routes",
     "Search",
     "Strips",
     "cells",
@@ -55,6 +56,13 @@ class Gates(NamedTuple):
     """Gate values (M, T - 1, h, w) of one clip, averaged over channels, and the names of the M sources."""
 
     values: np.ndarray
+    sources: tuple[str, ...]
+
+
+class Routes(NamedTuple):
+    """The error (clips, M) by which each clip is routed to one of the M sources, that with the lowest, and their names."""
+
+    errors: np.ndarray
     sources: tuple[str, ...]
 
 

@@ -1,6 +1,7 @@
 """What an evaluation step leaves for the report: scores, some predicted clips, and gates; written and read in one place.
 
-`scores.json` holds the scores by seed, `strips.npz` the clips, `gates.npz` the gates of arms with TMU. Nothing is unpickled.
+`scores.json` holds the scores by seed, `strips.npz` the clips, `gates.npz` the gates of arms with TMU, `routes.npz` by
+which errors the clips were routed to their sources. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import numpy as np
 from zoocast.errors import IntegrityError
 from zoocast.evaluation import Scores
 from zoocast.frames import unit_frames
-from zoocast.report.data import Gates, Strips
+from zoocast.report.data import Gates, Routes, Strips
 from zoocast.store.files import parse_json, write_atomically
 from zoocast.store.recorded import check_file
 
-SCORES, STRIPS, GATES = "scores.json", "strips.npz", "gates.npz"
+SCORES, STRIPS, GATES, ROUTES = "scores.json", "strips.npz", "gates.npz", "routes.npz"
 
 
 def save_scores(directory: Path, split: str, scores: Mapping[int, Scores]) -> None:
@@ -76,6 +77,24 @@ def read_gates(directory: Path) -> Gates | None:
     if values.ndim != 4 or len(values) != len(sources):
         raise _damaged(directory / GATES, f"shapes {values.shape}, {sources.shape}")
     return Gates(values, tuple(str(s) for s in sources))
+
+
+def save_routes(directory: Path, errors: np.ndarray, sources: Sequence[str]) -> None:
+    """Write to ``routes.npz`` the error (clips, M) by which each clip of the split was routed: to the source with the lowest."""
+    np.savez_compressed(
+        directory / ROUTES, allow_pickle=False, errors=np.asarray(errors, dtype=np.float32), sources=np.array(list(sources))
+    )
+
+
+def read_routes(directory: Path) -> Routes | None:
+    """The errors, or None if the step kept none. Raises `IntegrityError` when they are damaged."""
+    found = _load(directory / ROUTES, ("errors", "sources"))
+    if found is None:
+        return None
+    errors, sources = found
+    if errors.ndim != 2 or errors.shape[1] != len(sources):
+        raise _damaged(directory / ROUTES, f"shapes {errors.shape}, {sources.shape}")
+    return Routes(errors, tuple(str(s) for s in sources))
 
 
 def _bytes(frames: np.ndarray) -> np.ndarray:

@@ -28,14 +28,14 @@ from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, Meas
 from zoocast.report.data import Rates, ReportData, capitalised, table_csv, table_latex, table_markdown, table_rows
 from zoocast.report.figures import StepView
 from zoocast.report.figures.curves import Curves
-from zoocast.report.files import read_gates, read_scores, read_strips
+from zoocast.report.files import read_gates, read_routes, read_scores, read_strips
 from zoocast.report.illustrations import illustrations
-from zoocast.report.made import made_tables
+from zoocast.report.made import chosen_for, made_tables
 from zoocast.report.page import compose
 from zoocast.report.sections import Section
 from zoocast.report.study import read_curves, read_rates, read_search
 from zoocast.store.files import write_atomically
-from zoocast.words import some
+from zoocast.words import duration, some
 
 CURVES = ("val/mse", "train/loss")
 HORIZONS = ("strict/mse", "strict/ssim")
@@ -93,12 +93,18 @@ def gather(
         compare(scores, _validation(trainings), comparison, untrained=untrained, iterations=iterations) if comparison else ()
     )
     views = _views(records, trainings)
+    trained = {arm: {k: read_record(p) for k, p in found.items()} for arm, found in trainings.items()}
     first = next(iter(next(iter(scores.values())).values()))  # any will do: `_scores` has seen that all are of the same clips
     return ReportData(
         title=title,
         facts=_provenance(),
         command=command,
-        made=made_tables(records, {arm: {k: read_record(p) for k, p in found.items()} for arm, found in trainings.items()}),
+        made=made_tables(
+            records,
+            trained,
+            {arm: read_record(path) for arm, path in arms.items()},
+            {arm: routes for arm, path in arms.items() if (routes := read_routes(path)) is not None},
+        ),
         split=split,
         num_clips=first.count,
         observed=observed,
@@ -121,6 +127,7 @@ def gather(
         environment=_environment(records.values()),
         notes=(
             *_notes(scores, untrained, comparison, differences),
+            *_tuned(chosen_for(records, trained)),
             *_shared(records, views),
             *other_machines(records.values()),
             *notes,
@@ -230,6 +237,8 @@ def _rates(trainings: Trainings, comparison: Comparison | None, differences: Ite
 def _views(records: Mapping[str, Record], trainings: Trainings) -> list[StepView]:
     """The steps as figures see them: trainings of one arm belong together, and what comes before them seed by seed does too."""
     owners = {read_record(path).name: (arm, seed) for arm, seeds in trainings.items() for seed, path in seeds.items()}
+    # The points of a grid are drawn as one, beside the step that chooses.
+    owners |= {point: (name, 0) for name, r in records.items() if r.kind == "choose-point" for point, _ in r.inputs.values()}
     users: dict[str, set[str]] = {}
     for name, record in records.items():
         for parent, _ in record.inputs.values():
@@ -269,6 +278,21 @@ def _notes(
     ):
         if len(side) > 1:
             notes.append(f"{what}, {chosen}, was chosen among {len(side)} by its error on the validation split.")
+    return notes
+
+
+def _tuned(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """That arms were tuned and at what cost, and which of them may be better than they look."""
+    if not chosen:
+        return []
+    counts = sorted({int(found["trainings"]) for found in chosen.values()})
+    notes = [
+        f"Tuned on the validation split, with seeds that are not the report's: {', '.join(chosen)}; learning rate, and weight"
+        f" where the method has one, by {' or '.join(map(str, counts))} trainings each,"
+        f" {duration(sum(found['train_seconds'] for found in chosen.values()))} in all."
+    ]
+    if edges := [f"{arm} ({', '.join(found['edges'])})" for arm, found in chosen.items() if found["edges"]]:
+        notes.append(f"Chosen on the edge of the grid, beyond which a better value may lie: {'; '.join(edges)}.")
     return notes
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from zoocast.dag import Record
-from zoocast.report.data import MadeTable
+from zoocast.report.data import MadeTable, Routes
 from zoocast.store.files import human_bytes
+from zoocast.words import duration
 
-__all__ = ["command_of", "made_tables"]
+__all__ = ["chosen_for", "command_of", "made_tables"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -29,14 +30,29 @@ def command_of(root: Path, run: str) -> str:
     return re.sub(r"^.*?(?= run )", "pipelines", said)  # without the place of this machine's Python
 
 
-def made_tables(records: Mapping[str, Record], trainings: Mapping[str, Mapping[int, Record]]) -> tuple[MadeTable, ...]:
+def made_tables(
+    records: Mapping[str, Record],
+    trainings: Mapping[str, Mapping[int, Record]],
+    evaluations: Mapping[str, Record],
+    routes: Mapping[str, Routes],
+) -> tuple[MadeTable, ...]:
     """The tables for which there is something to say.
 
     Args:
         records: of all steps that the report rests on, by name.
         trainings: of each arm by seed.
+        evaluations: of each arm.
+        routes: of each arm that chooses a network for every clip.
     """
-    tables = (_clips(records), _ranking(records), _banks(records), _arms(trainings))
+    tables = (
+        _clips(records),
+        _ranking(records),
+        _banks(records),
+        _tuning(records, trainings),
+        _arms(records, trainings),
+        _inference(evaluations),
+        _routes(routes),
+    )
     return tuple(table for table in tables if table.rows)
 
 
@@ -93,15 +109,52 @@ def _banks(records: Mapping[str, Record]) -> MadeTable:
     return MadeTable("Banks: the memories that the sources have of the target's clips.", ("bank", "of", "settings", "size"), rows)
 
 
-def _arms(trainings: Mapping[str, Mapping[int, Record]]) -> MadeTable:
+def chosen_for(records: Mapping[str, Record], trainings: Mapping[str, Mapping[int, Record]]) -> dict[str, dict[str, Any]]:
+    """What the tuning of each arm that was tuned came to (`Chosen` of the experiment's steps), by arm."""
+    names = {arm: seeds[min(seeds)].inputs.get("choose", ("",))[0] for arm, seeds in trainings.items() if seeds}
+    return {arm: records[name].result for arm, name in names.items() if name in records}
+
+
+def _tuning(records: Mapping[str, Record], trainings: Mapping[str, Mapping[int, Record]]) -> MadeTable:
+    rows = []
+    for arm, chosen in chosen_for(records, trainings).items():
+        settings = ", ".join(f"{field}={value:g}" for field, value in chosen["settings"].items())
+        edges = ", ".join(chosen["edges"]) or "–"
+        diverged = str(len(chosen["diverged"]))
+        rows.append(
+            (
+                arm,
+                str(chosen["trainings"]),
+                diverged,
+                duration(chosen["train_seconds"]),
+                settings,
+                f"{chosen['val_mse']:.5f}",
+                edges,
+            )
+        )
+    return MadeTable(
+        "Tuning: for every arm as many trainings, with seeds that are not the report's, and the settings with the lowest error on"
+        " the validation split, with which the arm was then trained. A value on the edge of its grid is the smallest or"
+        " largest that was tried, of three or more: a better one may lie beyond.",
+        ("arm", "trainings", "diverged points", "time", "chosen", "validation strict/mse", "on the edge"),
+        rows,
+    )
+
+
+def _arms(records: Mapping[str, Record], trainings: Mapping[str, Mapping[int, Record]]) -> MadeTable:
+    tuned = chosen_for(records, trainings)
     rows = []
     for arm, seeds in trainings.items():
-        records = [record for record in seeds.values() if isinstance(record.config, dict)]
-        if not records:
+        found = [record for record in seeds.values() if isinstance(record.config, dict)]
+        if not found:
             continue
-        first = records[0]
-        method, training = _within(first.config, "method"), _within(first.config, "training")
-        errors = [float(r.result["val_mse"]) for r in records if "val_mse" in r.result]
+        first = found[0]
+        settings = tuned.get(arm, {}).get("settings", {})
+        method, training = (
+            _within(first.config, part) | {f.removeprefix(f"{part}."): v for f, v in settings.items() if f.startswith(f"{part}.")}
+            for part in ("method", "training")
+        )
+        errors = [float(r.result["val_mse"]) for r in found if "val_mse" in r.result]
         error = f"{sum(errors) / len(errors):.5f}" if errors else "–"
         told = f"{_name(method)} {_scalars(method)}".strip() if method else "–"
         iterations, rate = (str(training.get(field, "–")) for field in ("iterations", "learning_rate"))
@@ -110,6 +163,32 @@ def _arms(trainings: Mapping[str, Mapping[int, Record]]) -> MadeTable:
         "Arms that are trained: what their trainings are, and the error on the validation split of the weights that were kept, as"
         " the mean over seeds. A choice between arms or settings rests on that column, and not on the test split.",
         ("arm", "training", "method", "seeds", "iterations", "learning rate", "validation strict/mse"),
+        rows,
+    )
+
+
+def _inference(evaluations: Mapping[str, Record]) -> MadeTable:
+    costs = ("networks", "parameters", "multiply_adds")
+    rows = [
+        (arm, *(f"{record.result[cost]:,}" for cost in costs))
+        for arm, record in evaluations.items()
+        if record.result.keys() >= {*costs}  # results of before do not say it
+    ]
+    return MadeTable(
+        "What each arm keeps to predict with, and what the prediction of one clip costs in convolutions and matrix products.",
+        ("arm", "networks", "parameters", "multiply-adds"),
+        rows,
+    )
+
+
+def _routes(routes: Mapping[str, Routes]) -> MadeTable:
+    rows = []
+    for arm, (errors, sources) in routes.items():
+        chosen = errors.argmin(1)
+        rows += [(arm, source, str(int((chosen == place).sum()))) for place, source in enumerate(sources)]
+    return MadeTable(
+        "Routes: the source that predicted each test clip's observed frames best, one step ahead, and so predicts the others.",
+        ("arm", "source", "clips"),
         rows,
     )
 

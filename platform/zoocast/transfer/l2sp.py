@@ -21,6 +21,7 @@ class L2SP(StartedMethod):
     """Finetuning with a penalty on the distance to the best source's weights (Li et al., ICML 2018, eq. 2)."""
 
     kind: ClassVar[str] = "l2-sp"
+    weight_field: ClassVar[str] = "weight"
     weight: float = setting(1e-2, "alpha of the penalty alpha/2 * |w - w0|^2", at_least=0)
 
     def __post_init__(self) -> None:

@@ -119,6 +119,9 @@ class TransferMethod(abc.ABC):
     has_units: ClassVar[bool] = False
     """Whether its network has a transfer unit for each source, so that the sources' names and order belong to it."""
 
+    weight_field: ClassVar[str] = ""
+    """The setting that weighs its own part of the loss, which is tuned together with the learning rate; empty for none."""
+
     @property
     def needs(self) -> frozenset[Need]:
         """What its training reads beside the target's clips."""

@@ -37,6 +37,7 @@ class Transfer(TransferMethod):
 
     kind: ClassVar[str] = "tmu"
     has_units: ClassVar[bool] = True
+    weight_field: ClassVar[str] = "distillation_weight"
     tmu: TmuConfig = setting(TmuConfig(), "the transfer units")
     distillation_weight: float = setting(
         0.1, "beta of the distillation loss; the release computes the loss and drops it (0), its remains say 0.1", at_least=0

@@ -151,6 +151,29 @@ def test_a_report_says_what_its_seeds_do_not_repeat(run: Any, searched: Any) -> 
     assert not any("Seeds repeat" in note for note in run.report().notes)  # its sources' records hold no training
 
 
+def test_a_report_says_that_its_arms_were_tuned_and_which_may_be_better_than_they_look(steps: Any) -> None:
+    steps.add("build-clips", "data.target", [], 1.0)
+    for arm, edges in (("tmu", []), ("a", ["training.learning_rate"])):
+        steps.add("try-point", f"tune.{arm}", [], 1.0, val_mse=1.0)
+        chosen = {"settings": {}, "val_mse": 1.0, "edges": edges, "trainings": 6, "train_seconds": 90.0, "diverged": []}
+        steps.add("choose-point", f"choose.{arm}", {"lr1/1000": f"tune.{arm}"}, 1.0, **chosen)
+        names = [f"target.{arm}.seed{k}" for k in range(2)]
+        for name in names:
+            steps.add("train-chosen", name, {"choose": f"choose.{arm}"}, 1.0, val_mse=1.0)
+        folder = steps.evaluation(arm, names)
+        found = Scores(Statistics(1, {"strict/mse": (0.1,), "strict/ssim": (0.5,)}), {0: 0.1})
+        save_scores(folder, "test", dict.fromkeys(range(2), found))
+    record_files(steps.root)
+    arms = {arm: steps.root / f"evaluate.{arm}-{'0' * 12}" for arm in ("tmu", "a")}
+    notes = gather(arms, title="t", config=DigitsConfig(), observed=1).notes
+    assert notes == (
+        "Tuned on the validation split, with seeds that are not the report's: tmu, a; learning rate, and weight where the method"
+        " has one, by 6 trainings each, 3:00 in all.",
+        "Chosen on the edge of the grid, beyond which a better value may lie: a (training.learning_rate).",
+        "Seeds repeat the training of the arms alone; what they share is the same for every seed: choose.tmu, choose.a.",
+    )
+
+
 def test_names_of_arms_mean_nothing() -> None:
     measured = {"finetune.tmu": {0: scores(1.0)}, "tmu.finetune": {0: scores(2.0)}}
     (found,) = compare(measured, {}, sides(("tmu.finetune",), ("finetune.tmu",)))

@@ -35,7 +35,10 @@ _COLORS = {
     "train-target": "#d0803c",
     "adapt": "#d0803c",
     "adapt-found": "#d0803c",
+    "train-chosen": "#d0803c",
     "search": "#a08a00",
+    "try-point": "#a08a00",
+    "choose-point": "#a08a00",
     "evaluate": "#aa5599",
     "report": "#5b6470",
 }
