@@ -21,6 +21,9 @@ class TrainingConfig:
     iterations: int = setting(400, "optimiser iterations; with reverse_input each is two updates", at_least=1)
     batch_size: int = setting(8, "clips in one update, over all workers", at_least=1)
     learning_rate: float = setting(1e-3, "of Adam", above=0)
+    learning_rate_decay: Literal["none", "linear"] = setting(
+        "none", "how Adam's learning rate falls: not at all, or in equal steps that would reach 0 after the last one", added=True
+    )
     sampling: Sampling = setting(ScheduledSampling(), "which true frames the network sees while it trains")
     reverse_input: bool = setting(
         False, "a second update per iteration on the time-flipped clip with the same mask (release: yes)"

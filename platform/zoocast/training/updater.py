@@ -66,13 +66,17 @@ class AdamUpdater(Updater):
         self.optimizer = torch.optim.Adam(
             [{"params": group, "lr": scale * config.learning_rate} for scale, group in groups.items()], fused=True
         )
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]  # before they decay
         self.module: nn.Module = objective
         if worker.world > 1:
             # It averages gradients during the backward pass, and wants every parameter to be in every loss.
             self.module = nn.parallel.DistributedDataParallel(objective)
 
-    def update(self, batch: Batch, iteration: int) -> dict[str, Tensor]:  # noqa: ARG002
+    def update(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
         """See `Updater.update`."""
+        if self.config.learning_rate_decay == "linear":  # from the iteration alone, so that a resumed training has it as well
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * (1 - iteration / self.config.iterations)
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
             terms: dict[str, Tensor] = self.module(batch)
