@@ -30,9 +30,12 @@ __all__ = [
     "check_arms",
     "compare",
     "decimals",
+    "decimals_of",
     "difference",
     "interval_ends",
+    "mean_and_spread",
     "percents",
+    "relative_words",
     "signed",
 ]
 
@@ -236,6 +239,26 @@ def percents(interval: Interval) -> str:
         near, far = sorted((abs(low), abs(high)))
         return f"{near:.1f} to {far:.1f}\N{NO-BREAK SPACE}% {'lower' if high < 0 else 'higher'}"
     return f"{abs(low):.1f}\N{NO-BREAK SPACE}% lower to {abs(high):.1f}\N{NO-BREAK SPACE}% higher"
+
+
+def relative_words(d: Difference) -> str:
+    """How much lower or higher the error of ``d.arm`` is, with its interval over seeds, and in how many of them it is lower."""
+    interval = f"95\N{NO-BREAK SPACE}% interval {percents(d.relative_seeds)}, " if d.relative_seeds else ""
+    return (
+        f"{100 * abs(d.relative):.1f}\N{NO-BREAK SPACE}% {'lower' if d.mean <= 0 else 'higher'}"
+        f" ({interval}lower in {d.better} of {d.count} seeds)"
+    )
+
+
+def mean_and_spread(values: Sequence[float], digits: int) -> str:
+    """Mean ± standard deviation over seeds as text; of one seed the mean alone."""
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
+
+
+def decimals_of(groups: Sequence[Sequence[float]]) -> int:
+    """`decimals` for the means of groups of seeds, whose spreads are their standard deviations."""
+    return decimals([float(np.mean(v)) for v in groups], [float(np.std(v, ddof=1)) for v in groups if len(v) > 1])
 
 
 def decimals(values: Sequence[float], spreads: Sequence[float]) -> int:

@@ -121,6 +121,7 @@ class ReportData:
         differences: the comparison's `ours` minus every other arm.
         curves: for ``val/mse`` and ``train/loss``, by arm and seed.
         horizons: for some metrics and each arm (seeds, frames).
+        last_frames: the comparison on the last frames of the horizon, in a sentence.
         search: the search for settings, if there was one.
         rates: the learning rates of some trainings by level, under titles such as ``tmu, seed 0``.
         sections: what the experiment adds to the page.
@@ -144,6 +145,7 @@ class ReportData:
     differences: tuple[Difference, ...] = ()
     curves: Mapping[str, Curves] = dataclasses.field(default_factory=dict)
     horizons: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    last_frames: str = ""
     strips: Mapping[str, Strips] = dataclasses.field(default_factory=dict)
     gates: Mapping[str, Gates] = dataclasses.field(default_factory=dict)
     search: Search | None = None

@@ -1,7 +1,7 @@
 """What an evaluation step leaves for the report: scores, some predicted clips, and gates; written and read in one place.
 
-`scores.json` holds the scores by seed, `strips.npz` the clips, `gates.npz` the gates of arms with TMU, `routes.npz` by
-which errors the clips were routed to their sources. Nothing is unpickled.
+`scores.json` holds the scores by seed, `kinds.json` the kind of every clip where the data set knows it, `strips.npz` some clips,
+`gates.npz` the gates of arms with TMU, `routes.npz` by which errors the clips were routed to their sources. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zoocast.report.data import Gates, Routes, Strips
 from zoocast.store.files import parse_json, write_atomically
 from zoocast.store.recorded import check_file
 
-SCORES, STRIPS, GATES, ROUTES = "scores.json", "strips.npz", "gates.npz", "routes.npz"
+SCORES, KINDS, STRIPS, GATES, ROUTES = "scores.json", "kinds.json", "strips.npz", "gates.npz", "routes.npz"
 
 
 def save_scores(directory: Path, split: str, scores: Mapping[int, Scores]) -> None:
@@ -39,6 +39,22 @@ def read_scores(directory: Path) -> tuple[str, dict[int, Scores]]:
             int(k): Scores.from_json(v) for k, v in sorted(data["seeds"].items(), key=lambda i: int(i[0]))
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
+
+
+def save_kinds(directory: Path, kinds: Sequence[str]) -> None:
+    """Write the kind of every clip of the split to ``kinds.json``."""
+    write_atomically(directory / KINDS, json.dumps(list(kinds)))
+
+
+def read_kinds(directory: Path) -> tuple[str, ...]:
+    """The kind of every clip; none where the data set has no kinds. Raises `IntegrityError` when they are damaged."""
+    path = check_file(directory / KINDS)
+    if not path.exists():
+        return ()
+    try:
+        return tuple(str(kind) for kind in parse_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise _damaged(path, error) from None
 
 

@@ -28,12 +28,13 @@ from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, Meas
 from zoocast.report.data import Rates, ReportData, capitalised, table_csv, table_latex, table_markdown, table_rows
 from zoocast.report.figures import StepView
 from zoocast.report.figures.curves import Curves
-from zoocast.report.files import read_gates, read_routes, read_scores, read_strips
+from zoocast.report.files import read_gates, read_kinds, read_routes, read_scores, read_strips
 from zoocast.report.illustrations import illustrations
 from zoocast.report.made import chosen_for, made_tables
 from zoocast.report.page import compose
 from zoocast.report.sections import Section
 from zoocast.report.study import read_curves, read_rates, read_search
+from zoocast.report.subsets import by_kind, on_last_frames
 from zoocast.store.files import write_atomically
 from zoocast.words import duration, some
 
@@ -92,6 +93,8 @@ def gather(
     differences = (
         compare(scores, _validation(trainings), comparison, untrained=untrained, iterations=iterations) if comparison else ()
     )
+    decisive = next((d for d in differences if d.chosen), None)
+    kinds = _kinds(arms, scores)
     views = _views(records, trainings)
     trained = {arm: {k: read_record(p) for k, p in found.items()} for arm, found in trainings.items()}
     first = next(iter(next(iter(scores.values())).values()))  # any will do: `_scores` has seen that all are of the same clips
@@ -117,16 +120,20 @@ def gather(
         differences=differences,
         curves=_curves(trainings),
         horizons={m: {a: np.array([s.per_frame(m) for s in seeds.values()]) for a, seeds in scores.items()} for m in HORIZONS},
+        last_frames=on_last_frames(scores, decisive, untrained=untrained),
         strips={a: s for a, p in arms.items() if (s := read_strips(p)) is not None},
         gates={a: g for a, p in arms.items() if (g := read_gates(p)) is not None},
         search=next((read_search(steps[name]) for name, record in records.items() if record.kind == "search"), None),
         rates=_rates(trainings, comparison, differences),
-        sections=tuple(section.show(scores, split, iterations) for section in sections),
+        sections=(
+            *(section.show(scores, split, iterations) for section in sections),
+            *([by_kind(scores, kinds, split, decisive, untrained=untrained)] if len(set(kinds)) > 1 else ()),
+        ),
         steps=(*views, StepView(step, tuple(read_record(p).name for p in arms.values()), "report")),
         settings=tuple(settings(config)),
         environment=_environment(records.values()),
         notes=(
-            *_notes(scores, untrained, comparison, differences),
+            *_notes(scores, untrained, comparison, decisive),
             *_tuned(chosen_for(records, trained)),
             *_shared(records, views),
             *other_machines(records.values()),
@@ -200,6 +207,16 @@ def _scores(arms: Mapping[str, Path]) -> tuple[str, dict[str, dict[int, Scores]]
     return next(iter(kinds))[0], {arm: seeds for arm, (_, seeds) in read.items()}
 
 
+def _kinds(arms: Mapping[str, Path], scores: Measured) -> tuple[str, ...]:
+    """The kind of every test clip, as the first arm has it: all arms were measured on the same ones."""
+    arm, directory = next(iter(arms.items()))
+    kinds = read_kinds(directory)
+    count = next(iter(scores[arm].values())).count
+    if kinds and len(kinds) != count:
+        raise IntegrityError(f"{directory} has kinds of {len(kinds)} clips and scores of {count}; evaluate {arm} again")
+    return kinds
+
+
 def validation_errors(trainings: Iterable[Path]) -> list[float]:
     """The strict MSE on the validation split of finished trainings, of those that are still there."""
     return [float(read_record(path).result["val_mse"]) for path in trainings if path.exists()]
@@ -261,15 +278,12 @@ def _views(records: Mapping[str, Record], trainings: Trainings) -> list[StepView
     ]
 
 
-def _notes(
-    scores: Measured, untrained: Iterable[str], comparison: Comparison | None, differences: Iterable[Difference]
-) -> list[str]:
+def _notes(scores: Measured, untrained: Iterable[str], comparison: Comparison | None, decisive: Difference | None) -> list[str]:
     notes = []
     counts = {arm: len(seeds) for arm, seeds in scores.items() if arm not in untrained}
     if len(set(counts.values())) > 1:
         numbers = ", ".join(f"{arm} {count}" for arm, count in counts.items())
         notes.append(f"Arms have different numbers of seeds ({numbers}); differences use those in common.")
-    decisive = next((d for d in differences if d.chosen), None)
     if decisive is None or comparison is None:
         return notes
     for chosen, side, what in (

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoocast.dag import read_record
 from zoocast.dag.step import GROUP
-from zoocast.report.compare import HEADLINE_METRIC, decimals
+from zoocast.report.compare import HEADLINE_METRIC, decimals_of, mean_and_spread
 from zoocast.report.files import read_scores
 from zoocast.report.gather import other_machines, trainings_of, validation_errors
 
@@ -46,11 +46,11 @@ def compare_runs(reports: Mapping[str, Path]) -> dict[str, Any]:
             records += [read_record(training) for training in trainings]
             found.setdefault(arm, {})[run] = (validation_errors(trainings), test)
     every = [errors for runs in found.values() for both in runs.values() for errors in both if errors]
-    digits = decimals([float(np.mean(e)) for e in every], [float(np.std(e, ddof=1)) for e in every if len(e) > 1])
+    digits = decimals_of(every)
     rows, notes = [], []
     for arm, runs in found.items():
         rows += [
-            [arm, run, str(len(test)) if validation else "–", _text(validation, digits), _text(test, digits)]
+            [arm, run, str(len(test)) if validation else "–", _text(validation, digits), mean_and_spread(test, digits)]
             for run, (validation, test) in runs.items()
         ]
         known = {run: float(np.mean(validation)) for run, (validation, _) in runs.items() if validation}
@@ -67,8 +67,5 @@ def compare_runs(reports: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _text(errors: list[float], digits: int) -> str:
-    """Mean ± standard deviation over seeds; a dash for a baseline without trainings."""
-    if not errors:
-        return "–"
-    spread = f" ± {np.std(errors, ddof=1):.{digits}f}" if len(errors) > 1 else ""
-    return f"{np.mean(errors):.{digits}f}{spread}"
+    """As `mean_and_spread`; a dash for a baseline without trainings."""
+    return mean_and_spread(errors, digits) if errors else "–"

@@ -136,8 +136,8 @@ def _sections(data: ReportData, drawn: Sequence[Illustration], numbers: Iterator
     for number, item in enumerate(drawn, start=1):
         figures.setdefault(item.section, []).append(_figure(number, item))
 
-    def pictures(name: str, title: str) -> _Section | None:
-        return _Section(name, title, figures[name]) if name in figures else None
+    def pictures(name: str, title: str, sentence: str = "") -> _Section | None:
+        return _Section(name, title, figures[name], sentences=[sentence] if sentence else ()) if name in figures else None
 
     yield _Section("results", "Results", figures.get("results", ()))
     for view in data.sections:
@@ -150,7 +150,7 @@ def _sections(data: ReportData, drawn: Sequence[Illustration], numbers: Iterator
         yield _Section("search", "Search", figures.get("search", ()), [_search(data.search, next(numbers))])
     yield pictures("learning", "Learning curves")
     yield pictures("rates", "Learning rates")
-    yield pictures("horizon", "Error along the horizon")
+    yield pictures("horizon", "Error along the horizon", data.last_frames)
     yield pictures("predictions", "Predictions")
     yield pictures("gates", "Transfer gates")
     yield pictures("pipeline", "Pipeline")

@@ -20,7 +20,7 @@ from zoocast.evaluation import Scores
 from zoocast.metrics import METRICS, FramePairs, Statistics
 from zoocast.report.compare import Comparison
 from zoocast.report.data import ReportData
-from zoocast.report.files import save_gates, save_scores, save_strips
+from zoocast.report.files import save_gates, save_kinds, save_scores, save_strips
 from zoocast.report.gather import gather
 from zoocast.search import SearchSpace, Study, TrialRecord, When
 from zoocast.search.study import suggest
@@ -30,6 +30,7 @@ from zoocast.tracking.journal import Journal
 OBSERVED, HORIZON, SIZE, CLIPS, SEEDS = 10, 10, 32, 12, 3
 BLUR = {"scratch": 1.3, "finetune.two-digits": 1.0, "finetune.one-digit": 1.1, "l2-sp": 0.95, "tmu": 0.8}
 SOURCES = ("two-digits", "one-digit")
+KINDS = ("slow", "slow", "fast") * (CLIPS // 3)
 FINETUNED = ("finetune.two-digits", "finetune.one-digit")
 COMPARISON = Comparison(ours=("tmu",), rival=FINETUNED, ours_words="TMU", rival_words="the best finetune")
 
@@ -89,6 +90,7 @@ def build(root: Path) -> Run:
         trained = [_train(steps, arm, seed, random) for seed in range(SEEDS)] if arm in BLUR else []
         evaluations[arm] = steps.evaluation(arm, trained)
         evaluate(evaluations[arm], BLUR.get(arm), SEEDS if arm in BLUR else 1, clips, random)
+        save_kinds(evaluations[arm], KINDS)
         if arm == "tmu":
             save_gates(evaluations[arm], gates(random), SOURCES)
     record_files(steps.root)

@@ -7,7 +7,16 @@ import pytest
 from zoocast.errors import IntegrityError
 from zoocast.evaluation import Scores
 from zoocast.metrics import Statistics
-from zoocast.report.files import read_gates, read_scores, read_strips, save_gates, save_scores, save_strips
+from zoocast.report.files import (
+    read_gates,
+    read_kinds,
+    read_scores,
+    read_strips,
+    save_gates,
+    save_kinds,
+    save_scores,
+    save_strips,
+)
 
 SCORES = Scores(Statistics(2, {"strict/mse": (0.1, 0.3)}), {0: 0.1, 7: 0.3})
 
@@ -45,7 +54,16 @@ def test_gates_come_back_with_their_sources(tmp_path: Path) -> None:
     assert found.sources == ("one-digit", "zwei")
 
 
-def test_an_evaluation_without_clips_or_gates_has_none(tmp_path: Path) -> None:
+def test_kinds_of_clips_come_back_in_their_order(tmp_path: Path) -> None:
+    save_kinds(tmp_path, ["move", "turn", "move"])
+    assert read_kinds(tmp_path) == ("move", "turn", "move")
+    (tmp_path / "kinds.json").write_text("7")
+    with pytest.raises(IntegrityError, match=r"kinds\.json cannot be read"):
+        read_kinds(tmp_path)
+
+
+def test_an_evaluation_without_kinds_clips_or_gates_has_none(tmp_path: Path) -> None:
+    assert read_kinds(tmp_path) == ()
     assert read_strips(tmp_path) is None
     assert read_gates(tmp_path) is None
 

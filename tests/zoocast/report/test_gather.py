@@ -18,7 +18,7 @@ from zoocast.evaluation import Scores
 from zoocast.metrics import METRICS, Statistics
 from zoocast.report.compare import Comparison, compare
 from zoocast.report.figures.steps import grouped
-from zoocast.report.files import read_scores, save_scores
+from zoocast.report.files import read_scores, save_kinds, save_scores
 from zoocast.report.gather import gather, lineage, other_machines, trainings_of, write_report
 from zoocast.report.page import compose
 from zoocast.report.sections import SourceMatrix
@@ -53,6 +53,21 @@ def test_curves_strips_and_gates_are_found(run: Any) -> None:
     assert set(data.curves["val/mse"]["tmu"]) == set(range(run.seeds))
     assert set(data.strips) == set(run.arms)
     assert set(data.gates) == {"tmu"}
+
+
+def test_kinds_of_clips_are_a_section_where_there_are_several(run: Any, tmp_path: Path) -> None:
+    (view,) = run.report().sections
+    assert view.columns == ("arm", "slow, 8 clips", "fast, 4 clips")
+    folders = evaluations(run, copy(run, tmp_path))
+    first = folders[run.arms[0]]
+    for kinds, sections in ((["slow"] * run.num_clips, ()), ([], ())):
+        save_kinds(first, kinds)
+        record_files(tmp_path / "steps")
+        assert gather(folders, title="t", config=run.config, observed=10).sections == sections
+    save_kinds(first, ["slow", "fast"])
+    record_files(tmp_path / "steps")
+    with pytest.raises(IntegrityError, match="kinds of 2 clips and scores of 12; evaluate copy-last again"):
+        gather(folders, title="t", config=run.config, observed=10)
 
 
 def test_everything_that_the_inputs_rest_on_is_a_step(run: Any) -> None:
@@ -348,7 +363,11 @@ def test_a_written_report_is_what_the_command_reads(run: Any, tmp_path: Path) ->
     result = read_table(tmp_path)
     assert result["headline"] == data.headline
     assert [row[0] for row in result["rows"]] == list(run.arms)
-    assert json.loads((tmp_path / "result.json").read_text())["notes"] == list(data.notes)
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["notes"] == [*data.notes, *data.sections[0].sentences]
+    assert [(d["other"], d["both"], d["verdict"]) for d in written["differences"]] == [
+        (d.other, list(d.both or ()), d.verdict) for d in data.differences
+    ]
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
     files = {p.name for p in (tmp_path / "figures").iterdir()}
     assert {"dag.svg", "learning-curves.svg", "horizon.svg", "results.svg", "timeline.svg"} <= files
