@@ -28,7 +28,7 @@ from zoocast.experiment.ensemble import Routed, ensemble, multiply_adds
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.report.compare import Comparison
-from zoocast.report.files import save_gates, save_routes, save_scores, save_strips
+from zoocast.report.files import save_gates, save_kinds, save_routes, save_scores, save_strips
 from zoocast.report.gather import gather, write_report
 from zoocast.report.made import command_of
 from zoocast.report.sections import Section
@@ -203,6 +203,8 @@ def evaluate_arm(context: StepContext) -> Evaluated:
                 cost = multiply_adds(predict, clip)
             context.progress(len(scores) / max(len(seeds), 1), f"seed {seed}")
         save_scores(context.directory, "test", scores)
+        if kinds := store.split("test").kinds:
+            save_kinds(context.directory, kinds)
         if isinstance(predict, Routed):
             _keep_routes(context, predict, store.split("test"))
         means = {name: sum(s.overall(name) for s in scores.values()) / len(scores) for name in scores[min(scores)].names}

@@ -18,7 +18,7 @@ from zoocast.experiment.stages import BuildClipsConfig, EvaluateConfig, build_cl
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.nn.tmu import TmuConfig
-from zoocast.report.files import read_gates, read_scores, read_strips
+from zoocast.report.files import read_gates, read_kinds, read_scores, read_strips
 from zoocast.tracking import curves
 
 OBSERVED, HORIZON = 2, 4
@@ -95,9 +95,17 @@ def test_the_baseline_has_one_score_and_no_gates(tmp_path, clips):
     assert means == expected.means()
     assert read_scores(tmp_path) == ("test", {0: expected})
     assert read_gates(tmp_path) is None
+    assert read_kinds(tmp_path) == ()
     strips = read_strips(tmp_path)
     assert strips.clips == (0, 3, 6)  # spread over seven
     assert (strips.prediction == strips.observed[:, -1:]).all()
+
+
+def test_the_kinds_of_the_test_clips_are_left_beside_their_scores(tmp_path):
+    data = dataclasses.replace(DATA, motions=("move", "still"))
+    data.build(tmp_path / "data", lambda *_: None)
+    run(tmp_path / "arm", tmp_path / "data", "copy-last", {})
+    assert read_kinds(tmp_path / "arm") == ("move", "still") * 3 + ("move",)
 
 
 def test_every_seed_is_scored_and_means_are_over_seeds(tmp_path, clips):
