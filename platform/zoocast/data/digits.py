@@ -96,12 +96,13 @@ class DigitsConfig(MovingClips):
             )
         for kind in self.motions:
             motion = self._motion(kind)
-            room = motion.room(self.digit_size, self.digit_size, self.frame_size)
-            if room < (self.max_speed if motion.moves else 0):
+            way = self.max_speed if motion.moves else 0
+            if (room := motion.room(self.digit_size, self.digit_size, self.frame_size)) < way:
                 raise ConfigError(
                     "motions",
-                    f"{kind} of digits of {self.digit_size} pixels leaves {room:.1f} pixels of a frame of {self.frame_size} to go"
-                    f"{f', less than max_speed, {self.max_speed}' if motion.moves else ''}; use smaller ones or a larger frame",
+                    f"{kind} needs a frame_size of at least {math.ceil(self.frame_size - room + way)} for digits of"
+                    f" {self.digit_size} pixels as fast and as large as they may become, but got {self.frame_size};"
+                    " use a larger frame or smaller digits",
                 )
 
     def _range(self, name: str) -> tuple[float, float]:

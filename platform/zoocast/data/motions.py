@@ -190,11 +190,14 @@ def fall(start: float, velocity: float, length: int, room: float, gravity: float
     height, speed, begun = room - start, -velocity, 0.0
     rows = []
     for time in range(length):
-        while (above := height + speed * (time - begun) - gravity / 2 * (time - begun) ** 2) < 0 and (height or speed):
+        while height or speed:
             impact = math.sqrt(speed**2 + 2 * gravity * height)
-            begun += (speed + impact) / gravity
-            height, speed = 0.0, restitution * impact
+            lands = begun + (speed + impact) / gravity
+            if lands > time:
+                break
+            begun, height, speed = lands, 0.0, restitution * impact
             if speed**2 < 2 * gravity * LOWEST:
                 speed = 0.0
-        rows.append(room - max(above, 0.0))
+        passed = time - begun
+        rows.append(room - max(height + speed * passed - gravity / 2 * passed**2, 0.0))
     return rows

@@ -170,6 +170,16 @@ def test_settings_that_cannot_work_are_named(settings, field):
     assert raised.value.field == field
 
 
+def test_a_frame_that_is_too_small_for_a_motion_is_told_with_one_that_is_not():
+    def turning(frame_size):
+        return DigitsConfig(num_digits=1, digit_size=24, frame_size=frame_size, motions=("move+turn",))
+
+    # 24 times the root of 2 is 33.9, and 2 more are the way of the fastest digit in one frame.
+    with pytest.raises(ConfigError, match=r"move\+turn needs a frame_size of at least 36 for digits of 24 pixels.*, but got 35"):
+        turning(35)
+    turning(36)
+
+
 def test_the_config_goes_through_json_and_back():
     assert load(DigitsConfig, dump(SMALL)) == SMALL
     assert SMALL.source_digest() == ""

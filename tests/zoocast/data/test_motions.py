@@ -105,6 +105,17 @@ def test_what_falls_loses_height_with_every_bounce():
     assert min(thrown[30:]) == pytest.approx(6.0, abs=0.01)
 
 
+def test_a_landing_on_the_very_frame_is_one_bounce():
+    # From 2 pixels above the floor with gravity 1, without loss: on the floor at 2 and 6, where it began at 4 and 8.
+    assert fall(8.0, 0.0, 9, 10.0, 1.0, 1.0) == pytest.approx([8, 8.5, 10, 8.5, 8, 8.5, 10, 8.5, 8])
+    for gravity in (0.07, 0.3, 1.1):
+        # Landings that fall on whole frames but for rounding: from a height of gravity * n^2 / 2.
+        for frames in range(2, 9):
+            rows = fall(50 - gravity * frames**2 / 2, 0.0, 4 * frames + 1, 50.0, gravity, 1.0)
+            assert rows[:: 2 * frames] == pytest.approx([rows[0]] * 3)
+            assert rows[frames :: 2 * frames] == pytest.approx([50.0] * 2)
+
+
 def test_what_falls_comes_to_rest_and_stays_in_the_room():
     assert fall(0.0, 0.0, 400, 18.0, 0.25, 0.85)[-100:] == [18.0] * 100
     assert fall(18.0, 0.0, 3, 18.0, 0.25, 0.85) == [18.0] * 3
