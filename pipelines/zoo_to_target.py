@@ -114,7 +114,7 @@ class ZooToTarget:
             "llrd": self.llrd,
             "freeze": self.freeze,
             # What transfer units are worth by themselves: as many weights as TMU has, and nothing distilled.
-            "tmu-no-loss": dataclasses.replace(self.transfer, distillation_weight=0.0),
+            "tmu-no-loss": self.transfer.without_loss(),
             "tmu": self.transfer,
         }
         return methods[arm]

@@ -136,6 +136,11 @@ class Transfer(TransferMethod):
         """See `TransferMethod.unstarted`."""
         return dataclasses.replace(self, warm_start="none")
 
+    def without_loss(self) -> Transfer:
+        """The same network and start without distillation: what the transfer units are worth as capacity alone."""
+        # All that only says how to distil is left at its default, so that it is no other training for it.
+        return Transfer(tmu=self.tmu, warm_start=self.warm_start, distillation_weight=0.0)
+
     def params(self) -> dict[str, str | float]:
         """See `TransferMethod.params`."""
         return {

@@ -416,7 +416,8 @@ def test_a_method_says_when_it_reads_predicted_frames(folder, tmp_path):
     assert "frames" not in TRANSFER.needs
     for reads in (LISTENS, dataclasses.replace(TRANSFER, relevance="best"), dataclasses.replace(TRANSFER, frame_weight=0.1)):
         assert "frames" in reads.needs
-    assert not dataclasses.replace(LISTENS, distillation_weight=0.0, frame_weight=0.0).needs & {"banks", "frames"}
+    assert LISTENS.without_loss() == dataclasses.replace(TRANSFER, distillation_weight=0.0)
+    assert not LISTENS.without_loss().needs & {"banks", "frames"}
     with pytest.raises(ConfigError, match=r"bank\.frames: must be true, for the method tmu reads predicted frames; got false"):
         train(tmp_path, folder, LISTENS)
 
