@@ -17,18 +17,33 @@ from zoocast.dag import Step, ordered
 from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
 from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, TuningConfig, Zoo, report_step, source_step
+from zoocast.experiment.ensemble import Combine
 from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig, check_predictor
 from zoocast.nn.sampling import ScheduledSampling
 from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer import L2SP, Finetune, Freeze, LayerDecay, Method, Scratch, Soup, StartedMethod, TargetConfig, Transfer
-from zoocast.zoo import SourceConfig, can_start, check_observed
+from zoocast.transfer import (
+    L2SP,
+    Finetune,
+    Freeze,
+    Joint,
+    LayerDecay,
+    Method,
+    Scratch,
+    Soup,
+    StartedMethod,
+    TargetConfig,
+    Transfer,
+)
+from zoocast.zoo import SourceConfig, can_see, can_start, check_observed
 
 __all__ = ["ARMS", "PRESETS", "SUMMARY", "ZooToTarget", "arms", "check_arms", "comparison", "steps"]
 
 SUMMARY = "a zoo of sources, their memory banks, and a target: scratch, finetuned, L2-SP and TMU compared"
 
-ARMS = ("scratch", "finetune", "l2-sp", "soup", "llrd", "freeze", "tmu-no-loss", "tmu")
+REFERENCES: tuple[Combine, ...] = ("ensemble", "routed")
+"""Arms that nothing is trained for: the zoo's own networks predict, all of which have to be kept for that."""
+ARMS = ("scratch", "finetune", "l2-sp", "soup", "llrd", "freeze", "tmu-no-loss", "tmu", "joint", *REFERENCES)
 """What `ZooToTarget.arms` may name; finetune stands for one arm for each source that fits."""
 
 
@@ -54,9 +69,12 @@ class ZooToTarget:
     num_strips: int = setting(4, "test clips whose predictions are kept as pictures", at_least=1)
     bank_workers: WorkerConfig = setting(WorkerConfig(num_workers=2), "where each bank is computed", identity=False)
     arms: tuple[str, ...] = setting(
-        ("scratch", "finetune", "l2-sp", "tmu"), f"what is compared, in this order: all, or some of {', '.join(ARMS)}", added=True
+        ("scratch", "finetune", "l2-sp", "tmu"),
+        f"what is compared, in this order but for references, which come last: all, or some of {', '.join(ARMS)}",
+        added=True,
     )
     llrd: LayerDecay = setting(LayerDecay(), "the arm whose lower layers learn more slowly", added=True)
+    joint: Joint = setting(Joint(), "the arm that is trained on the sources' clips as well", added=True)
     freeze: Freeze = setting(Freeze(), "the arm whose lowest layers do not learn", added=True)
     tune: bool = setting(False, "choose every arm's learning rate, and its method's weight, on the validation split", added=True)
     tuning: TuningConfig = setting(TuningConfig(), "with tune, the grid of every arm", added=True)
@@ -81,7 +99,7 @@ class ZooToTarget:
     @property
     def reads_bank(self) -> bool:
         """Whether any arm looks at the memories of the zoo."""
-        return any("banks" in self._method(arm).needs for arm in self.arms if arm != "finetune")
+        return any("banks" in self._method(arm).needs for arm in self.arms if arm not in ("finetune", *REFERENCES))
 
     @property
     def grid(self) -> TuningConfig | None:
@@ -98,6 +116,8 @@ class ZooToTarget:
         """Every arm that is trained, by name; without a source that fits, only those that need not start from one."""
         found: dict[str, Method] = {}
         for arm in self.arms:
+            if arm in REFERENCES:
+                continue
             if arm == "finetune":
                 # From each: TMU is compared with the best of them on the test clips, and not with the one that the ranking chose.
                 found |= {f"finetune.{name}": Finetune(source=name) for name in self.startable}
@@ -113,6 +133,7 @@ class ZooToTarget:
             "soup": Soup(),
             "llrd": self.llrd,
             "freeze": self.freeze,
+            "joint": self.joint,
             # What transfer units are worth by themselves: as many weights as TMU has, and nothing distilled.
             "tmu-no-loss": self.transfer.without_loss(),
             "tmu": self.transfer,
@@ -144,10 +165,41 @@ class ZooToTarget:
                 check_observed(self.observed, source.data.length, f"sources.{source.name}")
         self.target_steps().check()
         self.check_transfer()
+        self._check_references()
+        if "joint" in self.arms:
+            self._check_joint()
+
+    def _check_references(self) -> None:
+        """Raise `ConfigError` if the arms without training ask for what the sources cannot do."""
+        asked, frames = [arm for arm in self.arms if arm in REFERENCES], self.target.data.frame_shape()
+        if asked and (blind := [s.name for s in self.sources if not can_see(*s.network(), frames)]):
+            raise ConfigError(
+                "arms",
+                f"must be others than {' and '.join(asked)}, for which every source predicts the target's frames ({frames}), as"
+                f" {', '.join(blind)} cannot; leave out the arms or the sources",
+            )
+        if "routed" in self.arms and self.observed < 2:
+            raise ConfigError("observed", "must be at least 2 for the arm routed, which predicts observed frames, but got 1")
+
+    def _check_joint(self) -> None:
+        """Raise `ConfigError` unless the sources' clips are there, and are like the target's."""
+        wanted = (self.target.data.length, self.target.data.frame_shape())
+        for source in self.sources:
+            if source.model:
+                raise ConfigError(
+                    "arms",
+                    f"must be others than joint, for the clips that {source.name} was trained on are not there; leave it out",
+                )
+            if (found := (source.data.length, source.data.frame_shape())) != wanted:
+                like, got = (f"{length} frames of {shape}" for length, shape in (wanted, found))
+                raise ConfigError(
+                    f"sources.{source.name}.data",
+                    f"must have clips like the target's for the arm joint, {like}, but got {got}; or leave out joint",
+                )
 
     def check_transfer(self) -> None:
         """Raise `ConfigError` if these sources cannot be transferred from; `check` does it as well."""
-        if not self.methods():
+        if not self.methods() and not {*self.arms} & {*REFERENCES}:
             raise ConfigError(
                 "arms", f"no source has the target's network, so there is no {', no '.join(self.arms)}; add scratch"
             )
@@ -190,7 +242,8 @@ class ZooToTarget:
 
 def arms(config: ZooToTarget, zoo: Zoo) -> list[Arm]:
     """Every arm of the comparison, with all sources of the zoo."""
-    return [COPY_LAST, *(zoo.arm(name, method, config.seeds, config.grid) for name, method in config.methods().items())]
+    trained = (zoo.arm(name, method, config.seeds, config.grid) for name, method in config.methods().items())
+    return [COPY_LAST, *trained, *(zoo.together(name) for name in REFERENCES if name in config.arms)]
 
 
 def comparison(config: ZooToTarget) -> Comparison | None:
@@ -207,7 +260,13 @@ def notes(config: ZooToTarget) -> list[str]:
     """What a reader of the report must know of the arms: which sources have no part in some of them."""
     other = ", ".join(s.name for s in config.sources if s.name not in config.startable)
     nor = ", nor in the soup" if "soup" in config.arms else ""
-    return [f"Not finetuned from {other}{nor}: another network than the target's."] if other else []
+    found = [f"Not finetuned from {other}{nor}: another network than the target's."] if other else []
+    if references := " and ".join(arm for arm in config.arms if arm in REFERENCES):
+        count = len(config.sources)
+        found.append(f"Upper references without training, with all {count} sources kept to predict with: {references}.")
+    if "joint" in config.arms:
+        found.append("Upper reference that is trained on the sources' clips as well, which transfer does without: joint.")
+    return found
 
 
 def steps(config: ZooToTarget) -> tuple[Step, ...]:

@@ -28,7 +28,7 @@ from zoocast.store.files import check_name
 from zoocast.store.typed import typed_path
 from zoocast.training import MODEL_FOLDER, TrainingConfig, WorkerConfig
 
-__all__ = ["Ranking", "SourceConfig", "can_start", "check_observed", "load_source"]
+__all__ = ["Ranking", "SourceConfig", "can_see", "can_start", "check_observed", "load_source"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,6 +107,11 @@ def can_start(target: PredictorConfig, frames: FrameShape, source: PredictorConf
     except ConfigError:
         return False
     return True
+
+
+def can_see(source: PredictorConfig, source_frames: FrameShape, frames: FrameShape) -> bool:
+    """Whether a trained network can be run on `frames`: convolutions do not mind their size, LayerNorms do."""
+    return can_start(source, frames, source, source_frames)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -147,6 +147,19 @@ def test_a_plan_looks_at_a_network_once_however_many_sources_have_it():
         (["sources.*.workers.num_workers=3"], "sources.digits-1.training.batch_size: must be a multiple"),
         (["transfer.distillation_weight=-1"], "transfer.distillation_weight: must be at least 0, but got -1.0"),
         (["arms=tmu,finetunes"], "arms: must be some of scratch, finetune, .*, each once, but got 'finetunes'"),
+        (
+            ["arms=joint", "target.data.length=7"],
+            "sources.digits-1.data: must have clips like the target's for the arm joint, 7 frames of 1x16x16, but got 6",
+        ),
+        (
+            ["arms=routed", "observed=1"],
+            "observed: must be at least 2 for the arm routed, which predicts observed frames, but got",
+        ),
+        (
+            ["arms=scratch,ensemble", "sources.1.data.frame_size=24", "sources.1.predictor.cell.layer_norm=true"],
+            "arms: must be others than ensemble, for which every source predicts the target's frames .1x16x16., as digits",
+        ),
+        (["tune=true", "tuning.rates=1,3"], "tuning.rates: must be 6, as many as weighted_rates x weights"),
         (["arms=tmu,tmu"], "arms: must be some of .*, each once, but got tmu, tmu"),
         (["arms=freeze", "freeze.layers=3"], "freeze.layers: must be at most the 2 layers of the target, but got 3"),
         (["arms=soup", "target.predictor.cell.kernel_size=5"], "arms: no source has the target's network, so there is no soup"),
@@ -287,6 +300,31 @@ def test_further_arms_leave_those_of_before_as_they_are():
     trained = {name.removesuffix(".seed0") for name in after.keys() - before.keys() if name.endswith(".seed0")}
     assert trained == {f"target.{arm}" for arm in set(ZOO_ARMS) - {"scratch", "finetune", "l2-sp", "tmu"}}
     assert SMOKE.arms == ("scratch", "finetune", "l2-sp", "tmu")
+
+
+def test_references_need_no_training_and_all_sources():
+    made = {step.name: step for step in steps(changed("arms=routed,tmu,finetune,joint,ensemble"))}
+    arms = ("copy-last", "tmu", "finetune.digits-1", "finetune.digits-2", "joint", "ensemble", "routed")
+    assert [*made["report"].inputs] == [f"arms/{arm}" for arm in arms]
+    for arm in ("ensemble", "routed"):
+        assert [*made[f"evaluate.{arm}"].inputs] == ["data", "sources/digits-1", "sources/digits-2"]
+    clips = {name: step.name for name, step in made["target.joint.seed0"].inputs.items() if "data" in step.name}
+    assert clips == {"data": "data.target", "clips/digits-1": "data.digits-1", "clips/digits-2": "data.digits-2"}
+    assert made["report"].config.comparison.rival == ("finetune.digits-1", "finetune.digits-2")
+    assert made["report"].config.notes == (
+        "Upper references without training, with all 2 sources kept to predict with: routed and ensemble.",
+        "Upper reference that is trained on the sources' clips as well, which transfer does without: joint.",
+    )
+
+
+def test_every_trained_arm_is_tuned_by_as_many_trainings():
+    tuned = changed("tune=true")
+    made = {step.name: step for step in steps(tuned)}
+    assert {arm: len(made[f"choose.{arm}"].inputs) for arm in ARMS} == dict.fromkeys(ARMS, 6)
+    assert all("choose" in made[f"target.{arm}.{seed}"].inputs for arm in ARMS for seed in SEEDS)
+    # The grid of a run that does not tune is nothing to its trainings.
+    before, after = keys(), keys(changed("tuning.seeds=2"))
+    assert {name for name in before if before[name] != after[name]} == {"report"}
 
 
 def test_an_experiment_without_tmu_or_finetuning_compares_what_there_is():

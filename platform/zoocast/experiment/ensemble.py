@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from zoocast.evaluation import Predict
 from zoocast.nn.predictor import Predictor
 from zoocast.nn.sampling import teacher_forced
 
-__all__ = ["Routed", "ensemble", "multiply_adds"]
+__all__ = ["Combine", "Routed", "ensemble", "multiply_adds"]
+
+Combine = Literal["ensemble", "routed"]
 
 
 def _mean(observed: Tensor, networks: Iterable[Predictor], horizon: int) -> Tensor:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from zoocast.bank.config import BankConfig
 from zoocast.config import override
@@ -18,6 +18,7 @@ from zoocast.dag import Resources, Step, StepContext, group
 from zoocast.data import DataConfig
 from zoocast.errors import ConfigError, within
 from zoocast.evaluation import check_evaluation
+from zoocast.experiment.ensemble import Combine
 from zoocast.experiment.searching import FoundConfig, SearchTrainingConfig, search_training, searched_step, train_found
 from zoocast.experiment.sources import AdoptConfig, PretrainConfig, RankConfig, adopt, pretrain, rank_sources
 from zoocast.experiment.stages import (
@@ -82,7 +83,7 @@ class Arm:
     family: str = ""
     sources: tuple[str, ...] = ()
     networks: Mapping[str, Step] = dataclasses.field(default_factory=dict)
-    combine: Literal["none", "ensemble", "routed"] = "none"
+    combine: Combine | None = None
 
 
 COPY_LAST = Arm("copy-last")
@@ -257,6 +258,8 @@ class Zoo:
         return {
             **({"rank": self.rank} if "rank" in method.needs else {}),
             **group("sources", {name: self.sources[name] for name in method.reads(tuple(self.sources))}),
+            # Of a source that was pretrained here; of an adopted one nobody has the clips.
+            **group("clips", {n: s.inputs["data"] for n, s in self.sources.items()} if "clips" in method.needs else {}),
             **group("banks", self.banks if "banks" in method.needs else {}),
         }
 
@@ -290,9 +293,9 @@ class Zoo:
             made = [with_chosen(step, chosen) for step in made]
         return Arm(name, made, family=method.kind, sources=self.gated(method))
 
-    def together(self, name: str, combine: Literal["ensemble", "routed"]) -> Arm:
+    def together(self, combine: Combine) -> Arm:
         """An upper reference without training: all sources of this zoo predict, and are kept to predict with."""
-        return Arm(name, sources=tuple(self.sources), networks=self.sources, combine=combine)
+        return Arm(combine, sources=tuple(self.sources), networks=self.sources, combine=combine)
 
     def gated(self, method: Method) -> tuple[str, ...]:
         """The sources between which the gates of `method` choose, in the gates' order; none for one without gates."""

@@ -16,7 +16,6 @@ from zoocast.data import DataConfig
 from zoocast.data.store import ClipStore
 from zoocast.errors import IntegrityError, StepFailed
 from zoocast.evaluation import validation_error
-from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig, load_predictor, read_description, save_predictor
 from zoocast.tracking import Journal
 from zoocast.training import (
@@ -32,7 +31,7 @@ from zoocast.training import (
     summary_params,
     use_threads,
 )
-from zoocast.zoo import Ranking, can_start, load_source
+from zoocast.zoo import Ranking, can_see, can_start, load_source
 
 __all__ = ["AdoptConfig", "Adopted", "PretrainConfig", "RankConfig", "adopt", "pretrain", "rank_sources"]
 
@@ -150,7 +149,7 @@ def rank_sources(context: StepContext) -> Ranking:
     # Sorted, so that of two equally good sources the same one wins whatever order they are listed in.
     for name, folder in sorted(context.group("sources").items()):
         source = load_source(folder, "cuda" if context.resources.num_gpus else "cpu")
-        if not _sees(source, store.shape):
+        if not can_see(source.config, source.frames, store.shape):
             continue
         predict = functools.partial(source.predict, horizon=horizon)
         errors[name] = validation_error(predict, store.split("validation"), observed=config.observed, horizon=horizon)
@@ -164,8 +163,3 @@ def rank_sources(context: StepContext) -> Ranking:
             fitting.append(name)
     best = min(fitting, key=errors.__getitem__) if fitting else None
     return Ranking(val_mse=errors, fitting=tuple(fitting), best=best)
-
-
-def _sees(source: Predictor, frames: FrameShape) -> bool:
-    """Whether a trained network can be run on `frames`: convolutions do not mind their size, LayerNorms do."""
-    return can_start(source.config, frames, source.config, source.frames)

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from zoocast.dag import StepContext, step_kind
 from zoocast.data import DataConfig
 from zoocast.data.store import ClipSplit, ClipStore
 from zoocast.evaluation import Predict, Scores, copy_last, evaluate
-from zoocast.experiment.ensemble import Routed, ensemble, multiply_adds
+from zoocast.experiment.ensemble import Combine, Routed, ensemble, multiply_adds
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.report.compare import Comparison
@@ -144,9 +144,7 @@ class EvaluateConfig:
     observed: int
     num_strips: int
     sources: tuple[str, ...] = ()
-    combine: Literal["none", "ensemble", "routed"] = setting(
-        "none", "how the sources predict where nothing is trained", added=True
-    )
+    combine: Combine | None = setting(None, "how the sources predict where nothing is trained", added=True)
     batch_size: int = setting(32, identity=False)  # scores add up over batches, whatever their size
 
 

@@ -107,6 +107,7 @@ def gather(
             trained,
             {arm: read_record(path) for arm, path in arms.items()},
             {arm: routes for arm, path in arms.items() if (routes := read_routes(path)) is not None},
+            kinds,
         ),
         split=split,
         num_clips=first.count,

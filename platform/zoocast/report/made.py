@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def made_tables(
     trainings: Mapping[str, Mapping[int, Record]],
     evaluations: Mapping[str, Record],
     routes: Mapping[str, Routes],
+    kinds: Sequence[str] = (),
 ) -> tuple[MadeTable, ...]:
     """The tables for which there is something to say.
 
@@ -43,6 +45,7 @@ def made_tables(
         trainings: of each arm by seed.
         evaluations: of each arm.
         routes: of each arm that chooses a network for every clip.
+        kinds: of these clips, where the data set has kinds.
     """
     tables = (
         _clips(records),
@@ -51,7 +54,7 @@ def made_tables(
         _tuning(records, trainings),
         _arms(records, trainings),
         _inference(evaluations),
-        _routes(routes),
+        _routes(routes, kinds),
     )
     return tuple(table for table in tables if table.rows)
 
@@ -181,14 +184,14 @@ def _inference(evaluations: Mapping[str, Record]) -> MadeTable:
     )
 
 
-def _routes(routes: Mapping[str, Routes]) -> MadeTable:
+def _routes(routes: Mapping[str, Routes], kinds: Sequence[str]) -> MadeTable:
     rows = []
     for arm, (errors, sources) in routes.items():
-        chosen = errors.argmin(1)
-        rows += [(arm, source, str(int((chosen == place).sum()))) for place, source in enumerate(sources)]
+        asked = Counter(zip(kinds or ("all",) * len(errors), (sources[place] for place in errors.argmin(1)), strict=True))
+        rows += [(arm, kind, source, str(count)) for (kind, source), count in sorted(asked.items())]
     return MadeTable(
         "Routes: the source that predicted each test clip's observed frames best, one step ahead, and so predicts the others.",
-        ("arm", "source", "clips"),
+        ("arm", "kind of clip", "source", "clips"),
         rows,
     )
 

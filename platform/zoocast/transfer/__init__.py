@@ -7,6 +7,7 @@ What a target exports is a plain predictor: sources, bank and projections stay b
 
 from zoocast.transfer.finetune import Finetune
 from zoocast.transfer.freeze import Freeze
+from zoocast.transfer.joint import Joint, JointClips
 from zoocast.transfer.l2sp import L2SP, AnchoredObjective
 from zoocast.transfer.llrd import LayerDecay, LayerDecayObjective
 from zoocast.transfer.method import BANK_FOLDER, Need, Setup, StartedMethod, TransferMethod
@@ -22,6 +23,8 @@ __all__ = [
     "AnchoredObjective",
     "Finetune",
     "Freeze",
+    "Joint",
+    "JointClips",
     "LayerDecay",
     "LayerDecayObjective",
     "Method",

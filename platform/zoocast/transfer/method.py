@@ -17,15 +17,15 @@ from zoocast.bank.read import MemoryBank, open_bank
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig, read_description, warm_start
-from zoocast.training import MODEL_FOLDER, Objective, TrainingConfig
+from zoocast.training import MODEL_FOLDER, Clips, Objective, TrainingConfig
 from zoocast.zoo import load_source
 
 __all__ = ["BANK_FOLDER", "Need", "Setup", "StartedMethod", "TransferMethod"]
 
 BANK_FOLDER = "bank"
 
-Need = Literal["rank", "sources", "banks", "frames"]
-"""Beside the target's clips a training may read the ranking of the sources, the sources' networks, and their memories.
+Need = Literal["rank", "sources", "clips", "banks", "frames"]
+"""Beside the target's clips a training may read the ranking of the sources, their networks, their clips, and their memories.
 
 ``frames``, beside ``banks``: the bank also holds the frames that the sources predict.
 """
@@ -137,6 +137,10 @@ class TransferMethod(abc.ABC):
 
     def check(self, predictor: PredictorConfig, training: TrainingConfig) -> None:  # noqa: B027, most settings fit every target
         """Raise `ConfigError`, by the setting's name, for what cannot work with this network and training of the target."""
+
+    def clips(self, target: Clips, sources: Sequence[Clips]) -> Clips:  # noqa: ARG002
+        """What is trained on, of the target's clips and those of the sources; the latter are there where ``clips`` is needed."""
+        return target
 
     @abc.abstractmethod
     def build(self, setup: Setup) -> Objective:

@@ -2,6 +2,7 @@
 
 from zoocast.transfer.finetune import Finetune
 from zoocast.transfer.freeze import Freeze
+from zoocast.transfer.joint import Joint
 from zoocast.transfer.l2sp import L2SP
 from zoocast.transfer.llrd import LayerDecay
 from zoocast.transfer.scratch import Scratch
@@ -10,4 +11,4 @@ from zoocast.transfer.tmu import Transfer
 
 __all__ = ["Method"]
 
-Method = Scratch | Finetune | L2SP | Transfer | Soup | LayerDecay | Freeze
+Method = Scratch | Finetune | L2SP | Transfer | Soup | LayerDecay | Freeze | Joint

@@ -103,9 +103,10 @@ def train_target_in(
     """
     store = ClipStore.open(context.inputs["data"])
     setup = setup_of(config, context, store.shape, worker.device)
+    sources = [ClipStore.open(folder).split("train") for _, folder in sorted(context.group("clips").items())]
     return fit(
         functools.partial(config.method.build, setup),
-        store.split("train"),
+        config.method.clips(store.split("train"), sources),
         store.split("validation"),
         observed=config.observed,
         config=config.training,
@@ -117,7 +118,10 @@ def train_target_in(
 @step_kind("train-target")
 @trains_with(train_target_in)
 def train_target(context: StepContext) -> Trained:
-    """Step: train one arm. Inputs: ``data``, and of ``rank`` and the groups ``sources`` and ``banks`` what its method needs."""
+    """Step: train one arm.
+
+    Inputs: ``data``, and of ``rank`` and the groups ``sources``, ``clips`` and ``banks`` what its method needs.
+    """
     return train_arm(context, context.config, _on_worker)
 
 
@@ -147,6 +151,8 @@ def train_arm(context: StepContext, config: TrainTargetConfig, train: Callable[[
         journal.tags({"zoocast.bank_digest": combined_digest(digests)})
     journal.tags({"zoocast.data_digest": store.digest})
     journal.dataset(name="target", digest=store.digest, context="training")
+    for name, folder in context.group("clips").items():
+        journal.dataset(name=name, digest=ClipStore.open(folder).digest, context="training")
     # One worker needs no Ray Train, whose start costs 7 to 15 seconds: the step's own process trains.
     if config.workers.num_workers > 1:
         result = in_train_workers(context, config.workers, train)

@@ -89,7 +89,13 @@ def test_what_an_arm_keeps_to_predict_with_and_whom_it_asks_is_told(steps: Any) 
     routes = Routes(np.array([[0.1, 0.2], [0.1, 0.3], [0.4, 0.3]]), ("move", "turn"))
     costs, asked = made_tables({}, {}, {arm: read_record(path) for arm, path in folders.items()}, {"routed": routes})
     assert costs.rows == [("routed", "2", "23,424", "1,863,680")]
-    assert asked.rows == [("routed", "move", "2"), ("routed", "turn", "1")]
+    assert asked.rows == [("routed", "all", "move", "2"), ("routed", "all", "turn", "1")]
+    (asked,) = made_tables({}, {}, {}, {"routed": routes}, ("turning", "moving", "turning"))
+    assert asked.rows == [
+        ("routed", "moving", "move", "1"),
+        ("routed", "turning", "move", "1"),
+        ("routed", "turning", "turn", "1"),
+    ]
 
 
 def test_steps_that_are_not_understood_have_no_table(run: Any) -> None:
