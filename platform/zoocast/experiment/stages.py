@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,17 @@ from zoocast.experiment.ensemble import Combine, Routed, ensemble, multiply_adds
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.report.compare import Comparison
-from zoocast.report.files import save_gates, save_kinds, save_routes, save_scores, save_strips
+from zoocast.report.data import Listening
+from zoocast.report.files import save_gates, save_kinds, save_listening, save_routes, save_scores, save_strips
 from zoocast.report.gather import gather, write_report
 from zoocast.report.made import command_of
 from zoocast.report.sections import Section
 from zoocast.store.files import require_free_space
+from zoocast.store.recorded import check_file
 from zoocast.tracking import Journal
 from zoocast.training import MODEL_FOLDER, WorkerConfig, use_threads
 from zoocast.transfer import BANK_FOLDER
+from zoocast.transfer.tmu import RELEVANCE
 
 __all__ = [
     "BuildBankConfig",
@@ -51,6 +55,9 @@ __all__ = [
     "make_report",
     "remarks_on",
 ]
+
+MAX_EXAMPLES = 8
+"""Training clips that are kept as pictures of whom they listened to."""
 
 PAGE_METRICS = ("strict/mse", "strict/ssim")
 """Metrics of every arm that the pipeline run's own page in MLflow shows."""
@@ -197,6 +204,8 @@ def evaluate_arm(context: StepContext) -> Evaluated:
                 journal.scores(seeds[seed], {f"test/{name}": scores[seed].overall(name) for name in strict})
             if len(scores) == 1:  # of the first seed only, once all that it predicts is known to be finite
                 _keep_pictures(context, predict, predictor, store)
+                if seeds:
+                    _keep_listening(context, seeds[seed], store.split("train"))
                 clip = store.split("test").clips([0])[:, : config.observed]
                 cost = multiply_adds(predict, clip)
             context.progress(len(scores) / max(len(seeds), 1), f"seed {seed}")
@@ -236,6 +245,20 @@ def _keep_routes(context: StepContext, predict: Routed, split: ClipSplit) -> Non
     batches = (range(start, min(start + config.batch_size, len(split))) for start in starts)
     errors = torch.cat([predict.errors(split.clips(batch)[:, : config.observed]).cpu() for batch in batches])
     save_routes(context.directory, errors.numpy(), config.sources)
+
+
+def _keep_listening(context: StepContext, training: Path, split: ClipSplit) -> None:
+    """What each source counted for each training clip, where the training left it, and the first clip of each kind and source."""
+    path = check_file(training / RELEVANCE)
+    if not path.exists():
+        return
+    with np.load(path, allow_pickle=False) as arrays:
+        weights, sources = arrays["relevance"], tuple(map(str, arrays["sources"]))
+    kinds = split.kinds
+    pairs = list(zip(kinds or [""] * len(split), weights.argmax(axis=1).tolist(), strict=True))
+    firsts = [pairs.index(pair) for pair in sorted(set(pairs))][:MAX_EXAMPLES]
+    examples = dict(zip(firsts, split.clips(firsts).numpy(), strict=True))
+    save_listening(context.directory, Listening(weights, sources, kinds, examples))
 
 
 def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor | None, store: ClipStore) -> None:

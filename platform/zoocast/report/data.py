@@ -25,6 +25,7 @@ from zoocast.report.sections import SectionView
 __all__ = [
     "Cell",
     "Gates",
+    "Listening",
     "MadeTable",
     "Rates",
     "ReportData",
@@ -64,6 +65,20 @@ class Routes(NamedTuple):
 
     errors: np.ndarray
     sources: tuple[str, ...]
+
+
+class Listening(NamedTuple):
+    """What each of the M sources counted for each of the N training clips, (N, M), and some of these clips.
+
+    Attributes:
+        kinds: of the N clips; empty where nothing is known of kinds.
+        examples: the frames (T, C, H, W) of some clips, uint8, by index.
+    """
+
+    weights: np.ndarray
+    sources: tuple[str, ...]
+    kinds: tuple[str, ...]
+    examples: Mapping[int, np.ndarray]
 
 
 class Rates(NamedTuple):
@@ -147,6 +162,7 @@ class ReportData:
     horizons: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     last_frames: str = ""
     strips: Mapping[str, Strips] = dataclasses.field(default_factory=dict)
+    listening: Mapping[str, Listening] = dataclasses.field(default_factory=dict)
     gates: Mapping[str, Gates] = dataclasses.field(default_factory=dict)
     search: Search | None = None
     rates: Mapping[str, Rates] = dataclasses.field(default_factory=dict)

@@ -1,7 +1,8 @@
 """What an evaluation step leaves for the report: scores, some predicted clips, and gates; written and read in one place.
 
 `scores.json` holds the scores by seed, `kinds.json` the kind of every clip where the data set knows it, `strips.npz` some clips,
-`gates.npz` the gates of arms with TMU, `routes.npz` by which errors the clips were routed to their sources. Nothing is unpickled.
+`listening.npz` whom each training clip distilled from, `gates.npz` the gates of arms with TMU, `routes.npz` by which errors the
+clips were routed to their sources. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import numpy as np
 from zoocast.errors import IntegrityError
 from zoocast.evaluation import Scores
 from zoocast.frames import unit_frames
-from zoocast.report.data import Gates, Routes, Strips
+from zoocast.report.data import Gates, Listening, Routes, Strips
 from zoocast.store.files import parse_json, write_atomically
 from zoocast.store.recorded import check_file
 
-SCORES, KINDS, STRIPS, GATES, ROUTES = "scores.json", "kinds.json", "strips.npz", "gates.npz", "routes.npz"
+SCORES, KINDS, STRIPS = "scores.json", "kinds.json", "strips.npz"
+LISTENING, GATES, ROUTES = "listening.npz", "gates.npz", "routes.npz"
 
 
 def save_scores(directory: Path, split: str, scores: Mapping[int, Scores]) -> None:
@@ -75,6 +77,33 @@ def read_strips(directory: Path) -> Strips | None:
     if observed.ndim != 5 or truth.shape != prediction.shape or not len(observed) == len(truth) == len(clips):
         raise _damaged(directory / STRIPS, f"shapes {observed.shape}, {truth.shape}, {prediction.shape}, {clips.shape}")
     return Strips(observed, truth, prediction, tuple(int(i) for i in clips))
+
+
+def save_listening(directory: Path, found: Listening) -> None:
+    """Write what `read_listening` reads to ``listening.npz``; frames may be float in [0, 1], and are written as uint8."""
+    np.savez_compressed(
+        directory / LISTENING,
+        allow_pickle=False,
+        weights=np.asarray(found.weights, dtype=np.float32),
+        sources=np.array(found.sources),
+        kinds=np.array(found.kinds, dtype=str),
+        clips=np.array(list(found.examples), dtype=np.int64),
+        frames=np.stack([_bytes(frames) for frames in found.examples.values()]),
+    )
+
+
+def read_listening(directory: Path) -> Listening | None:
+    """Whom the training clips listened to, or None if the step kept nothing of it. Raises `IntegrityError` when it is damaged."""
+    found = _load(directory / LISTENING, ("weights", "sources", "kinds", "clips", "frames"))
+    if found is None:
+        return None
+    weights, sources, kinds, clips, frames = found
+    if weights.ndim != 2 or weights.shape[1] != len(sources) or len(kinds) not in (0, len(weights)) or len(clips) != len(frames):
+        raise _damaged(
+            directory / LISTENING, f"shapes {weights.shape}, {sources.shape}, {kinds.shape}, {clips.shape}, {frames.shape}"
+        )
+    examples = {int(clip): clip_frames for clip, clip_frames in zip(clips, frames, strict=True)}
+    return Listening(weights, tuple(map(str, sources)), tuple(map(str, kinds)), examples)
 
 
 def save_gates(directory: Path, gates: np.ndarray, sources: Sequence[str]) -> None:

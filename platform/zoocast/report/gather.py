@@ -28,7 +28,7 @@ from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, Meas
 from zoocast.report.data import Rates, ReportData, capitalised, table_csv, table_latex, table_markdown, table_rows
 from zoocast.report.figures import StepView
 from zoocast.report.figures.curves import Curves
-from zoocast.report.files import read_gates, read_kinds, read_routes, read_scores, read_strips
+from zoocast.report.files import read_gates, read_kinds, read_listening, read_routes, read_scores, read_strips
 from zoocast.report.illustrations import illustrations
 from zoocast.report.made import chosen_for, made_tables
 from zoocast.report.page import compose
@@ -123,6 +123,7 @@ def gather(
         horizons={m: {a: np.array([s.per_frame(m) for s in seeds.values()]) for a, seeds in scores.items()} for m in HORIZONS},
         last_frames=on_last_frames(scores, decisive, untrained=untrained),
         strips={a: s for a, p in arms.items() if (s := read_strips(p)) is not None},
+        listening={a: found for a, p in arms.items() if (found := read_listening(p)) is not None},
         gates={a: g for a, p in arms.items() if (g := read_gates(p)) is not None},
         search=next((read_search(steps[name]) for name, record in records.items() if record.kind == "search"), None),
         rates=_rates(trainings, comparison, differences),

@@ -8,7 +8,7 @@ import numpy as np
 
 from zoocast.metrics import METRICS
 from zoocast.report.compare import HEADLINE_METRIC
-from zoocast.report.data import Gates, ReportData, Search, Strips, seeds_of
+from zoocast.report.data import Gates, Listening, ReportData, Search, Strips, seeds_of
 from zoocast.report.figures import (
     LineStyle,
     dag_drawing,
@@ -17,6 +17,7 @@ from zoocast.report.figures import (
     importance_bars,
     learning_curves,
     level_rates,
+    listening_picture,
     moving_comparison,
     order_of_levels,
     parallel_coordinates,
@@ -44,6 +45,7 @@ def illustrations(data: ReportData) -> list[Illustration]:
         *_rates(data),
         *_horizon(data, styles),
         *_strips(data, styles),
+        *_listening(data),
         *_gates(data),
         *_pipeline(data),
     ]
@@ -190,6 +192,31 @@ def _error(strips: Strips, position: int) -> float:
     # Bytes would wrap around below zero.
     difference = strips.prediction[position].astype(float) - strips.truth[position].astype(float)
     return float(np.mean((difference / 255) ** 2))
+
+
+def _listening(data: ReportData) -> Iterator[Illustration]:
+    for arm, found in data.listening.items():
+        most = f"Most weight: {_listeners(found)}."
+        yield Illustration(
+            f"listening-{arm}",
+            "listening",
+            listening_picture(found.weights, found.sources, found.kinds, found.examples),
+            f"Whom each training clip of {arm} distilled from: a source weighs as much as it predicts that very clip well, and"
+            " nobody told it the kind of clip. Above: some clips, in the colour of the source that weighs most, with its share."
+            f" Below: a column for each of the {len(found.weights)} clips, divided among the sources. {most}",
+            f"Columns of the weights of {', '.join(found.sources)}. {most}",
+        )
+
+
+def _listeners(found: Listening) -> str:
+    """How many clips, of each kind, each source has the largest weight for."""
+    parts = []
+    for kind in dict.fromkeys(found.kinds) or [""]:
+        chosen = found.weights[[k == kind for k in found.kinds]] if kind else found.weights
+        counts = np.bincount(chosen.argmax(axis=1), minlength=len(found.sources))
+        listed = ", ".join(f"{count} to {name}" for name, count in zip(found.sources, counts, strict=True))
+        parts.append(f"of {len(chosen)} clip{'s' * (len(chosen) != 1)}{f' of kind {kind}' * bool(kind)} {listed}")
+    return "; ".join(parts)
 
 
 def _gates(data: ReportData) -> Iterator[Illustration]:

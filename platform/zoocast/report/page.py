@@ -152,6 +152,7 @@ def _sections(data: ReportData, drawn: Sequence[Illustration], numbers: Iterator
     yield pictures("rates", "Learning rates")
     yield pictures("horizon", "Error along the horizon", data.last_frames)
     yield pictures("predictions", "Predictions")
+    yield pictures("listening", "Whom each clip listened to")
     yield pictures("gates", "Transfer gates")
     yield pictures("pipeline", "Pipeline")
     yield _Section("configuration", "Configuration", content=_settings(data)) if data.settings else None

@@ -18,8 +18,9 @@ from zoocast.experiment.stages import BuildClipsConfig, EvaluateConfig, build_cl
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig, save_predictor
 from zoocast.nn.tmu import TmuConfig
-from zoocast.report.files import read_gates, read_kinds, read_scores, read_strips
+from zoocast.report.files import read_gates, read_kinds, read_listening, read_scores, read_strips
 from zoocast.tracking import curves
+from zoocast.transfer.tmu import RELEVANCE
 
 OBSERVED, HORIZON = 2, 4
 DATA = DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=2, validation=2, test=7)
@@ -96,6 +97,7 @@ def test_the_baseline_has_one_score_and_no_gates(tmp_path, clips):
     assert read_scores(tmp_path) == ("test", {0: expected})
     assert read_gates(tmp_path) is None
     assert read_kinds(tmp_path) == ()
+    assert read_listening(tmp_path) is None
     strips = read_strips(tmp_path)
     assert strips.clips == (0, 3, 6)  # spread over seven
     assert (strips.prediction == strips.observed[:, -1:]).all()
@@ -106,6 +108,21 @@ def test_the_kinds_of_the_test_clips_are_left_beside_their_scores(tmp_path):
     data.build(tmp_path / "data", lambda *_: None)
     run(tmp_path / "arm", tmp_path / "data", "copy-last", {})
     assert read_kinds(tmp_path / "arm") == ("move", "still") * 3 + ("move",)
+
+
+def test_whom_the_training_clips_listened_to_is_left_with_the_first_clip_of_each_kind_and_source(tmp_path):
+    data = dataclasses.replace(DATA, train=5, motions=("move", "still"))
+    store = data.build(tmp_path / "data", lambda *_: None)
+    inputs, _ = trained(tmp_path / "trained", PLAIN, (0, 1))
+    weights = np.float32([[2, 0], [0, 2], [0, 2], [0, 2], [2, 0]])
+    np.savez(inputs["0"] / RELEVANCE, relevance=weights, sources=np.array(["one", "two"]))
+    run(tmp_path / "arm", tmp_path / "data", "tmu", inputs)
+    found = read_listening(tmp_path / "arm")
+    assert (found.sources, found.kinds) == (("one", "two"), ("move", "still", "move", "still", "move"))
+    assert (found.weights == weights).all()
+    # The pairs are move and one, move and two, still and two.
+    assert list(found.examples) == [0, 2, 1]
+    assert (found.examples[2] == store.split("train").gather([2])[0].numpy()).all()
 
 
 def test_every_seed_is_scored_and_means_are_over_seeds(tmp_path, clips):

@@ -19,8 +19,8 @@ from zoocast.dag.step import GROUP
 from zoocast.evaluation import Scores
 from zoocast.metrics import METRICS, FramePairs, Statistics
 from zoocast.report.compare import Comparison
-from zoocast.report.data import ReportData
-from zoocast.report.files import save_gates, save_kinds, save_scores, save_strips
+from zoocast.report.data import Listening, ReportData
+from zoocast.report.files import save_gates, save_kinds, save_listening, save_scores, save_strips
 from zoocast.report.gather import gather
 from zoocast.search import SearchSpace, Study, TrialRecord, When
 from zoocast.search.study import suggest
@@ -31,6 +31,7 @@ OBSERVED, HORIZON, SIZE, CLIPS, SEEDS = 10, 10, 32, 12, 3
 BLUR = {"scratch": 1.3, "finetune.two-digits": 1.0, "finetune.one-digit": 1.1, "l2-sp": 0.95, "tmu": 0.8}
 SOURCES = ("two-digits", "one-digit")
 KINDS = ("slow", "slow", "fast") * (CLIPS // 3)
+WEIGHTS = np.float32([[2, 0], [2, 0], [0, 2], [0, 2]])
 FINETUNED = ("finetune.two-digits", "finetune.one-digit")
 COMPARISON = Comparison(ours=("tmu",), rival=FINETUNED, ours_words="TMU", rival_words="the best finetune")
 
@@ -93,6 +94,7 @@ def build(root: Path) -> Run:
         save_kinds(evaluations[arm], KINDS)
         if arm == "tmu":
             save_gates(evaluations[arm], gates(random), SOURCES)
+            save_listening(evaluations[arm], Listening(WEIGHTS, SOURCES, KINDS[:4], {0: clips[0], 2: clips[2]}))
     record_files(steps.root)
     return Run(evaluations, RunConfig(), COMPARISON, dict.fromkeys(FINETUNED, "finetune"))
 

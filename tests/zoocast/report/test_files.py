@@ -7,13 +7,16 @@ import pytest
 from zoocast.errors import IntegrityError
 from zoocast.evaluation import Scores
 from zoocast.metrics import Statistics
+from zoocast.report.data import Listening
 from zoocast.report.files import (
     read_gates,
     read_kinds,
+    read_listening,
     read_scores,
     read_strips,
     save_gates,
     save_kinds,
+    save_listening,
     save_scores,
     save_strips,
 )
@@ -52,6 +55,21 @@ def test_gates_come_back_with_their_sources(tmp_path: Path) -> None:
     assert found is not None
     np.testing.assert_array_equal(found.values, gates)
     assert found.sources == ("one-digit", "zwei")
+
+
+def test_whom_clips_listened_to_comes_back(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 1, 4, 5)).astype(np.uint8)
+    kept = Listening(np.float32([[2, 0], [0.5, 1.5]]), ("one", "zwei"), ("move", "turn"), {1: frames[0], 0: frames[1]})
+    assert read_listening(tmp_path) is None
+    save_listening(tmp_path, kept)
+    found = read_listening(tmp_path)
+    assert found is not None
+    assert (found.sources, found.kinds, list(found.examples)) == (kept.sources, kept.kinds, [1, 0])
+    np.testing.assert_array_equal(found.weights, kept.weights)
+    np.testing.assert_array_equal(found.examples[0], frames[1])
+    save_listening(tmp_path, kept._replace(kinds=("move",)))
+    with pytest.raises(IntegrityError, match=r"listening\.npz cannot be read \(shapes \(2, 2\), \(2,\), \(1,\)"):
+        read_listening(tmp_path)
 
 
 def test_kinds_of_clips_come_back_in_their_order(tmp_path: Path) -> None:

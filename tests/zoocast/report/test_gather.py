@@ -52,7 +52,7 @@ def test_curves_strips_and_gates_are_found(run: Any) -> None:
     assert set(data.curves["val/mse"]) == set(data.curves["train/loss"]) == trained
     assert set(data.curves["val/mse"]["tmu"]) == set(range(run.seeds))
     assert set(data.strips) == set(run.arms)
-    assert set(data.gates) == {"tmu"}
+    assert set(data.gates) == set(data.listening) == {"tmu"}
 
 
 def test_kinds_of_clips_are_a_section_where_there_are_several(run: Any, tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_a_written_report_is_what_the_command_reads(run: Any, tmp_path: Path) ->
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
     files = {p.name for p in (tmp_path / "figures").iterdir()}
     assert {"dag.svg", "learning-curves.svg", "horizon.svg", "results.svg", "timeline.svg"} <= files
-    assert {"gates-tmu.png", "prediction-clip-0.png", "prediction-clip-2.png"} <= files
+    assert {"gates-tmu.png", "listening-tmu.png", "prediction-clip-0.png", "prediction-clip-2.png"} <= files
 
 
 def test_figures_of_a_search_are_files(searched: Any, tmp_path: Path) -> None:

@@ -143,6 +143,10 @@ def test_captions_say_split_clips_and_seeds(drawn: list[Illustration]) -> None:
     assert "12 clips of the test split" in captions["results"]
     assert "frames 11 to 20 are predicted from 10 observed ones" in captions["horizon"]
     assert "first seed" in captions["prediction-clip-1"]
+    # conftest's WEIGHTS: three of the four clips are slow
+    assert captions["listening-tmu"].endswith(
+        "of 3 clips of kind slow 2 to two-digits, 1 to one-digit; of 1 clip of kind fast 0 to two-digits, 1 to one-digit."
+    )
 
 
 def test_every_metric_stands_under_its_protocol(page: Page) -> None:

@@ -3,7 +3,7 @@
 from zoocast.report.figures.curves import horizon_error, learning_curves, mean_interval, result_bars
 from zoocast.report.figures.graph import dag_drawing
 from zoocast.report.figures.matrix import source_matrix
-from zoocast.report.figures.pictures import gate_pictures, moving_comparison, strip_comparison
+from zoocast.report.figures.pictures import gate_pictures, listening_picture, moving_comparison, strip_comparison
 from zoocast.report.figures.steps import StepView
 from zoocast.report.figures.style import LineStyle, line_styles
 from zoocast.report.figures.timeline import timeline
@@ -29,6 +29,7 @@ __all__ = [
     "learning_curves",
     "level_rates",
     "line_styles",
+    "listening_picture",
     "mean_interval",
     "moving_comparison",
     "order_of_levels",

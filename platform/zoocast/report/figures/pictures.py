@@ -1,4 +1,4 @@
-"""Figures made of pixels: prediction strips, still and moving, and what the transfer gates let through. All as PNG.
+"""Figures with frames in them: prediction strips, still and moving, transfer gates, and whom clips listened to. All as PNG.
 
 Every pixel of a frame becomes a square of whole screen pixels, so that nothing is smoothed; labels are drawn around the mosaic.
 """
@@ -24,6 +24,7 @@ _TILE = 120  # the side of a frame on the canvas that is aimed at, and the most 
 _WIDTH = 1640
 _COLUMNS = 6  # frames of a block: a row has two blocks, and more tiles of full size would not fit into `_WIDTH`
 _PLOT = 200  # height of the plot below the gates
+_APART = 128  # columns of a group between which lines can be seen
 _GAP = 4
 _BLOCK_GAP = 30
 _BAR = 220  # length of a colour bar
@@ -70,7 +71,7 @@ def strip_comparison(
         rows.append(row._replace(note=(notes or {}).get(arm, "")))
     bar = _Bar("prediction − truth", _ERRORS, -limit, limit, clipped=max(largest, default=0.0) > limit)
     canvas = _Canvas(rows, bar)
-    canvas.colorbar(canvas.right, canvas.tops[1] + canvas.cell_h // 2 - _LINE)
+    canvas.colorbar(bar, canvas.right, canvas.tops[1] + canvas.cell_h // 2 - _LINE)
     return canvas.png()
 
 
@@ -150,11 +151,49 @@ def gate_pictures(gates: np.ndarray, sources: Sequence[str], *, observed: int) -
         )
         for index, (name, maps) in enumerate(zip(sources, gates, strict=True))
     ]
-    canvas = _Canvas(rows, _Bar("gate", _GATES, low, high), below=_PLOT + 2 * _LINE + 40)
+    bar = _Bar("gate", _GATES, low, high)
+    canvas = _Canvas(rows, bar, below=_PLOT + 2 * _LINE + 40)
     canvas.lines([(maps.mean(axis=(1, 2)), styles[name].color) for name, maps in zip(sources, gates, strict=True)], _PLOT)
     if 0 < observed < count:  # else all steps read frames, or all read predictions, and there is nothing to divide
         canvas.boundary(observed, _PLOT)
-    canvas.colorbar(canvas.left, canvas.bottom + _PLOT + _LINE + 30)
+    canvas.colorbar(bar, canvas.left, canvas.bottom + _PLOT + _LINE + 30)
+    return canvas.png()
+
+
+def listening_picture(
+    weights: np.ndarray, sources: Sequence[str], kinds: Sequence[str], examples: Mapping[int, np.ndarray]
+) -> bytes:
+    """Whom each training clip listened to: some of the clips, and below one column per clip, divided among the sources, as PNG.
+
+    Columns stand in groups of equal width, one for each kind, those that listen most to the same source beside each other.
+
+    Args:
+        weights: (N, M), not negative: what each source counts for each clip.
+        sources: the M sources' names.
+        kinds: of the N clips; empty where nothing is known of kinds.
+        examples: the frames (T, C, H, W) of some clips by index; of long clips six are shown.
+    """
+    colors = [style.color for style in line_styles(sources).values()]
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    best = shares.argmax(axis=1)
+    rows = []
+    for index, (clip, frames) in enumerate(examples.items()):
+        shown = _spread(len(frames), _COLUMNS)
+        label, source = kinds[clip] if kinds else f"clip {clip}", best[clip]
+        note = f"{sources[source]} {shares[clip, source]:.2f}"
+        rows.append(_Row(label, _rgb(frames[shown]), shown + 1 if not index else (), color=colors[source], bold=True, note=note))
+    canvas = _Canvas(rows, below=_PLOT + 2 * _LINE + 10, beside=sources)
+    kinds = kinds or [""] * len(weights)
+    groups = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in dict.fromkeys(kinds)}
+    sorted_groups = [shares[sorted(clips, key=lambda i: (best[i], -shares[i, best[i]]))] for clips in groups.values()]
+    canvas.columns_of(sorted_groups, colors, _PLOT)
+    for index, (kind, clips) in enumerate(groups.items()):
+        x = canvas.left + (index + 0.5) * (canvas.end - canvas.left) / len(groups)
+        y = canvas.bottom + _PLOT + _LINE / 2 + 6
+        canvas.write(x, y, kind, align="center")
+        canvas.write(x, y + _LINE, f"{len(clips)} clip{'s' * (len(clips) != 1)}", align="center", color=MUTED, size=_POINTS - 1)
+    for index, (source, color) in enumerate(zip(sources, colors, strict=True)):
+        canvas.write(canvas.end + 6, canvas.bottom + 16 + (index + 0.5) * _LINE, source, color=color, size=_POINTS - 1)
     return canvas.png()
 
 
@@ -237,7 +276,7 @@ class _Canvas:
         tops: of each row of frames; `bottom` is below the last.
     """
 
-    def __init__(self, rows: Sequence[_Row], bar: _Bar, *, below: int = 8) -> None:
+    def __init__(self, rows: Sequence[_Row], bar: _Bar | None = None, *, below: int = 8, beside: Sequence[str] = ()) -> None:
         columns = max(len(row.frames) for row in rows)
         blocks = 2 if any(row.right is not None for row in rows) else 1
         height, width = rows[0].frames.shape[1:3]
@@ -253,11 +292,11 @@ class _Canvas:
             self.tops.append(self.bottom + row.space + (_LINE if len(row.times) else 0))
             self.bottom = self.tops[-1] + self.cell_h + _GAP
         self.end = self.right + (columns * self.pitch if blocks == 2 else -_BLOCK_GAP)
-        notes = max(_pixels_of(row.note, _POINTS - 1) for row in rows)
+        notes = max(_pixels_of(text, _POINTS - 1) for text in (*(row.note for row in rows), *beside))
         # The bar stands below or above frames that may be narrower than it is.
-        self.width = max(self.end + notes, (self.right if blocks == 2 else self.left) + bar.width) + 14
+        self.width = max(self.end + notes, (self.right if blocks == 2 else self.left) + (bar.width if bar else 0)) + 14
         self.height = self.bottom + below
-        self.columns, self.bar = columns, bar
+        self.columns = columns
         with styled():
             self.figure = Figure(figsize=(self.width / PNG_DPI, self.height / PNG_DPI), dpi=PNG_DPI)
         self._draw(rows, zoom)
@@ -304,14 +343,14 @@ class _Canvas:
         """The rectangle below and right of (x, y) in matplotlib's fractions from the bottom left."""
         return x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height
 
-    def colorbar(self, x: float, y: float) -> None:
+    def colorbar(self, bar: _Bar, x: float, y: float) -> None:
         """The bar with its ends written beside it, from x on."""
-        low, high = self.bar.ends
+        low, high = bar.ends
         start, thick = x + _pixels_of(low, _POINTS - 1) + 10, 14
         with styled():
             axes = self.figure.add_axes(self.box(start, y + (_LINE - thick) / 2, _BAR, thick))
             made = self.figure.colorbar(
-                ScalarMappable(Normalize(self.bar.low, self.bar.high), self.bar.colors), cax=axes, orientation="horizontal"
+                ScalarMappable(Normalize(bar.low, bar.high), bar.colors), cax=axes, orientation="horizontal"
             )
             made.set_ticks([])  # the two ends are written beside it instead, where they cannot run into each other
             made.outline.set_edgecolor(GRID)
@@ -332,6 +371,22 @@ class _Canvas:
             axes.set_xticks([])
             axes.margins(y=0.15)
             axes.set_ylabel("mean over space", fontsize=_POINTS - 1)
+
+    def columns_of(self, groups: Sequence[np.ndarray], colors: Sequence[str], height: int) -> None:
+        """Below the frames, for each group a stack of (N, M) shares that sum to 1: N columns in M colours."""
+        with styled():
+            axes = self.figure.add_axes(self.box(self.left, self.bottom + 16, self.end - self.left, height - 16))
+            for place, shares in enumerate(groups):
+                edges = np.linspace(place + 0.02, place + 0.98, len(shares) + 1)
+                low = np.zeros(len(shares))
+                for share, color in zip(shares.T, colors, strict=True):
+                    axes.stairs(low + share, edges, baseline=low, fill=True, color=color, linewidth=0)
+                    low = low + share
+                if len(shares) <= _APART:
+                    axes.vlines(edges[1:-1], 0, 1, color="white", linewidth=0.8)
+            axes.set(xlim=(0, len(groups)), ylim=(0, 1), xticks=[], yticks=[])
+            axes.spines[["left", "bottom"]].set_visible(False)
+            axes.set_ylabel("weight", fontsize=_POINTS - 1)
 
     def boundary(self, column: int, height: int) -> None:
         """A dashed line before `column`, down through the plot, with what lies on either side."""

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image
 
-from zoocast.report.figures import gate_pictures, moving_comparison, strip_comparison
+from zoocast.report.figures import gate_pictures, listening_picture, moving_comparison, strip_comparison
 
 RED, GREEN, BLUE, GREY = (200, 10, 20), (10, 200, 20), (10, 20, 200), (90, 91, 92)
 
@@ -115,6 +115,17 @@ def test_nothing_is_cut_off_where_frames_are_few_or_narrow(shape: tuple[int, ...
     assert (picture[:, -4:] == 255).all()
     gates = decode(gate_pictures(np.random.default_rng(0).random((1, 1, 4, 4)), ["x"], observed=1))
     assert (gates[-2 * 26 :, -4:] == 255).all()
+
+
+def test_every_clip_is_a_column_divided_among_the_sources_by_weight() -> None:
+    # The first two colours of the palette; three quarters of four clips' weight lie on the first source.
+    first, second = (0, 114, 178), (0, 158, 115)
+    weights = np.array([[2.0, 0.0], [1.0, 1.0], [2.0, 0.0], [1.0, 1.0]])
+    frames = np.zeros((3, 1, 8, 8))
+    for kinds in ((), ("a", "b", "a", "b")):
+        picture = listening_picture(weights, ("one", "a source of a long name"), kinds, {0: frames, 1: frames})
+        assert count(picture, first) / count(picture, second) == pytest.approx(3, rel=0.05)
+        assert (decode(picture)[:, -4:] == 255).all()  # nothing is cut off
 
 
 def moving(png: bytes) -> Image.Image:
