@@ -47,6 +47,10 @@ class TeacherForcing:
         """The mask of an iteration; draws nothing."""
         return teacher_forced(batch, length)
 
+    def scaled(self, share: float) -> TeacherForcing:  # noqa: ARG002
+        """The schedule of a training of that share of the iterations."""
+        return self
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduledSampling:
@@ -78,6 +82,10 @@ class ScheduledSampling:
         drawn = torch.full((max(0, length - 1 - observed),), self.probability(iteration))
         feed[:, observed:] = _draw(drawn, batch, generator)
         return feed
+
+    def scaled(self, share: float) -> ScheduledSampling:
+        """The schedule of a training of that share of the iterations."""
+        return dataclasses.replace(self, rate=self.rate / share, stop_iteration=round(self.stop_iteration * share))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,6 +130,11 @@ class ReverseScheduledSampling:
         # The first step is true, observed - 1 are drawn by the encoder's probability and the later ones by the decoder's.
         drawn = torch.tensor([encoder] * (length - 2 - later) + [decoder] * later)
         return torch.cat([torch.ones(batch, 1), _draw(drawn, batch, generator)], dim=1)
+
+    def scaled(self, share: float) -> ReverseScheduledSampling:
+        """The schedule of a training of that share of the iterations."""
+        start, stop = round(self.start_iteration * share), round(self.stop_iteration * share)
+        return ReverseScheduledSampling(start_iteration=start, stop_iteration=stop, decay=self.decay * share)
 
 
 Sampling = TeacherForcing | ScheduledSampling | ReverseScheduledSampling

@@ -44,7 +44,10 @@ class TrainBidirectionalConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdaptConfig:
-    """The step of stage 2: what the step ``start`` trained is trained on; `target.training` is that of this stage."""
+    """The step of stage 2: what the step ``start`` trained is trained on; `target.training` is that of this stage.
+
+    Without that input it is the only stage, and begins as the method does.
+    """
 
     target: TrainTargetConfig
     bidirectional: BidirectionalConfig | None = setting(
@@ -101,13 +104,15 @@ def adapt_in(
     target = config.target
     store = ClipStore.open(context.inputs["data"])
     setup = setup_of(target, context, store.shape, worker.device)
-    method = target.method.unstarted()  # stage 1 has overwritten what the method starts from
+    started = "start" in context.inputs
+    method = target.method.unstarted() if started else target.method  # stage 1 has overwritten what the method starts from
 
     def build() -> Objective:
         objective = method.build(setup)
         if config.bidirectional is not None:
             objective = BidirectionalObjective(objective, method.build(setup), config.bidirectional)
-        load_objective(objective, context.inputs["start"])  # before the updater is made; a checkpoint of this stage goes over it
+        if started:
+            load_objective(objective, context.inputs["start"])  # before the updater is made, and below this stage's checkpoints
         return objective
 
     return fit(
@@ -119,7 +124,7 @@ def adapt_in(
         worker=worker,
         surroundings=Surroundings.of_step(context, on_validation),
         make_updater=functools.partial(MetaAdapter, config.adapter) if config.adapter else AdamUpdater,
-        curriculum_offset=context.result("start", Trained).iterations if config.curriculum == "continue" else 0,
+        curriculum_offset=context.result("start", Trained).iterations if started and config.curriculum == "continue" else 0,
     )
 
 
@@ -138,7 +143,7 @@ def train_bidirectional(context: StepContext) -> Trained:
 @step_kind("adapt")
 @trains_with(adapt_in)
 def adapt(context: StepContext) -> Trained:
-    """Step: stage 2. Inputs as of `train_target`, and ``start``: the step whose weights it starts from."""
+    """Step: stage 2. Inputs as of `train_target`, and ``start``, if there is a stage 1: the step whose weights it starts from."""
     config: AdaptConfig = context.config
     params = {**_settings("bidirectional", config.bidirectional), **_settings("adapter", config.adapter)}
     Journal(context.journal_path).params({**params, "curriculum": config.curriculum})

@@ -58,6 +58,13 @@ def test_a_schedule_ends_in_free_run(sampling):
     assert torch.equal(sampling.feed(50_000, 3, 4, 8, generator()), free_run(3, 4, 8))
 
 
+def test_a_scaled_schedule_is_as_far_in_a_shorter_training():
+    assert ScheduledSampling(rate=0.01, stop_iteration=100).scaled(0.5) == ScheduledSampling(rate=0.02, stop_iteration=50)
+    whole = ReverseScheduledSampling(start_iteration=100, stop_iteration=200, decay=40.0)
+    assert whole.scaled(0.25).probabilities(30) == whole.probabilities(120)
+    assert TeacherForcing().scaled(0.5) == TeacherForcing()
+
+
 def test_draws_have_the_schedules_probability():
     # 20,000 draws of probability 0.4: the standard error is 0.0035, and the seed is fixed.
     feed = ScheduledSampling().feed(30_000, 5_000, 4, 9, generator())

@@ -246,6 +246,12 @@ def test_a_stopped_stage_2_goes_on_to_the_same_bits(first, run, target, tmp_path
         assert len(whole[name]) == 5
 
 
+def test_without_a_stage_1_it_is_a_training_from_scratch(run, target, tmp_path):
+    run(train_target, tmp_path / "scratch", target())
+    run(adapt, tmp_path / "alone", AdaptConfig(target=target(), bidirectional=None, adapter=None))
+    assert same(weights(tmp_path / "alone"), weights(tmp_path / "scratch"))
+
+
 # --------------------------------------------------------------------------------------------------------- searches and workers
 
 
