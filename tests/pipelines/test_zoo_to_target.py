@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines.zoo_to_target import ARMS as ZOO_ARMS
-from pipelines.zoo_to_target import PRESETS, ZooToTarget, steps
+from pipelines.zoo_to_target import PRESETS, REFERENCES, ZooToTarget, steps
 from zoocast.bank.recipe import read_bank
 from zoocast.cli.imports import import_checkpoint
 from zoocast.config import override, parse_overrides
@@ -298,7 +298,7 @@ def test_further_arms_leave_those_of_before_as_they_are():
     before, after = keys(), keys(changed("arms=all"))
     assert {name for name in before if after[name] != before[name]} == {"report"}
     trained = {name.removesuffix(".seed0") for name in after.keys() - before.keys() if name.endswith(".seed0")}
-    assert trained == {f"target.{arm}" for arm in set(ZOO_ARMS) - {"scratch", "finetune", "l2-sp", "tmu"}}
+    assert trained == {f"target.{arm}" for arm in {*ZOO_ARMS} - {"scratch", "finetune", "l2-sp", "tmu", *REFERENCES}}
     assert SMOKE.arms == ("scratch", "finetune", "l2-sp", "tmu")
 
 
