@@ -18,12 +18,15 @@ from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
 from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, TuningConfig, Zoo, report_step, source_step
 from zoocast.experiment.ensemble import Combine
+from zoocast.frames import FrameShape
 from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig, check_predictor
 from zoocast.nn.sampling import ScheduledSampling
 from zoocast.training import TrainingConfig, WorkerConfig
 from zoocast.transfer import (
+    BSS,
     L2SP,
+    Delta,
     Finetune,
     Freeze,
     Joint,
@@ -43,7 +46,7 @@ SUMMARY = "a zoo of sources, their memory banks, and a target: scratch, finetune
 
 REFERENCES: tuple[Combine, ...] = ("ensemble", "routed")
 """Arms that nothing is trained for: the zoo's own networks predict, all of which have to be kept for that."""
-ARMS = ("scratch", "finetune", "l2-sp", "soup", "llrd", "freeze", "tmu-no-loss", "tmu", "joint", *REFERENCES)
+ARMS = ("scratch", "finetune", "l2-sp", "soup", "delta", "llrd", "freeze", "bss", "tmu-no-loss", "tmu", "joint", *REFERENCES)
 """What `ZooToTarget.arms` may name; finetune stands for one arm for each source that fits."""
 
 
@@ -73,9 +76,11 @@ class ZooToTarget:
         f"what is compared, in this order but for references, which come last: all, or some of {', '.join(ARMS)}",
         added=True,
     )
+    delta: Delta = setting(Delta(), "the arm that keeps the best source's memories of the target's clips", added=True)
     llrd: LayerDecay = setting(LayerDecay(), "the arm whose lower layers learn more slowly", added=True)
     joint: Joint = setting(Joint(), "the arm that is trained on the sources' clips as well", added=True)
     freeze: Freeze = setting(Freeze(), "the arm whose lowest layers do not learn", added=True)
+    bss: BSS = setting(BSS(), "the arm that shrinks the smallest singular values of its features", added=True)
     tune: bool = setting(False, "choose every arm's learning rate, and its method's weight, on the validation split", added=True)
     tuning: TuningConfig = setting(TuningConfig(), "with tune, the grid of every arm", added=True)
 
@@ -107,10 +112,15 @@ class ZooToTarget:
         return self.tuning if self.tune else None
 
     @cached_property
+    def networks(self) -> dict[str, tuple[PredictorConfig, FrameShape]]:
+        """The network of each source, and the frames that it is trained on."""
+        return {source.name: source.network() for source in self.sources}
+
+    @cached_property
     def startable(self) -> tuple[str, ...]:
         """Sources whose weights fit the target, so that it can be finetuned from them."""
         target, frames = self.target.predictor, self.target.data.frame_shape()
-        return tuple(s.name for s in self.sources if can_start(target, frames, *s.network()))
+        return tuple(name for name, network in self.networks.items() if can_start(target, frames, *network))
 
     def methods(self) -> dict[str, Method]:
         """Every arm that is trained, by name; without a source that fits, only those that need not start from one."""
@@ -131,9 +141,11 @@ class ZooToTarget:
             "scratch": Scratch(),
             "l2-sp": self.l2sp,
             "soup": Soup(),
+            "delta": self.delta,
             "llrd": self.llrd,
             "freeze": self.freeze,
             "joint": self.joint,
+            "bss": self.bss,
             # What transfer units are worth by themselves: as many weights as TMU has, and nothing distilled.
             "tmu-no-loss": self.transfer.without_loss(),
             "tmu": self.transfer,
@@ -208,6 +220,8 @@ class ZooToTarget:
                 method.check(self.target.predictor, self.target.training)
         if any(method.has_units for method in self.methods().values()):
             self._check_units()
+        elif self.reads_bank:
+            self._check_bank(self.target.predictor)
 
     def _check_units(self) -> None:
         """Raise `ConfigError` if the target with transfer units cannot start, or distil, from these sources."""
@@ -227,17 +241,20 @@ class ZooToTarget:
         target, frames = self.transfer.network(self.target.predictor, len(self.sources)), self.target.data.frame_shape()
         with within("target.predictor"):
             check_predictor(target, frames)
-        networks = {s.name: s.network() for s in self.sources}
         # A source that fits the plain network may not fit the one with transfer units, whose gates can have a LayerNorm instead.
-        unfit = [name for name in self.startable if not can_start(target, frames, *networks[name])]
+        unfit = [name for name in self.startable if not can_start(target, frames, *self.networks[name])]
         if self.transfer.warm_start == "best" and unfit:
             raise ConfigError(
                 "transfer.warm_start",
                 f"with transfer.tmu.gate_norm the target has no LayerNorm of its own to start from {', '.join(unfit)};"
                 " set warm_start to none, or gate_norm or the predictors' layer_norm to false",
             )
+        self._check_bank(target)
+
+    def _check_bank(self, target: PredictorConfig) -> None:
+        """Raise `ConfigError` for what keeps the target, with or without transfer units, from distilling."""
         with within("bank"):
-            check_bank(self.bank, networks, frames, target)
+            check_bank(self.bank, self.networks, self.target.data.frame_shape(), target)
 
 
 def arms(config: ZooToTarget, zoo: Zoo) -> list[Arm]:

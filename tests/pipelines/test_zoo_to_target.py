@@ -161,6 +161,8 @@ def test_a_plan_looks_at_a_network_once_however_many_sources_have_it():
         ),
         (["tune=true", "tuning.rates=1,3"], "tuning.rates: must be 6, as many as weighted_rates x weights"),
         (["arms=tmu,tmu"], "arms: must be some of .*, each once, but got tmu, tmu"),
+        (["arms=bss", "bss.k=5"], "bss.k: must be at most training.batch_size, which is 4, but got 5"),
+        (["arms=delta", "bank.memory=m"], "bank.memory: source digits-1, layer 0 .convlstm. has no memory 'm'"),
         (["arms=freeze", "freeze.layers=3"], "freeze.layers: must be at most the 2 layers of the target, but got 3"),
         (["arms=soup", "target.predictor.cell.kernel_size=5"], "arms: no source has the target's network, so there is no soup"),
     ],

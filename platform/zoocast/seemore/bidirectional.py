@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoocast.config import check_ranges, setting
 from zoocast.nn.predictor import Prediction, Predictor
-from zoocast.training import Batch, Collect, Objective
+from zoocast.training import Batch, Collect, Objective, collecting
 
 __all__ = ["BidirectionalConfig", "BidirectionalObjective"]
 
@@ -67,7 +67,7 @@ class BidirectionalObjective(Objective):
     def _features(self, collect: Collect) -> Collect:
         """`collect` with the last layer's output."""
         last = len(self.exported.layers) - 1
-        return {**collect, last: tuple({*collect.get(last, ()), "h"})}
+        return collecting(collect, {last: ("h",)})
 
     def predict(self, batch: Batch, collect: Collect) -> Prediction:
         """See `Objective.predict`: the forward network's."""

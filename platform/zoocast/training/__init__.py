@@ -9,7 +9,15 @@ A process that trains imports neither matplotlib nor scipy nor scikit-image: the
 from zoocast.training.clips import Clips, ClipsInMemory, clips_of
 from zoocast.training.config import TrainingConfig, Worker, WorkerConfig, use_threads
 from zoocast.training.loop import fit
-from zoocast.training.objective import Batch, Collect, Objective, PredictionObjective, prediction_terms, summary_params
+from zoocast.training.objective import (
+    Batch,
+    Collect,
+    Objective,
+    PredictionObjective,
+    collecting,
+    prediction_terms,
+    summary_params,
+)
 from zoocast.training.order import SampleOrder
 from zoocast.training.result import Trained
 from zoocast.training.searchable import TrainHere, train_here, trains_with
@@ -38,6 +46,7 @@ __all__ = [
     "Worker",
     "WorkerConfig",
     "clips_of",
+    "collecting",
     "fit",
     "in_train_workers",
     "load_objective",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -12,10 +13,15 @@ from torch import Tensor, nn
 from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig, frame_mse
 from zoocast.training.config import TrainingConfig
 
-__all__ = ["Batch", "Collect", "Objective", "PredictionObjective", "prediction_terms", "summary_params"]
+__all__ = ["Batch", "Collect", "Objective", "PredictionObjective", "collecting", "prediction_terms", "summary_params"]
 
 Collect = Mapping[int, tuple[str, ...]]
 """For each layer the memories to return with a prediction, for example ``{0: ("c",)}``."""
+
+
+def collecting(collect: Collect, more: Collect) -> Collect:
+    """The memories of both, each once."""
+    return {layer: tuple({*collect.get(layer, ()), *more.get(layer, ())}) for layer in {**collect, **more}}
 
 
 class Batch(NamedTuple):
@@ -90,11 +96,17 @@ def prediction_terms(predictor: Predictor, prediction: Prediction, batch: Batch,
 
 
 class PredictionObjective(Objective):
-    """Prediction alone, with memory decoupling where the network's cells are decoupled."""
+    """Prediction alone, with memory decoupling where the network's cells are decoupled.
 
-    def __init__(self, predictor: Predictor, decouple_weight: float = 0.1) -> None:
+    Args:
+        predictor: what is trained.
+        decouple_weight: see `TrainingConfig`.
+        collect: the memories that the `terms` of a subclass read.
+    """
+
+    def __init__(self, predictor: Predictor, decouple_weight: float = 0.1, collect: Collect = MappingProxyType({})) -> None:
         super().__init__()
-        self.predictor, self.decouple_weight = predictor, decouple_weight
+        self.predictor, self.decouple_weight, self.collect = predictor, decouple_weight, collect
 
     @property
     def exported(self) -> Predictor:
@@ -104,7 +116,7 @@ class PredictionObjective(Objective):
     def predict(self, batch: Batch, collect: Collect) -> Prediction:
         """See `Objective.predict`."""
         # Only what its losses read: each aux is kept for all steps, with its graph, until the backward pass.
-        return self.predictor(batch.clips, batch.feed, collect, aux=self.predictor.loss_aux)
+        return self.predictor(batch.clips, batch.feed, collecting(collect, self.collect), aux=self.predictor.loss_aux)
 
     def terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """See `Objective.terms`."""

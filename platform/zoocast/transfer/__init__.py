@@ -5,6 +5,8 @@ All arms share data, iterations, sampling masks and evaluation; they differ in w
 What a target exports is a plain predictor: sources, bank and projections stay behind.
 """
 
+from zoocast.transfer.bss import BSS, ShrinkingObjective
+from zoocast.transfer.delta import Delta, DeltaObjective
 from zoocast.transfer.finetune import Finetune
 from zoocast.transfer.freeze import Freeze
 from zoocast.transfer.joint import Joint, JointClips
@@ -19,8 +21,11 @@ from zoocast.transfer.tmu import Transfer, TransferObjective
 
 __all__ = [
     "BANK_FOLDER",
+    "BSS",
     "L2SP",
     "AnchoredObjective",
+    "Delta",
+    "DeltaObjective",
     "Finetune",
     "Freeze",
     "Joint",
@@ -31,6 +36,7 @@ __all__ = [
     "Need",
     "Scratch",
     "Setup",
+    "ShrinkingObjective",
     "Soup",
     "StartedMethod",
     "TargetConfig",

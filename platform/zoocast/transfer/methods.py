@@ -1,5 +1,7 @@
 """The methods of transfer that there are. A new one is one file here, with a subclass of `TransferMethod`, and its name below."""
 
+from zoocast.transfer.bss import BSS
+from zoocast.transfer.delta import Delta
 from zoocast.transfer.finetune import Finetune
 from zoocast.transfer.freeze import Freeze
 from zoocast.transfer.joint import Joint
@@ -11,4 +13,4 @@ from zoocast.transfer.tmu import Transfer
 
 __all__ = ["Method"]
 
-Method = Scratch | Finetune | L2SP | Transfer | Soup | LayerDecay | Freeze | Joint
+Method = Scratch | Finetune | L2SP | Transfer | Soup | Delta | LayerDecay | Freeze | BSS | Joint

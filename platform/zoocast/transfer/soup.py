@@ -19,7 +19,7 @@ __all__ = ["Soup"]
 class Soup(StartedMethod):
     """Start from the mean of the weights of all sources that fit the target, ``1/M sum_m w_m``, and train all of them.
 
-    The uniform soup of Wortsman et al. (ICML 2022, sec. 2), whose ingredients were finetuned from one network. Sources that began
+    The uniform soup of Wortsman et al. (ICML 2022), whose ingredients were finetuned from one network. Sources that began
     at weights of their own need not have a mean that predicts anything; how good a start it is, the first validation says.
     """
 

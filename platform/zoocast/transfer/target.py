@@ -146,8 +146,9 @@ def train_arm(context: StepContext, config: TrainTargetConfig, train: Callable[[
     journal.params({"arm": config.arm, "method": config.method.kind, **summary_params(config.predictor, config.training)})
     journal.params(config.method.params())
     if banks := context.group("banks"):
-        # In the order of the transfer units, as the digest of the bank that the training opens.
-        digests = [context.result(f"banks/{name}", BankResult).digest for name in config.sources if name in banks]
+        # In the order of the transfer units, if there are any, as the digest of the bank that the training opens.
+        names = [name for name in config.sources or banks if name in banks]
+        digests = [context.result(f"banks/{name}", BankResult).digest for name in names]
         journal.tags({"zoocast.bank_digest": combined_digest(digests)})
     journal.tags({"zoocast.data_digest": store.digest})
     journal.dataset(name="target", digest=store.digest, context="training")

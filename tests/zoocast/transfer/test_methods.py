@@ -23,13 +23,14 @@ from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, Interrupted
 from zoocast.nn.cells import STLSTM, ConvGRU
 from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig, load_predictor, save_predictor
-from zoocast.nn.sampling import teacher_forced
+from zoocast.nn.sampling import free_run, teacher_forced
 from zoocast.nn.tmu import TmuConfig
 from zoocast.tracking import Journal, curves
 from zoocast.training import Batch, PredictionObjective, Surroundings, TrainingConfig, WorkerConfig, fit
 from zoocast.transfer import (
     L2SP,
     AnchoredObjective,
+    Delta,
     Finetune,
     Scratch,
     Setup,
@@ -199,6 +200,7 @@ def test_training_follows_the_sum_of_all_terms(folder, tmp_path):
     [
         (TRANSFER, dataclasses.replace(TRANSFER, distillation_weight=10.0)),
         (L2SP(weight=0.0), L2SP(weight=100.0)),
+        (Delta(weight=0.0), Delta(weight=100.0)),
         (Scratch(), Finetune(source="near")),
         (Finetune(source="near"), TRANSFER),
     ],
@@ -245,12 +247,37 @@ def test_l2_sp_holds_the_weights_near_the_best_source(folder, tmp_path):
     assert tight < 0.3 * loose
 
 
+def test_delta_measures_the_distance_to_the_memories_of_the_source(folder, batch):
+    """Of those that the source has when it runs on its own: fed as it was, the target is the source and nothing apart."""
+    store = ClipStore.open(folder / "data")
+    setup = Setup(
+        predictor=PLAIN,
+        frames=store.shape,
+        decouple_weight=0.0,
+        observed=OBSERVED,
+        clips=folder / "data",
+        sources={name: folder / name for name in NETWORKS},
+        best="near",
+        bank=ONLINE,
+    )
+    objective = Delta(weight=2.0).build(setup)
+    alone = batch._replace(feed=free_run(4, OBSERVED, 6))
+    assert objective(alone)["delta"] == 0
+    source = load_predictor(folder / "near" / "model")
+    kept, seen = (source(b.clips, b.feed, {0: ("c",), 1: ("c",)}).memories for b in (alone, batch))
+    distances = [(kept[layer, "c"] - seen[layer, "c"]).square().mean() for layer in (0, 1)]
+    assert objective(batch)["delta"].item() == pytest.approx(2.0 * sum(distances).item() / 2, rel=1e-5)
+    # Collected beside what another objective asks for, once each.
+    memories = objective.predict(batch, {1: ("c", "h")}).memories
+    assert {key: value.shape[1] for key, value in memories.items()} == {(0, "c"): 5, (1, "c"): 5, (1, "h"): 5}
+
+
 # ------------------------------------------------------------------------------------------------------------------------ starts
 
 STILL = dataclasses.replace(TRAINING, iterations=1, validate_every=1, learning_rate=1e-30)  # too little to change a float32
 
 
-@pytest.mark.parametrize("method", [Finetune(source="near"), L2SP(), TRANSFER], ids=lambda method: method.kind)
+@pytest.mark.parametrize("method", [Finetune(source="near"), L2SP(), Delta(), TRANSFER], ids=lambda method: method.kind)
 def test_an_arm_begins_as_the_source_that_it_starts_from(folder, tmp_path, method):
     """A TMU arm too: with identity distillers and their mean, nothing is transferred before it is learnt."""
     assert (TRANSFER.tmu.combine, TRANSFER.tmu.distiller_init) == ("mean", "identity")
