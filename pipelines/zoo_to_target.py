@@ -28,6 +28,7 @@ from zoocast.transfer import (
     L2SP,
     Delta,
     Finetune,
+    FrameDistillation,
     Freeze,
     Joint,
     LayerDecay,
@@ -46,7 +47,21 @@ SUMMARY = "a zoo of sources, their memory banks, and a target: scratch, finetune
 
 REFERENCES: tuple[Combine, ...] = ("ensemble", "routed")
 """Arms that nothing is trained for: the zoo's own networks predict, all of which have to be kept for that."""
-ARMS = ("scratch", "finetune", "l2-sp", "soup", "delta", "llrd", "freeze", "bss", "tmu-no-loss", "tmu", "joint", *REFERENCES)
+ARMS = (
+    "scratch",
+    "finetune",
+    "l2-sp",
+    "soup",
+    "delta",
+    "llrd",
+    "freeze",
+    "bss",
+    "frames",
+    "tmu-no-loss",
+    "tmu",
+    "joint",
+    *REFERENCES,
+)
 """What `ZooToTarget.arms` may name; finetune stands for one arm for each source that fits."""
 
 
@@ -78,9 +93,10 @@ class ZooToTarget:
     )
     delta: Delta = setting(Delta(), "the arm that keeps the best source's memories of the target's clips", added=True)
     llrd: LayerDecay = setting(LayerDecay(), "the arm whose lower layers learn more slowly", added=True)
-    joint: Joint = setting(Joint(), "the arm that is trained on the sources' clips as well", added=True)
     freeze: Freeze = setting(Freeze(), "the arm whose lowest layers do not learn", added=True)
     bss: BSS = setting(BSS(), "the arm that shrinks the smallest singular values of its features", added=True)
+    frames: FrameDistillation = setting(FrameDistillation(), "the arm that is taught what the sources predict", added=True)
+    joint: Joint = setting(Joint(), "the arm that is trained on the sources' clips as well", added=True)
     tune: bool = setting(False, "choose every arm's learning rate, and its method's weight, on the validation split", added=True)
     tuning: TuningConfig = setting(TuningConfig(), "with tune, the grid of every arm", added=True)
 
@@ -144,8 +160,9 @@ class ZooToTarget:
             "delta": self.delta,
             "llrd": self.llrd,
             "freeze": self.freeze,
-            "joint": self.joint,
             "bss": self.bss,
+            "frames": self.frames,
+            "joint": self.joint,
             # What transfer units are worth by themselves: as many weights as TMU has, and nothing distilled.
             "tmu-no-loss": self.transfer.without_loss(),
             "tmu": self.transfer,

@@ -8,6 +8,7 @@ What a target exports is a plain predictor: sources, bank and projections stay b
 from zoocast.transfer.bss import BSS, ShrinkingObjective
 from zoocast.transfer.delta import Delta, DeltaObjective
 from zoocast.transfer.finetune import Finetune
+from zoocast.transfer.frames import FrameDistillation, FrameObjective
 from zoocast.transfer.freeze import Freeze
 from zoocast.transfer.joint import Joint, JointClips
 from zoocast.transfer.l2sp import L2SP, AnchoredObjective
@@ -27,6 +28,8 @@ __all__ = [
     "Delta",
     "DeltaObjective",
     "Finetune",
+    "FrameDistillation",
+    "FrameObjective",
     "Freeze",
     "Joint",
     "JointClips",

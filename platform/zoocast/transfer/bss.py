@@ -25,6 +25,7 @@ class BSS(StartedMethod):
     """
 
     kind: ClassVar[str] = "bss"
+    weight_field: ClassVar[str] = "weight"
     weight: float = setting(1e-3, "eta of the penalty (paper: 1e-3)", at_least=0)
     k: int = setting(1, "singular values that are penalised, from the smallest (paper: 1)", at_least=1)
 

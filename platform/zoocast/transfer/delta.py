@@ -28,6 +28,7 @@ class Delta(StartedMethod):
     """
 
     kind: ClassVar[str] = "delta"
+    weight_field: ClassVar[str] = "weight"
     weight: float = setting(0.1, "of the mean squared distance to the best source's memories", at_least=0)
 
     def __post_init__(self) -> None:

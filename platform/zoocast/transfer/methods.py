@@ -3,6 +3,7 @@
 from zoocast.transfer.bss import BSS
 from zoocast.transfer.delta import Delta
 from zoocast.transfer.finetune import Finetune
+from zoocast.transfer.frames import FrameDistillation
 from zoocast.transfer.freeze import Freeze
 from zoocast.transfer.joint import Joint
 from zoocast.transfer.l2sp import L2SP
@@ -13,4 +14,4 @@ from zoocast.transfer.tmu import Transfer
 
 __all__ = ["Method"]
 
-Method = Scratch | Finetune | L2SP | Transfer | Soup | Delta | LayerDecay | Freeze | BSS | Joint
+Method = Scratch | Finetune | L2SP | Transfer | Soup | Delta | LayerDecay | Freeze | BSS | FrameDistillation | Joint

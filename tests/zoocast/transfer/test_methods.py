@@ -32,6 +32,7 @@ from zoocast.transfer import (
     AnchoredObjective,
     Delta,
     Finetune,
+    FrameDistillation,
     Scratch,
     Setup,
     TrainTargetConfig,
@@ -247,20 +248,41 @@ def test_l2_sp_holds_the_weights_near_the_best_source(folder, tmp_path):
     assert tight < 0.3 * loose
 
 
-def test_delta_measures_the_distance_to_the_memories_of_the_source(folder, batch):
-    """Of those that the source has when it runs on its own: fed as it was, the target is the source and nothing apart."""
-    store = ClipStore.open(folder / "data")
-    setup = Setup(
+def setup_with(folder, bank):
+    """What a method that distils from these sources gets."""
+    return Setup(
         predictor=PLAIN,
-        frames=store.shape,
+        frames=ClipStore.open(folder / "data").shape,
         decouple_weight=0.0,
         observed=OBSERVED,
         clips=folder / "data",
         sources={name: folder / name for name in NETWORKS},
         best="near",
-        bank=ONLINE,
+        bank=bank,
     )
-    objective = Delta(weight=2.0).build(setup)
+
+
+def test_frames_are_distilled_from_the_source_that_predicts_the_clip_best(folder, batch):
+    setup = setup_with(folder, dataclasses.replace(ONLINE, frames=True))
+    objective, all_alike = (FrameDistillation(weight=2.0, relevance=r).build(setup) for r in ("best", "none"))
+    alone = free_run(4, OBSERVED, 6)
+    with torch.no_grad():
+        theirs = [load_predictor(folder / name / "model")(batch.clips, alone).frames for name in NETWORKS]
+        ours = objective.predict(batch, {}).frames
+        # By source and clip, over the frames that the source makes of its own.
+        errors = torch.stack(
+            [(f.clamp(0, 1) - batch.clips[:, 1:])[:, OBSERVED - 1 :].square().flatten(1).mean(1) for f in theirs]
+        )
+        distances = torch.stack([(ours - f).square().flatten(1).mean(1) for f in theirs])
+    best = distances.gather(0, errors.argmin(0, keepdim=True))
+    assert objective(batch)["distill_frames"].item() == pytest.approx(2.0 * best.mean().item(), rel=1e-5)
+    assert all_alike(batch)["distill_frames"].item() == pytest.approx(2.0 * distances.mean().item(), rel=1e-5)
+    assert not torch.allclose(best.mean(), distances.mean(), rtol=1e-3)
+
+
+def test_delta_measures_the_distance_to_the_memories_of_the_source(folder, batch):
+    """Of those that the source has when it runs on its own: fed as it was, the target is the source and nothing apart."""
+    objective = Delta(weight=2.0).build(setup_with(folder, ONLINE))
     alone = batch._replace(feed=free_run(4, OBSERVED, 6))
     assert objective(alone)["delta"] == 0
     source = load_predictor(folder / "near" / "model")
