@@ -91,6 +91,7 @@ class ZooToTarget:
         f"what is compared, in this order but for references, which come last: all, or some of {', '.join(ARMS)}",
         added=True,
     )
+    scratch: Scratch = setting(Scratch(), "the arm that starts from random weights", added=True)
     delta: Delta = setting(Delta(), "the arm that keeps the best source's memories of the target's clips", added=True)
     llrd: LayerDecay = setting(LayerDecay(), "the arm whose lower layers learn more slowly", added=True)
     freeze: Freeze = setting(Freeze(), "the arm whose lowest layers do not learn", added=True)
@@ -154,7 +155,7 @@ class ZooToTarget:
     def _method(self, arm: str) -> Method:
         """What one of `arms` other than finetune is trained by."""
         methods: dict[str, Method] = {
-            "scratch": Scratch(),
+            "scratch": self.scratch,
             "l2-sp": self.l2sp,
             "soup": Soup(),
             "delta": self.delta,

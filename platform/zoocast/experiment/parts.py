@@ -267,7 +267,7 @@ class Zoo:
         """What one training of an arm is; for `train_target`, or within the config of a stage of another kind."""
         return TrainTargetConfig(
             arm=arm,
-            method=method,
+            method=dataclasses.replace(method, learning_rate=None),  # what is trained with stands in `training` alone
             predictor=self.target.config.predictor,
             training=training,
             observed=self.target.observed,
@@ -280,11 +280,15 @@ class Zoo:
     def arm(self, name: str, method: Method, seeds: int, tuning: TuningConfig | None = None) -> Arm:
         """An arm that trains in one stage, with the target's training, as the steps ``target.NAME.seedK``.
 
-        Its family is its method. With `tuning` the learning rate, and the method's weight, are those that `choose_step` takes.
+        Its family is its method, and its learning rate the method's if that has one. With `tuning` this rate, and the method's
+        weight, are those that `choose_step` takes.
         """
 
+        shared = self.target.config.training
+        own = dataclasses.replace(shared, learning_rate=method.learning_rate or shared.learning_rate)
+
         def training(seed: int) -> Step:
-            config = self.training(name, method, self.target.config.training.with_seed(seed))
+            config = self.training(name, method, own.with_seed(seed))
             return self.target.train(f"target.{name}.seed{seed}", train_target, config, self.inputs(method))
 
         made = [training(seed) for seed in range(seeds)]

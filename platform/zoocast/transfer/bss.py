@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from zoocast.config import check_ranges, setting
+from zoocast.config import setting
 from zoocast.errors import ConfigError
 from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig
 from zoocast.training import Batch, Objective, PredictionObjective, TrainingConfig
@@ -28,9 +28,6 @@ class BSS(StartedMethod):
     weight_field: ClassVar[str] = "weight"
     weight: float = setting(1e-3, "eta of the penalty (paper: 1e-3)", at_least=0)
     k: int = setting(1, "singular values that are penalised, from the smallest (paper: 1)", at_least=1)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     def check(self, predictor: PredictorConfig, training: TrainingConfig) -> None:  # noqa: ARG002
         """See `TransferMethod.check`."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoocast.bank.read import MemoryBank
-from zoocast.config import check_ranges, setting
+from zoocast.config import setting
 from zoocast.nn.predictor import Prediction, Predictor
 from zoocast.training import Batch, Objective, PredictionObjective
 from zoocast.transfer.method import Need, Setup, StartedMethod
@@ -30,9 +30,6 @@ class Delta(StartedMethod):
     kind: ClassVar[str] = "delta"
     weight_field: ClassVar[str] = "weight"
     weight: float = setting(0.1, "of the mean squared distance to the best source's memories", at_least=0)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     @property
     def needs(self) -> frozenset[Need]:

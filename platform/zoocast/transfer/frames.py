@@ -10,7 +10,7 @@ from torch import Tensor
 from zoocast.bank.distill import frame_loss
 from zoocast.bank.read import MemoryBank
 from zoocast.bank.relevance import Relevance
-from zoocast.config import check_ranges, setting
+from zoocast.config import setting
 from zoocast.nn.predictor import Prediction, Predictor
 from zoocast.training import Batch, Objective, PredictionObjective
 from zoocast.transfer.method import Need, Setup, StartedMethod
@@ -32,9 +32,6 @@ class FrameDistillation(StartedMethod):
     relevance: Literal["none", "best", "soft"] = setting(
         "best", "whom a clip distils from, as in transfer.relevance: all sources alike, the one that predicts it best, or softly"
     )
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from zoocast.config import check_ranges, setting
+from zoocast.config import setting
 from zoocast.errors import ConfigError
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.training import Objective, PredictionObjective, TrainingConfig
@@ -20,9 +20,6 @@ class Freeze(StartedMethod):
 
     kind: ClassVar[str] = "freeze"
     layers: int = setting(1, "layers that are not trained, from the bottom; with all of them only the head is", at_least=0)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     def check(self, predictor: PredictorConfig, training: TrainingConfig) -> None:  # noqa: ARG002
         """See `TransferMethod.check`."""

@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from zoocast.config import check_ranges, setting
+from zoocast.config import setting
 from zoocast.training import Clips, Objective, PredictionObjective
 from zoocast.transfer.method import Need, Setup, StartedMethod
 
@@ -28,9 +28,6 @@ class Joint(StartedMethod):
 
     kind: ClassVar[str] = "joint"
     share: float = setting(0.5, "of the sources' clips among those that are trained on", above=0, below=1)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     @property
     def needs(self) -> frozenset[Need]:

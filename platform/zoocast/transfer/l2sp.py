@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from zoocast.config import check_ranges, setting
+from zoocast.config import setting
 from zoocast.nn.predictor import Prediction, Predictor
 from zoocast.training import Batch, Objective, PredictionObjective
 from zoocast.transfer.method import Setup, StartedMethod
@@ -23,9 +23,6 @@ class L2SP(StartedMethod):
     kind: ClassVar[str] = "l2-sp"
     weight_field: ClassVar[str] = "weight"
     weight: float = setting(1e-2, "alpha of the penalty alpha/2 * |w - w0|^2", at_least=0)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     def build(self, setup: Setup) -> Objective:
         """See `TransferMethod.build`.

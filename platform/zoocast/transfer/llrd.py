@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from zoocast.config import check_ranges, setting
+from zoocast.config import setting
 from zoocast.nn.predictor import Predictor
 from zoocast.training import Objective, PredictionObjective
 from zoocast.transfer.method import Setup, StartedMethod
@@ -26,9 +26,6 @@ class LayerDecay(StartedMethod):
 
     kind: ClassVar[str] = "llrd"
     decay: float = setting(0.65, "of the learning rate, for each layer downwards; 1 is plain finetuning", above=0, at_most=1)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
     def build(self, setup: Setup) -> Objective:
         """See `TransferMethod.build`."""

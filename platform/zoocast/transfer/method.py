@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 from zoocast.bank.config import BankConfig
 from zoocast.bank.read import MemoryBank, open_bank
+from zoocast.config import check_ranges, setting
 from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
 from zoocast.nn.predictor import Predictor, PredictorConfig, read_description, warm_start
@@ -110,6 +111,7 @@ class Setup:
                 Predictor(source.config, frames)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferMethod(abc.ABC):
     """Abstract: how one arm's training starts and what it is trained by. Subclasses are frozen dataclasses of settings."""
 
@@ -121,6 +123,13 @@ class TransferMethod(abc.ABC):
 
     weight_field: ClassVar[str] = ""
     """The setting that weighs its own part of the loss, which is tuned together with the learning rate; empty for none."""
+
+    learning_rate: float | None = setting(
+        None, "of its arm, where arms train in one stage; none: that of the target's training", added=True, above=0
+    )
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     def needs(self) -> frozenset[Need]:

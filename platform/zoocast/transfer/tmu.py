@@ -14,7 +14,7 @@ from torch import Tensor
 from zoocast.bank.distill import DistillationLoss, SourceMemories, Window, frame_loss
 from zoocast.bank.read import MemoryBank
 from zoocast.bank.relevance import Relevance, relevance_of
-from zoocast.config import check_ranges, setting
+from zoocast.config import setting
 from zoocast.data.store import ClipSplit, ClipStore
 from zoocast.errors import ConfigError
 from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig
@@ -76,7 +76,7 @@ class Transfer(TransferMethod):
     )
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        super().__post_init__()
         if self.relevance == "none" and self.relevance_over != "clip":
             raise ConfigError(
                 "relevance_over", f"{self.relevance_over} compares sources, but got relevance=none; set it to best or soft"
