@@ -201,7 +201,7 @@ def _listening(data: ReportData) -> Iterator[Illustration]:
             f"listening-{arm}",
             "listening",
             listening_picture(found.weights, found.sources, found.kinds, found.examples),
-            f"Whom each training clip of {arm} distilled from: a source weighs as much as it predicts that very clip well, and"
+            f"Whom each training clip of {arm} distilled from: the better a source predicts that very clip, the more it weighs;"
             " nobody told it the kind of clip. Above: some clips, in the colour of the source that weighs most, with its share."
             f" Below: a column for each of the {len(found.weights)} clips, divided among the sources. {most}",
             f"Columns of the weights of {', '.join(found.sources)}. {most}",
