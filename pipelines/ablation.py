@@ -97,6 +97,7 @@ def steps(config: Ablation) -> tuple[Step, ...]:
 def _arm(config: Ablation, zoo: Zoo, name: str) -> Arm:
     """Both stages with every seed."""
     method, trained = config.method(name), []
+    zoo = zoo.continued if "tmu" in name.split("-") else zoo
     for seed in range(config.zoo.seeds):
         second = AdaptConfig(
             target=zoo.training(name, method, config.stage2.with_seed(seed)),

@@ -23,7 +23,7 @@ def steps(config: whole.ZooToTarget) -> tuple[Step, ...]:
     for subset, names in leave_one_out(zoo.sources).items():
         config.only(names).check_transfer()  # what works with all sources may not without the one that fits the target
         used[f"tmu.{subset}"] = names
-        compared.append(zoo.only(names, scope=subset).arm(f"tmu.{subset}", config.transfer, config.seeds, config.grid))
+        compared.append(zoo.only(names, scope=subset).continued.arm(f"tmu.{subset}", config.transfer, config.seeds, config.grid))
     matrix = SourceMatrix(sources=used["tmu"], arms=used, reference="tmu")
     return ordered([report_step("leave one source out", config, zoo.target, compared, against, sections=[matrix])])
 

@@ -16,7 +16,7 @@ from zoocast.config import check_ranges, setting
 from zoocast.dag import Step, ordered
 from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
-from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, TuningConfig, Zoo, report_step, source_step
+from zoocast.experiment import COPY_LAST, Arm, Comparison, ContinuationConfig, Target, TuningConfig, Zoo, report_step, source_step
 from zoocast.experiment.ensemble import Combine
 from zoocast.frames import FrameShape
 from zoocast.nn.cells import ConvLSTM
@@ -41,12 +41,14 @@ from zoocast.transfer import (
 )
 from zoocast.zoo import SourceConfig, can_see, can_start, check_observed
 
-__all__ = ["ARMS", "PRESETS", "SUMMARY", "ZooToTarget", "arms", "check_arms", "comparison", "steps"]
+__all__ = ["ARMS", "PRESETS", "SUMMARY", "ZooToTarget", "arms", "check_arms", "comparison", "steps", "zoo_of"]
 
 SUMMARY = "a zoo of sources, their memory banks, and a target: scratch, finetuned, L2-SP and TMU compared"
 
 REFERENCES: tuple[Combine, ...] = ("ensemble", "routed")
 """Arms that nothing is trained for: the zoo's own networks predict, all of which have to be kept for that."""
+CONTINUED = ("continued", "tmu-no-loss", "tmu")
+"""Arms that are trained on continued clips, where `ZooToTarget.continuation` makes some."""
 ARMS = (
     "scratch",
     "finetune",
@@ -57,8 +59,7 @@ ARMS = (
     "freeze",
     "bss",
     "frames",
-    "tmu-no-loss",
-    "tmu",
+    *CONTINUED,
     "joint",
     *REFERENCES,
 )
@@ -98,6 +99,12 @@ class ZooToTarget:
     bss: BSS = setting(BSS(), "the arm that shrinks the smallest singular values of its features", added=True)
     frames: FrameDistillation = setting(FrameDistillation(), "the arm that is taught what the sources predict", added=True)
     joint: Joint = setting(Joint(), "the arm that is trained on the sources' clips as well", added=True)
+    continuation: ContinuationConfig = setting(
+        ContinuationConfig(),
+        f"further training clips for {', '.join(CONTINUED)}: windows that reach beyond the end of the target's clips, where the"
+        " source goes on that predicts the clip best",
+        added=True,
+    )
     tune: bool = setting(False, "choose every arm's learning rate, and its method's weight, on the validation split", added=True)
     tuning: TuningConfig = setting(TuningConfig(), "with tune, the grid of every arm", added=True)
 
@@ -111,8 +118,13 @@ class ZooToTarget:
             raise ConfigError("sources.target.name", "target is what the target's own clips are called; use another name")
         check_ranges(self)
         if self.arms == ("all",):
-            object.__setattr__(self, "arms", ARMS)  # the config is frozen
+            every = tuple(arm for arm in ARMS if arm != "continued" or self.continuation.frames)
+            object.__setattr__(self, "arms", every)  # the config is frozen
         check_arms(self.arms, ARMS)
+        if "continued" in self.arms and not self.continuation.frames:
+            raise ConfigError(
+                "continuation.frames", "must be above 0 for the arm continued, which trains on continued clips, but got 0"
+            )
         if self.reads_bank and self.target.training.reverse_input and not self.bank.reversed:
             raise ConfigError("bank.reversed", "must be true when target.training.reverse_input flips time, but got false")
         if self.reads_bank and "train" not in self.bank.splits:
@@ -148,7 +160,7 @@ class ZooToTarget:
             if arm == "finetune":
                 # From each: TMU is compared with the best of them on the test clips, and not with the one that the ranking chose.
                 found |= {f"finetune.{name}": Finetune(source=name) for name in self.startable}
-            elif self.startable or not isinstance(self._method(arm), StartedMethod):
+            elif self.startable or not isinstance(self._method(arm), StartedMethod | Finetune):
                 found[arm] = self._method(arm)
         return found
 
@@ -164,6 +176,8 @@ class ZooToTarget:
             "bss": self.bss,
             "frames": self.frames,
             "joint": self.joint,
+            # What continued clips are worth by themselves.
+            "continued": Finetune(),
             # What transfer units are worth by themselves: as many weights as TMU has, and nothing distilled.
             "tmu-no-loss": self.transfer.without_loss(),
             "tmu": self.transfer,
@@ -184,7 +198,13 @@ class ZooToTarget:
         # One bank for all arms: it holds frames as soon as one of them reads them.
         frames = self.bank.frames or any("frames" in method.needs for method in self.methods().values())
         bank = dataclasses.replace(self.bank, frames=frames)
-        return Zoo(target=self.target_steps(), sources=sources, bank=bank, bank_workers=self.bank_workers)
+        return Zoo(
+            target=self.target_steps(),
+            sources=sources,
+            bank=bank,
+            bank_workers=self.bank_workers,
+            continuation=self.continuation,
+        )
 
     def check(self) -> None:
         """Raise `ConfigError`, `DataError` or `IntegrityError` for what cannot work, before any work starts."""
@@ -233,6 +253,11 @@ class ZooToTarget:
             raise ConfigError(
                 "arms", f"no source has the target's network, so there is no {', no '.join(self.arms)}; add scratch"
             )
+        seen = [s.name for s in self.sources if can_see(*s.network(), self.target.data.frame_shape())]
+        if self.continuation.frames and not seen:
+            raise ConfigError(
+                "continuation.frames", "must be 0, for no source can be run on the target's frames to continue them"
+            )
         for arm, method in self.methods().items():
             with within(arm):
                 method.check(self.target.predictor, self.target.training)
@@ -275,9 +300,15 @@ class ZooToTarget:
             check_bank(self.bank, self.networks, self.target.data.frame_shape(), target)
 
 
+def zoo_of(arm: str, zoo: Zoo) -> Zoo:
+    """The zoo that one of `ZooToTarget.methods` is trained with: the one with continued clips, or `zoo` itself."""
+    return zoo.continued if arm in CONTINUED else zoo
+
+
 def arms(config: ZooToTarget, zoo: Zoo) -> list[Arm]:
     """Every arm of the comparison, with all sources of the zoo."""
-    trained = (zoo.arm(name, method, config.seeds, config.grid) for name, method in config.methods().items())
+    methods = config.methods().items()
+    trained = (zoo_of(name, zoo).arm(name, method, config.seeds, config.grid) for name, method in methods)
     return [COPY_LAST, *trained, *(zoo.together(name) for name in REFERENCES if name in config.arms)]
 
 
@@ -299,6 +330,12 @@ def notes(config: ZooToTarget) -> list[str]:
     if references := " and ".join(arm for arm in config.arms if arm in REFERENCES):
         count = len(config.sources)
         found.append(f"Upper references without training, with all {count} sources kept to predict with: {references}.")
+    if config.continuation.frames and (continued := " and ".join(arm for arm in CONTINUED if arm in config.arms)):
+        count = len(config.continuation.offsets)
+        found.append(
+            f"Trained on {count} more windows of each training clip, which reach into {config.continuation.frames} frames that"
+            f" the source which predicts it best added to its end: {continued}."
+        )
     if "joint" in config.arms:
         found.append("Upper reference that is trained on the sources' clips as well, which transfer does without: joint.")
     return found

@@ -24,6 +24,7 @@ for people, who select steps by them. A step of a user's own fits in wherever on
 `Zoo` any step that leaves a network in ``model/``, `Arm` any trainings.
 """
 
+from zoocast.experiment.continuing import ContinuationConfig
 from zoocast.experiment.parts import (
     COPY_LAST,
     Arm,
@@ -46,6 +47,7 @@ __all__ = [
     "COPY_LAST",
     "Arm",
     "Comparison",
+    "ContinuationConfig",
     "SourceMatrix",
     "Target",
     "TuningConfig",

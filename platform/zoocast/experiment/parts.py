@@ -18,6 +18,7 @@ from zoocast.dag import Resources, Step, StepContext, group
 from zoocast.data import DataConfig
 from zoocast.errors import ConfigError, within
 from zoocast.evaluation import check_evaluation
+from zoocast.experiment.continuing import ContinuationConfig, ContinueClipsConfig, continue_clips
 from zoocast.experiment.ensemble import Combine
 from zoocast.experiment.searching import FoundConfig, SearchTrainingConfig, search_training, searched_step, train_found
 from zoocast.experiment.sources import AdoptConfig, PretrainConfig, RankConfig, adopt, pretrain, rank_sources
@@ -146,12 +147,15 @@ class Target:
         observed: observed frames of every clip; the rest is the horizon.
         num_strips: test clips whose predictions are kept as pictures.
         name: of its clips, ``data.NAME``; another one for each target of an experiment with several.
+        trains_on: the step of the clips that are trained on, where they are not `data`; it has the validation and test clips of
+            `data` as well.
     """
 
     config: TargetConfig
     observed: int
     num_strips: int = 4
     name: str = "target"
+    trains_on: Step | None = None
 
     def check(self) -> None:
         """Raise `ConfigError` or `DataError`, under the field ``target`` or ``observed``, for what cannot work."""
@@ -185,7 +189,7 @@ class Target:
             name,
             fn,
             config,
-            {"data": self.data, **(inputs or {})},
+            {"data": self.trains_on or self.data, **(inputs or {})},
             # As in `source_step`: what only waits for its workers holds nothing.
             resources=Resources(0) if several else _held_by(workers),
             launches=(_held_by(workers),) * workers.num_workers if several else (),
@@ -214,6 +218,7 @@ class Zoo:
         sources: by name, the steps that leave a network in ``model/``; `source_step` makes them.
         bank: how the memories of the target's clips are made and kept.
         bank_workers: where they are computed.
+        continuation: how `continued` makes more training clips of the target's.
         scope: a name for this zoo where an experiment has several: their steps are then called ``rank.SCOPE`` and so on.
     """
 
@@ -221,11 +226,36 @@ class Zoo:
     sources: Mapping[str, Step]
     bank: BankConfig = BankConfig()
     bank_workers: WorkerConfig = WorkerConfig(num_workers=2)
+    continuation: ContinuationConfig = ContinuationConfig()
     scope: str = ""
 
     def only(self, sources: Iterable[str], *, scope: str) -> Zoo:
         """The zoo of some of these sources, in this order. What is done for one source is done once for both."""
         return dataclasses.replace(self, sources={name: self.sources[name] for name in sources}, scope=scope)
+
+    @cached_property
+    def continued(self) -> Zoo:
+        """The zoo for a target that also trains on what its sources add to its clips; itself without a `continuation`.
+
+        Arms of both are judged on the same clips.
+        """
+        if not self.continuation.frames:
+            return self
+        target = self.target
+        step = Step(
+            self._scoped(f"data.{target.name}.continued"),
+            continue_clips,
+            ContinueClipsConfig(continuation=self.continuation, observed=target.observed),
+            {"data": target.data, **group("sources", self.sources)},
+            resources=_held_by(target.config.workers),
+            estimated_bytes=(1 + len(self.continuation.offsets)) * target.data.estimated_bytes,
+        )
+        return dataclasses.replace(
+            self,
+            target=dataclasses.replace(target, trains_on=step),
+            continuation=ContinuationConfig(),
+            scope=self._scoped("continued"),
+        )
 
     @cached_property
     def rank(self) -> Step:
@@ -248,7 +278,7 @@ class Zoo:
             target_depth=len(self.target.config.predictor.hidden_channels),
             workers=self.bank_workers,
         )
-        inputs = {"data": self.target.data, "source": self.sources[name]}
+        inputs = {"data": self.target.trains_on or self.target.data, "source": self.sources[name]}
         # It begins as soon as one of its actors has room, and the others join when they have.
         held = (_held_by(self.bank_workers),)
         return Step(self._scoped(f"bank.{name}"), build_memories, build, inputs, resources=Resources(0), launches=held)
