@@ -253,7 +253,8 @@ def _keep_listening(context: StepContext, training: Path, split: ClipSplit) -> N
     if not path.exists():
         return
     with np.load(path, allow_pickle=False) as arrays:
-        weights, sources = arrays["relevance"], tuple(map(str, arrays["sources"]))
+        # Continued clips stand behind the target's own, and were not asked about.
+        weights, sources = arrays["relevance"][: len(split)], tuple(map(str, arrays["sources"]))
     kinds = split.kinds
     pairs = list(zip(kinds or [""] * len(split), weights.argmax(axis=1).tolist(), strict=True))
     firsts = [pairs.index(pair) for pair in sorted(set(pairs))][:MAX_EXAMPLES]
