@@ -65,13 +65,13 @@ class TuningConfig:
             )
 
     def points(self, config: TrainTargetConfig) -> dict[str, dict[str, float]]:
-        """The settings of each point of an arm, by the field of `config`, under names such as ``lr0.0003.w0.1``."""
+        """The settings of each point of an arm, by the field of `config`, under names such as ``lr3e-4.w0.1``."""
         rate, field = config.training.learning_rate, config.method.weight_field
         weight = float(getattr(config.method, field)) if field else 0.0
         if not weight:  # a weight of 0 is an arm without: none of its multiples is another
-            return {_named("lr", value): {RATE: value} for value in _times(rate, self.rates)}
+            return {_named_rate(value): {RATE: value} for value in _times(rate, self.rates)}
         pairs = itertools.product(_times(rate, self.weighted_rates), _times(weight, self.weights))
-        return {f"{_named('lr', lr)}.{_named('w', value)}": {RATE: lr, f"method.{field}": value} for lr, value in pairs}
+        return {f"{_named_rate(lr)}.w{value:g}".replace("+", ""): {RATE: lr, f"method.{field}": value} for lr, value in pairs}
 
 
 def _times(value: float, factors: tuple[float, ...]) -> list[float]:
@@ -79,8 +79,9 @@ def _times(value: float, factors: tuple[float, ...]) -> list[float]:
     return [float(f"{value * factor:.3g}") for factor in factors]
 
 
-def _named(what: str, value: float) -> str:
-    return f"{what}{value:g}".replace("+", "")  # a step's name has no plus: 1e06
+def _named_rate(value: float) -> str:
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"lr{float(mantissa):g}e{int(exponent)}"  # a step's name takes no plus
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -40,16 +40,16 @@ def test_every_arm_has_as_many_points_whatever_its_method_can_vary():
 
 def test_points_are_factors_of_what_is_set():
     assert [*points(Scratch()).items()][:2] == [
-        ("lr3e-05", {"training.learning_rate": 3e-5}),
-        ("lr6e-05", {"training.learning_rate": 6e-5}),
+        ("lr3e-5", {"training.learning_rate": 3e-5}),
+        ("lr6e-5", {"training.learning_rate": 6e-5}),
     ]
-    assert points(Transfer(distillation_weight=0.5))["lr0.0009.w0.15"] == {
+    assert points(Transfer(distillation_weight=0.5))["lr9e-4.w0.15"] == {
         "training.learning_rate": 9e-4,
         "method.distillation_weight": 0.15,
     }
-    assert points(L2SP(weight=0.01))["lr9e-05.w0.01"] == {"training.learning_rate": 9e-5, "method.weight": 0.01}
+    assert points(L2SP(weight=0.01))["lr9e-5.w0.01"] == {"training.learning_rate": 9e-5, "method.weight": 0.01}
     # Without a weight there is none to vary: an arm that leaves the loss out must not get it back.
-    assert "method.distillation_weight" not in points(Transfer(distillation_weight=0))["lr0.0003"]
+    assert "method.distillation_weight" not in points(Transfer(distillation_weight=0))["lr3e-4"]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_arm_is_tuned_by_other_seeds_than_it_is_trained_with():
     assert {steps[name].config.config.training.seed for name in tuned} == {1000, 1001}
     assert [step.name for step in arm.seeds] == ["target.l2-sp.seed0", "target.l2-sp.seed1"]
     assert {step.inputs["choose"].name for step in arm.seeds} == {"choose.l2-sp"}
-    assert steps["choose.l2-sp"].notes[0].startswith("12 trainings with seeds from 1000 on: lr9e-05.w0.003, lr9e-05.w0.01,")
+    assert steps["choose.l2-sp"].notes[0].startswith("12 trainings with seeds from 1000 on: lr9e-5.w0.003, lr9e-5.w0.01,")
     # How many seeds the report has is nothing to the choice.
     assert ZOO.arm("l2-sp", L2SP(), 5, dataclasses.replace(GRID, seeds=2)).seeds[0].key == arm.seeds[0].key
     assert ZOO.arm("l2-sp", L2SP(), 2).seeds[0].key != arm.seeds[0].key
