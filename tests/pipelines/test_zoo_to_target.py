@@ -22,7 +22,7 @@ from zoocast.dag import Resources, read_record
 from zoocast.errors import ConfigError, DataError, IntegrityError
 from zoocast.experiment.sources import AdoptConfig
 from zoocast.nn.cells import ConvLSTM
-from zoocast.nn.predictor import PredictorConfig, blueprint, load_predictor
+from zoocast.nn.predictor import Predictor, PredictorConfig, blueprint, load_predictor, save_predictor
 from zoocast.nn.sampling import ScheduledSampling
 from zoocast.report.files import read_gates
 
@@ -318,6 +318,14 @@ def test_references_need_no_training_and_all_sources():
         "Upper references without training, with all 2 sources kept to predict with: routed and ensemble.",
         "Upper reference that is trained on the sources' clips as well, which transfer does without: joint.",
     )
+
+
+def test_joint_training_is_refused_where_a_sources_clips_are_not_there(tmp_path):
+    save_predictor(Predictor(SMOKE.target.predictor, SMOKE.target.data.frame_shape()), tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"^arms: must be others than joint, for the clips that digits-1 was trained on are not"
+    ):
+        steps(changed(f"sources.0.model={tmp_path}", "arms=finetune,joint"))
 
 
 def test_every_trained_arm_is_tuned_by_as_many_trainings():

@@ -40,11 +40,9 @@ class TuningConfig:
     """The grid of every arm, in factors of the learning rate and weight that are set."""
 
     rates: tuple[float, ...] = setting(
-        (0.1, 0.2, 0.5, 1.0, 2.0, 5.0), "times the target's learning rate, for an arm whose method has no weight", above=0
+        (0.1, 0.2, 0.5, 1.0, 2.0, 5.0), "times the arm's learning rate, where its method has no weight", above=0
     )
-    weighted_rates: tuple[float, ...] = setting(
-        (0.3, 1.0, 3.0), "times the learning rate, for an arm whose method has one", above=0
-    )
+    weighted_rates: tuple[float, ...] = setting((0.3, 1.0, 3.0), "times the learning rate, where it has one", above=0)
     weights: tuple[float, ...] = setting((0.3, 1.0), "times the weight of its method, each with each of these rates", above=0)
     seeds: int = setting(1, f"trainings of every point, with seeds {FIRST_SEED}, {FIRST_SEED + 1}, ...", at_least=1, at_most=1000)
 
