@@ -8,7 +8,7 @@ differ, the source's memory, which has no gradient, is resized to the target's. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,14 +16,18 @@ from torch import Tensor, nn
 
 from zoocast.bank.read import MemoryBank
 from zoocast.bank.relevance import Relevance, resize
+from zoocast.data.store import ClipSplit
 from zoocast.nn.predictor import Predictor
-from zoocast.nn.sampling import free_run
+from zoocast.nn.sampling import free_run, teacher_forced
+from zoocast.nn.tmu import TransferableMemoryUnit
 
 __all__ = ["DistillationLoss", "SourceMemories", "Window", "frame_loss"]
 
 SourceMemories = Literal["raw", "standardised", "scaled"]
 Window = Literal["all", "observed", "future"]
 
+FIT_CLIPS = 32  # seen at once while distillers are fitted
+RIDGE = 1e-3
 SCALE_CLIPS = 32  # read at once for the deviations of memories, which are means over thousands of maps
 
 
@@ -116,21 +120,64 @@ class DistillationLoss(nn.Module):
 
     def _distance(self, distilled: Tensor, memory: Tensor, source: int, layer: int, weights: Tensor | None) -> Tensor:
         """Mean squared distance over clips, steps, channels and space, each weighted."""
-        distilled, memory, key = distilled[:, self.steps], memory[:, self.steps], _key(source, layer)
-        ours, theirs = distilled.flatten(0, 1).float(), memory.flatten(0, 1).float()
-        if self.source_memories == "scaled":
-            theirs = theirs / self.deviations[source, layer]
-        elif self.source_memories == "standardised":
-            # Each clip and step by itself, as the unit's own LayerNorm does.
-            theirs = F.layer_norm(theirs, theirs.shape[1:])
-        if theirs.shape[2:] != self.size:
-            theirs = resize(theirs, self.size)
-        if key in self.projections:
+        ours, theirs = distilled[:, self.steps].flatten(0, 1).float(), self._compared(memory[:, self.steps], source, layer)
+        if (key := _key(source, layer)) in self.projections:
             ours = self.projections[key](ours)
         if weights is None:
             return F.mse_loss(ours, theirs)
         weight = weights[:, source, self.steps].flatten(0, 1).unsqueeze(1).to(ours.device)
         return (weight * (ours - theirs).square()).mean()
+
+
+    def _compared(self, memory: Tensor, source: int, layer: int) -> Tensor:
+        """A source's memory as it is compared with, (B, steps, n_m, h_m, w_m) to (B * steps, n_m, h, w)."""
+        theirs = memory.flatten(0, 1).float()
+        if self.source_memories == "scaled":
+            theirs = theirs / self.deviations[source, layer]
+        elif self.source_memories == "standardised":
+            # Each clip and step by itself, as the unit's own LayerNorm does.
+            theirs = F.layer_norm(theirs, theirs.shape[1:])
+        return theirs if theirs.shape[2:] == self.size else resize(theirs, self.size)
+
+    @torch.no_grad()
+    def fit(self, target: Predictor, clips: ClipSplit) -> None:
+        """Start with the S^m that come nearest to C^m: least squares over all steps and places of the training clips.
+
+        Sets the distillers of `target`, which must be identities, or where channels differ the projections behind them.
+
+        Args:
+            target: as it is warm-started.
+            clips: the training split that the bank was made of.
+        """
+        sums: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        for start in range(0, len(clips), FIT_CLIPS):
+            indices = torch.arange(start, min(start + FIT_CLIPS, len(clips)))
+            seen = clips.clips(indices)
+            # As the sources were fed; policy shared has no feed outside of a training.
+            forced = self.bank.config.policy == "teacher_forced"
+            feed = teacher_forced(*seen.shape[:2]) if forced else free_run(len(seen), self.bank.observed, seen.shape[1])
+            aux = target(seen.to(target.device), feed.to(target.device), aux=("distilled",)).aux
+            for source, by_layer in enumerate(self.bank.memories("train", indices, feed=feed)):
+                for layer, memory in by_layer.items():
+                    ours = _rows(aux[layer, "distilled"][:, :, source].flatten(0, 1))
+                    theirs = _rows(self._compared(memory.to(target.device), source, layer))
+                    gram, cross = sums.get((source, layer), (0.0, 0.0))
+                    sums[source, layer] = (gram + ours.T @ ours, cross + ours.T @ theirs)
+        for (source, layer), (gram, cross) in sums.items():
+            # A little of the mean variance on the diagonal: channels that never move have no inverse.
+            ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+            matrix = torch.linalg.solve(gram + ridge, cross).T.float()
+            if (key := _key(source, layer)) in self.projections:
+                projection = cast(nn.Conv2d, self.projections[key])
+                projection.weight.copy_(matrix[..., None, None])
+                cast(Tensor, projection.bias).zero_()
+            else:
+                cast(TransferableMemoryUnit, target.layers[layer]).set_distiller(source, matrix)
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """(N, n, h, w) to float64 (N * h * w, n): sums over that many places lose digits in single precision."""
+    return maps.movedim(1, -1).flatten(0, -2).double()
 
 
 def frame_loss(predicted: Tensor, frames: Tensor, weights: Tensor | None = None, steps: slice = slice(None)) -> Tensor:

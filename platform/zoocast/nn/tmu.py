@@ -49,11 +49,17 @@ class TmuConfig:
     normalise: bool = setting(
         False, "the distilled memory passes a LayerNorm per source (the source's own does not); release: true"
     )
-    distiller_init: Literal["identity", "random"] = setting(
-        "identity", "identity starts with S^m = candidate, so that nothing is transferred before it is learnt; release: random"
+    distiller_init: Literal["identity", "fitted", "random"] = setting(
+        "identity",
+        "identity starts with S^m = candidate, so that nothing is transferred before it is learnt; fitted starts with the linear"
+        " map from the warm-started memory to C^m that is best over the training clips, for sources that do not share their first"
+        " weights have channels of other meaning (with combine=residual nothing is transferred before it is learnt);"
+        " release: random",
     )
 
     def __post_init__(self) -> None:
+        if self.distiller_init == "fitted" and self.normalise:
+            raise ConfigError("distiller_init", "fitted distillers pass no LayerNorm, but got normalise=true; set it to false")
         if self.gate == "none" and (self.gate_norm or self.gate_bias):
             field = "gate_norm" if self.gate_norm else "gate_bias"
             raise ConfigError(
@@ -102,7 +108,7 @@ class TransferableMemoryUnit(Cell):
         n, many = base.hidden_channels, num_sources * base.hidden_channels
         # All M distillers D_m in one 1x1 convolution, n output channels for each source, in their order.
         self.distillers = nn.Conv2d(n, many, 1, bias=False)
-        if config.distiller_init == "identity":
+        if config.distiller_init != "random":  # fitted ones are fitted by who has the sources' memories
             with torch.no_grad():
                 # Not by torch.eye, which imports all of torch._dynamo, for seconds, where a plan makes networks without numbers.
                 self.distillers.weight.zero_().view(num_sources, n, n).diagonal(dim1=1, dim2=2).fill_(1.0)
@@ -112,6 +118,12 @@ class TransferableMemoryUnit(Cell):
         self.gate = _same_conv(base, many) if config.gate != "none" else None
         self.norm_gates = nn.LayerNorm([base.num_gates * n + many, *size]) if config.gate_norm and self.gate else nn.Identity()
         self._start_gates_at(config.gate_bias)
+
+    def set_distiller(self, source: int, matrix: Tensor) -> None:
+        """Let S^m of the source with this number be ``matrix`` (n, n) times the candidate, at every place."""
+        n = self.hidden_channels
+        with torch.no_grad():
+            self.distillers.weight[source * n : (source + 1) * n].copy_(matrix[..., None, None])
 
     def _start_gates_at(self, bias: float) -> None:
         if self.gate is None:

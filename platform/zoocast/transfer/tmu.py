@@ -121,6 +121,9 @@ class Transfer(TransferMethod):
             relevance=None if choice == "none" else Relevance(choice, self.relevance_over, self.temperature),
             window=self.window,
         )
+        clips = ClipStore.open(setup.clips).split("train")
+        if self.tmu.distiller_init == "fitted" and self.warm_start == "best":  # else an earlier training has fitted them
+            distillation.fit(predictor, clips)
         return TransferObjective(
             predictor,
             setup.decouple_weight,
@@ -129,7 +132,7 @@ class Transfer(TransferMethod):
             self.distillation_weight,
             frame_weight=self.frame_weight,
             anneal=self.anneal,
-            clips=ClipStore.open(setup.clips).split("train"),
+            clips=clips,
         )
 
     def unstarted(self) -> TransferMethod:
@@ -139,7 +142,9 @@ class Transfer(TransferMethod):
     def without_loss(self) -> Transfer:
         """The same network and start without distillation: what the transfer units are worth as capacity alone."""
         # All that only says how to distil is left at its default, so that it is no other training for it.
-        return Transfer(tmu=self.tmu, warm_start=self.warm_start, distillation_weight=0.0)
+        fitted = self.tmu.distiller_init == "fitted"  # to memories of sources that are not listened to
+        tmu = dataclasses.replace(self.tmu, distiller_init="identity") if fitted else self.tmu
+        return Transfer(tmu=tmu, warm_start=self.warm_start, distillation_weight=0.0)
 
     def params(self) -> dict[str, str | float]:
         """See `TransferMethod.params`."""
