@@ -128,7 +128,6 @@ class DistillationLoss(nn.Module):
         weight = weights[:, source, self.steps].flatten(0, 1).unsqueeze(1).to(ours.device)
         return (weight * (ours - theirs).square()).mean()
 
-
     def _compared(self, memory: Tensor, source: int, layer: int) -> Tensor:
         """A source's memory as it is compared with, (B, steps, n_m, h_m, w_m) to (B * steps, n_m, h, w)."""
         theirs = memory.flatten(0, 1).float()

@@ -19,7 +19,7 @@ from zoocast.data.store import ClipSplit, ClipStore
 from zoocast.errors import ConfigError
 from zoocast.nn.predictor import Prediction, Predictor, PredictorConfig
 from zoocast.nn.tmu import TmuConfig
-from zoocast.training import Batch, Collect, Objective, PredictionObjective, prediction_terms
+from zoocast.training import Batch, Collect, Objective, PredictionObjective, TrainingConfig, prediction_terms
 from zoocast.transfer.method import Need, Setup, TransferMethod
 
 __all__ = ["RELEVANCE", "Transfer", "TransferObjective"]
@@ -100,6 +100,15 @@ class Transfer(TransferMethod):
     def network(self, predictor: PredictorConfig, num_sources: int) -> PredictorConfig:
         """See `TransferMethod.network`: with transfer units for `num_sources` sources."""
         return dataclasses.replace(predictor, tmu=self.tmu, num_sources=num_sources)
+
+    def check(self, predictor: PredictorConfig, training: TrainingConfig) -> None:  # noqa: ARG002
+        """See `TransferMethod.check`."""
+        if self.tmu.distiller_init == "fitted" and not (self.warm_start == "best" and self.distils):
+            raise ConfigError(
+                "tmu.distiller_init",
+                "fitted fits the warm-started memory to what is distilled, but got"
+                f" warm_start={self.warm_start} and distillation_weight={self.distillation_weight:g}; use identity",
+            )
 
     def build(self, setup: Setup) -> Objective:
         """See `TransferMethod.build`; without weight on distillation the gates still learn what to let through."""

@@ -14,12 +14,14 @@ from torch import Tensor
 from tests.zoocast.bank.conftest import Zoo, save_source
 from zoocast.bank.distill import DistillationLoss, frame_loss
 from zoocast.bank.read import BankConfig, open_bank
+from zoocast.bank.relevance import resize
 from zoocast.data.store import write_store
 from zoocast.frames import FrameShape, unpatchify
 from zoocast.nn.cells import ConvGRU, ConvLSTM
 from zoocast.nn.cells.base import LinearHead
 from zoocast.nn.predictor import Predictor, PredictorConfig, frame_mse, save_predictor
 from zoocast.nn.releases import import_release
+from zoocast.nn.sampling import free_run
 from zoocast.nn.tmu import TmuConfig
 
 CONFIG = BankConfig(layers="all", mode="online")
@@ -66,6 +68,36 @@ def test_the_loss_is_a_mean_or_the_releases_sum_over_steps(zoo: Zoo, source_memo
         distilled, memories
     )
     torch.testing.assert_close(released, sum(s[:, t].mean() for s in squares for t in range(5)) / 12)
+
+
+def test_fitted_distillers_leave_of_the_sources_memories_what_no_linear_map_explains(zoo: Zoo) -> None:
+    bank, clips = zoo.open(CONFIG), zoo.store.split("train")  # one source of the target's kind, and two with other channels
+    torch.manual_seed(1)
+    target = Predictor(dataclasses.replace(zoo.target, tmu=TmuConfig(distiller_init="fitted", combine="residual")), clips.shape)
+    loss, every = DistillationLoss(target, bank), torch.arange(len(clips))
+    feed = free_run(len(clips), bank.observed, clips.length)
+
+    def rows(maps: Tensor) -> Tensor:
+        return maps.flatten(0, 1).movedim(1, -1).flatten(0, -2)
+
+    def distilled() -> dict[int, Tensor]:
+        return {layer: value for (layer, name), value in target(clips.clips(every), feed, aux=("distilled",)).aux.items()}
+
+    with torch.no_grad():
+        start, memories = distilled(), bank.memories("train", every)
+        before = loss.distillation_loss(start, memories)
+        loss.fit(target, clips)
+        after = distilled()
+        assert loss.distillation_loss(after, memories) < before
+        for source, by_layer in enumerate(memories):
+            for layer, memory in by_layer.items():
+                theirs, found = resize(memory.flatten(0, 1), target.map_size), after[layer][:, :, source].flatten(0, 1)
+                if (key := f"{source}-{layer}") in loss.projections:
+                    found = loss.projections[key](found)
+                candidates = rows(start[layer][:, :, source])
+                best = torch.linalg.lstsq(candidates, rows(theirs[:, None])).solution
+                error, least = (found - theirs).square().mean(), (candidates @ best - rows(theirs[:, None])).square().mean()
+                assert least * 0.999 <= error <= least * 1.02  # it is almost that of least squares without a ridge
 
 
 def test_a_weight_and_a_window_count_where_they_are(zoo: Zoo) -> None:
