@@ -330,7 +330,7 @@ def notes(config: ZooToTarget) -> list[str]:
     if references := " and ".join(arm for arm in config.arms if arm in REFERENCES):
         count = len(config.sources)
         found.append(f"Upper references without training, with all {count} sources kept to predict with: {references}.")
-    if config.continuation.frames and (continued := " and ".join(arm for arm in CONTINUED if arm in config.arms)):
+    if config.continuation.frames and (continued := ", ".join(arm for arm in CONTINUED if arm in config.arms)):
         count = len(config.continuation.offsets)
         found.append(
             f"Trained on {count} more windows of each training clip, which reach into {config.continuation.frames} frames that"
