@@ -297,11 +297,11 @@ def test_arms_follow_from_which_sources_fit():
 
 
 def test_further_arms_leave_those_of_before_as_they_are():
-    # But for frames, whose bank holds more, and is the bank of all.
+    # But for frames, whose bank holds more, and is the bank of all. The arm continued is there where continuation.frames is set.
     before, after = keys(changed("bank.frames=true")), keys(changed("arms=all"))
     assert {name for name in before if after[name] != before[name]} == {"report"}
     trained = {name.removesuffix(".seed0") for name in after.keys() - before.keys() if name.endswith(".seed0")}
-    assert trained == {f"target.{arm}" for arm in {*ZOO_ARMS} - {"scratch", "finetune", "l2-sp", "tmu", *REFERENCES}}
+    assert trained == {f"target.{arm}" for arm in {*ZOO_ARMS} - {"scratch", "finetune", "l2-sp", "tmu", "continued", *REFERENCES}}
     assert SMOKE.arms == ("scratch", "finetune", "l2-sp", "tmu")
 
 
