@@ -164,7 +164,7 @@ class _Moments:
 
 
 class MetaAdapter(Updater):
-    """Weights by Adam with a learning rate per level, and those rates by Adam on the loss after a trial step.
+    """Weights by Adam with a learning rate per level, and those rates by Adam on the loss after a trial step, or the last one.
 
     Works with any objective whose parameters `level_of` knows, in one direction or two. `TrainingConfig.learning_rate` is not
     used. Several workers average their gradients, of weights and of rates.
