@@ -250,12 +250,8 @@ class Zoo:
             resources=_held_by(target.config.workers),
             estimated_bytes=(1 + len(self.continuation.offsets)) * target.data.estimated_bytes,
         )
-        return dataclasses.replace(
-            self,
-            target=dataclasses.replace(target, trains_on=step),
-            continuation=ContinuationConfig(),
-            scope=self._scoped("continued"),
-        )
+        target = dataclasses.replace(target, trains_on=step)
+        return dataclasses.replace(self, target=target, continuation=ContinuationConfig())
 
     @cached_property
     def rank(self) -> Step:
@@ -281,7 +277,8 @@ class Zoo:
         inputs = {"data": self.target.trains_on or self.target.data, "source": self.sources[name]}
         # It begins as soon as one of its actors has room, and the others join when they have.
         held = (_held_by(self.bank_workers),)
-        return Step(self._scoped(f"bank.{name}"), build_memories, build, inputs, resources=Resources(0), launches=held)
+        step = f"bank.{name}.continued" if self.target.trains_on else f"bank.{name}"
+        return Step(self._scoped(step), build_memories, build, inputs, resources=Resources(0), launches=held)
 
     def inputs(self, method: Method) -> dict[str, Step]:
         """What a training with `method` reads, besides the target's clips."""

@@ -106,5 +106,5 @@ def test_only_the_arms_that_ask_for_them_train_on_continued_clips_and_all_are_ju
         trained = made[f"target.{arm}.seed0"]
         assert (trained.inputs["data"].name == "data.target.continued") == (arm in CONTINUED)
         assert made[f"evaluate.{arm}"].inputs["data"] is made["data.target"]
-        assert trained.inputs["rank"].key == made["target.l2-sp.seed0"].inputs["rank"].key
-    assert made["target.tmu.seed0"].inputs["banks/digits-1"].inputs["data"].name == "data.target.continued"
+        assert trained.inputs["rank"].key == made["rank"].key
+    assert made["bank.digits-1.continued"].inputs["data"].name == "data.target.continued"
