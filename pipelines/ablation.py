@@ -130,7 +130,7 @@ def laptop() -> Ablation:
 
     Ten minutes on two CPU cores once the sources are there, by what 2 seeds took; these were too small to compare.
     """
-    zoo = ZOO_PRESETS["laptop"]()
+    zoo = ZOO_PRESETS["nested"]()
     training = dataclasses.replace(
         zoo.target.training, iterations=200, sampling=ScheduledSampling(start=1.0, rate=1 / 200, stop_iteration=200)
     )

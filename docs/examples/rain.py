@@ -19,8 +19,8 @@ SUMMARY = "does a zoo that has seen years of rain help where there are 64 clips 
 
 
 def laptop() -> ZooToTarget:
-    """The networks and trainings of zoo-to-target's preset `laptop`, on radar: sources with 1,000 clips, a target with 64."""
-    digits = zoo_to_target.laptop()
+    """The networks and trainings of zoo-to-target's preset `nested`, on radar: sources with 1,000 clips, a target with 64."""
+    digits = zoo_to_target.nested()
     sources = [dataclasses.replace(source, data=RadarConfig()) for source in digits.sources]
     return dataclasses.replace(
         digits,

@@ -141,7 +141,7 @@ def test_the_pipeline_runs_with_data_that_zoocast_has_never_seen(days, tmp_path,
 
 
 def test_the_pipeline_changes_nothing_but_the_data_of_the_experiment():
-    digits, radar = zoo_to_target.laptop(), rain.laptop()
+    digits, radar = zoo_to_target.nested(), rain.laptop()
     assert radar == dataclasses.replace(digits, sources=radar.sources, target=radar.target)
     assert radar.target == dataclasses.replace(digits.target, data=radar.target.data)
     assert [(s.predictor, s.training) for s in radar.sources] == [(s.predictor, s.training) for s in digits.sources]

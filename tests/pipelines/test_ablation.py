@@ -42,7 +42,7 @@ def test_arms_with_and_without_the_meta_adapter_share_their_first_stage():
 
 def test_the_zoo_is_that_of_zoo_to_target():
     shared = {"data.digits-1", "data.digits-2", "data.target", "source.digits-1", "source.digits-2", "rank"}
-    theirs = {s.name: s.key for s in zoo_to_target.steps(zoo_to_target.PRESETS["laptop"]())}
+    theirs = {s.name: s.key for s in zoo_to_target.steps(zoo_to_target.PRESETS["nested"]())}
     for module in (steps, zoo_to_seemore.steps):
         ours = {s.name: s.key for s in module(PRESETS["laptop"]())}
         assert {n for n in ours if ours[n] == theirs.get(n)} == shared

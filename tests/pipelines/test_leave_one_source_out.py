@@ -61,7 +61,7 @@ def test_what_zoo_to_target_has_made_is_not_made_again():
 
 
 def test_a_further_source_leaves_what_the_others_made():
-    before = named(changed(config=zoo_to_target.laptop()))
+    before = named(changed(config=zoo_to_target.nested()))
     after = named(LAPTOP)
     kept = {name for name in before if name in after and after[name].key == before[name].key}
     assert {"bank.digits-1", "bank.digits-2", "rank.only.digits-1", "evaluate.tmu.only.digits-2", "evaluate.scratch"} <= kept
