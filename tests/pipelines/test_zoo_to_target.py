@@ -48,14 +48,29 @@ def keys(config=SMOKE):
 # ------------------------------------------------------------------------------------------------------------------- presets
 
 
-def test_smoke_and_laptop_build_their_steps():
-    for preset, seeds in (("smoke", 2), ("laptop", 3)):
+def test_smoke_and_nested_build_their_steps():
+    for preset, seeds in (("smoke", 2), ("nested", 3)):
         names = [step.name for step in steps(PRESETS[preset]())]
         trainings = {f"target.{arm}.seed{k}" for arm in ARMS for k in range(seeds)}
         evaluations = {f"evaluate.{arm}" for arm in ("copy-last", *ARMS)}
         sources = {f"{kind}.digits-{n}" for kind in ("data", "source", "bank") for n in (1, 2)}
         assert set(names) == {"data.target", "rank", "report", *sources, *trainings, *evaluations}
         assert names[-1] == "report"
+
+
+def test_the_default_job_has_sources_that_complement_each_other_and_continued_clips_for_what_is_compared():
+    laptop = PRESETS["laptop"]()
+    made = {step.name: step for step in steps(laptop)}
+    arms = ("scratch", "finetune.moving", "finetune.turning", "l2-sp", "continued", "tmu")
+    names = {f"target.{arm}.seed{k}" for arm in arms for k in range(5)} | {f"evaluate.{arm}" for arm in ("routed", *arms)}
+    assert names <= made.keys()
+    assert {source.data.motions for source in laptop.sources} == {("move",), ("turn",)}
+    assert laptop.target.data.motions == ("move", "turn")
+    continued = [name for name, step in made.items() if made["data.target.continued"] in step.inputs.values()]
+    trained = [name for name in continued if name.startswith("target.")]
+    assert sorted(trained) == sorted(f"target.{arm}.seed{k}" for arm in ("continued", "tmu") for k in range(5))
+    # What is judged is judged on the same clips.
+    assert {step.inputs["data"].name for name, step in made.items() if name.startswith("evaluate.")} == {"data.target"}
 
 
 def images(path, count=60):
