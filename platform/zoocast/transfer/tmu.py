@@ -153,7 +153,7 @@ class Transfer(TransferMethod):
         # All that only says how to distil is left at its default, so that it is no other training for it.
         fitted = self.tmu.distiller_init == "fitted"  # to memories of sources that are not listened to
         tmu = dataclasses.replace(self.tmu, distiller_init="identity") if fitted else self.tmu
-        return Transfer(tmu=tmu, warm_start=self.warm_start, distillation_weight=0.0)
+        return Transfer(tmu=tmu, warm_start=self.warm_start, distillation_weight=0.0, learning_rate=self.learning_rate)
 
     def params(self) -> dict[str, str | float]:
         """See `TransferMethod.params`."""
