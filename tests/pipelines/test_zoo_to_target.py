@@ -19,6 +19,7 @@ from zoocast.bank.recipe import read_bank
 from zoocast.cli.imports import import_checkpoint
 from zoocast.config import override, parse_overrides
 from zoocast.dag import Resources, read_record
+from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, DataError, IntegrityError
 from zoocast.experiment.sources import AdoptConfig
 from zoocast.nn.cells import ConvLSTM
@@ -377,11 +378,25 @@ def imported(shell, tmp_path_factory):
     return words[4:]
 
 
+RUN = ("scratch", "finetune", "l2-sp", "continued", "tmu", "routed")
+LEARNT = ("scratch", "finetune.lab", "l2-sp", "continued", "tmu")
+
+
 @pytest.fixture(scope="module")
 def arguments(imported, tmp_path_factory):
-    """The smallest run with a network from elsewhere, which the target starts from, and a source of another kind."""
+    """The smallest run with a network from elsewhere, which the target starts from, and a source of another kind.
+
+    TMU is told to do what it does in the default job: two kinds of clips, relevance, fitted distillers, and continued clips.
+    """
     gru = ("sources.1.name=gru", "sources.1.predictor.cell=convgru", "sources.1.predictor.hidden_channels=6,6")
-    chosen = (*imported, *gru, "target.predictor.patch_size=2")
+    kinds = ("target.data.num_digits=1", "target.data.motions=move,turn")
+    tmu = (
+        "transfer.relevance=best",
+        "transfer.tmu.distiller_init=fitted",
+        "transfer.tmu.combine=residual",
+        "continuation.frames=2",
+    )
+    chosen = (*imported, *gru, *kinds, *tmu, "target.predictor.patch_size=2", f"arms={','.join(RUN)}")
     return "run", "zoo-to-target", "--preset", "smoke", "-S", *chosen, "--root", str(tmp_path_factory.mktemp("runs"))
 
 
@@ -429,16 +444,17 @@ def folders(finished, arguments):
 
 def test_the_smoke_preset_runs_to_its_report(finished, folders):
     expected = {
-        *("data.target", "data.gru", "source.lab", "source.gru", "rank", "bank.lab", "bank.gru", "report", "evaluate.copy-last"),
-        *(f"target.{arm}.{seed}" for arm in ("scratch", "finetune.lab", "l2-sp", "tmu") for seed in SEEDS),
-        *(f"evaluate.{arm}" for arm in ("scratch", "finetune.lab", "l2-sp", "tmu")),
+        *("data.target", "data.gru", "source.lab", "source.gru", "rank", "report", "evaluate.copy-last", "evaluate.routed"),
+        *("data.target.continued", "bank.lab.continued", "bank.gru.continued"),
+        *(f"target.{arm}.{seed}" for arm in LEARNT for seed in SEEDS),
+        *(f"evaluate.{arm}" for arm in LEARNT),
     }
     assert set(folders) == expected
     result = json.loads((folders["report"] / "result.json").read_text())
-    assert [row[0] for row in result["rows"]] == ["copy-last", "scratch", "finetune.lab", "l2-sp", "tmu"]
+    assert [row[0] for row in result["rows"]] == ["copy-last", *LEARNT, "routed"]
     assert "Not finetuned from gru: another network than the target's." in result["notes"]
     table = (folders["report"] / "table.md").read_text()
-    assert all(f"| {arm} " in table for arm in ("copy-last", "scratch", "finetune.lab", "l2-sp", "tmu"))
+    assert all(f"| {arm} " in table for arm in ("copy-last", *LEARNT, "routed"))
     page = (folders["report"] / "report.html").read_text()
     assert result["headline"].partition(". ")[0] in page
     assert finished.stdout.splitlines()[0] == result["headline"]
@@ -452,7 +468,7 @@ def test_the_target_distils_from_the_adopted_network_and_from_one_unlike_itself(
     target = load_predictor(folders["target.tmu.seed0"] / "model")
     assert target.config.num_sources == 2
     # Each source with its own memory, channels and maps, of two layers at five steps: 16 / 2 and 16 / 4 pixels.
-    recipes = {name: read_bank(folders[f"bank.{name}"] / "bank", name)[1] for name in ("lab", "gru")}
+    recipes = {name: read_bank(folders[f"bank.{name}.continued"] / "bank", name)[1] for name in ("lab", "gru")}
     stored = {name: [(ref.memory, (recipe.length - 1, *ref.shape)) for ref in recipe.refs] for name, recipe in recipes.items()}
     assert stored == {"lab": [("c", (5, 8, 8, 8))] * 2, "gru": [("h", (5, 6, 4, 4))] * 2}
     gates = read_gates(folders["evaluate.tmu"])
@@ -460,10 +476,21 @@ def test_the_target_distils_from_the_adopted_network_and_from_one_unlike_itself(
     assert gates.values.shape == (2, 5, 8, 8)
 
 
+def test_the_report_says_whom_clips_listened_to_and_how_arms_fare_on_each_kind(folders):
+    page, figures = (folders["report"] / "report.html").read_text(), folders["report"] / "figures"
+    assert (figures / "listening-tmu.png").is_file()
+    assert all(f"<td>{kind}" in page or f">{kind}<" in page for kind in ("move", "turn"))
+    # Of 16 training clips each has one window that reaches two frames beyond its end.
+    assert len(ClipStore.open(folders["data.target.continued"]).split("train")) == 32
+    with np.load(folders["target.tmu.seed0"] / "relevance.npz") as relevance:
+        assert relevance["relevance"].shape == (32, 2)
+        assert set(relevance["relevance"].ravel().tolist()) <= {0.0, 2.0}
+
+
 def test_a_second_run_does_nothing(finished, shell, arguments):
     again = shell.run(*arguments)
     assert (again.returncode, again.stdout) == (0, finished.stdout)
-    assert re.fullmatch(r"nothing to do: all 21 steps were done before\n", again.stderr)
+    assert re.fullmatch(r"nothing to do: all 26 steps were done before\n", again.stderr)
 
 
 def test_no_process_used_more_threads_than_it_was_given(folders):
@@ -474,7 +501,7 @@ def test_no_process_used_more_threads_than_it_was_given(folders):
             trained += 1
             given = max([record.resources["num_cpus"], *(launched["num_cpus"] for launched in record.resources["launches"])])
             assert record.result["threads"] <= given, record.name
-    assert trained == 9  # one source and four arms with two seeds
+    assert trained == 11  # one source and five arms with two seeds
 
 
 def test_mlflow_holds_the_run_its_steps_and_their_models(folders, arguments, monkeypatch):
@@ -496,7 +523,7 @@ def test_mlflow_holds_the_run_its_steps_and_their_models(folders, arguments, mon
     assert "| tmu " in parent.data.tags["mlflow.note.content"]
     for model in ("source-lab", "source-gru", "target-tmu"):
         assert client.get_model_version_by_alias(model, "ready").status == "READY"
-    arms = {f"target-{arm}" for arm in ("scratch", "finetune-lab", "l2-sp", "tmu")}
+    arms = {f"target-{arm.replace('.', '-')}" for arm in LEARNT}
     assert arms <= {model.name for model in client.search_registered_models()}
 
 
