@@ -25,6 +25,7 @@ for people, who select steps by them. A step of a user's own fits in wherever on
 """
 
 from zoocast.experiment.continuing import ContinuationConfig
+from zoocast.experiment.mapping import Cell, map_step
 from zoocast.experiment.parts import (
     COPY_LAST,
     Arm,
@@ -46,6 +47,7 @@ from zoocast.report.sections import SourceMatrix
 __all__ = [
     "COPY_LAST",
     "Arm",
+    "Cell",
     "Comparison",
     "ContinuationConfig",
     "SourceMatrix",
@@ -55,6 +57,7 @@ __all__ = [
     "choose_step",
     "clips_step",
     "leave_one_out",
+    "map_step",
     "report_step",
     "search_step",
     "source_step",

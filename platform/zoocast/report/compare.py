@@ -27,6 +27,7 @@ __all__ = [
     "Comparison",
     "Difference",
     "Measured",
+    "best_arm",
     "check_arms",
     "compare",
     "decimals",
@@ -139,14 +140,18 @@ def compare(
         ConfigError: the comparison names arms that are not in `measured`, or several of which none was trained.
     """
     comparison.check(measured)
-    ours, rival = (_best(name, getattr(comparison, name), validation) for name in ("ours", "rival"))
+    ours, rival = (best_arm(name, getattr(comparison, name), validation) for name in ("ours", "rival"))
     others = (other for other in measured if other != ours)
     found = (difference(measured, ours, other, untrained=untrained, iterations=iterations) for other in others)
     return tuple(dataclasses.replace(d, chosen=d.other == rival) for d in found if d is not None)
 
 
-def _best(side: str, arms: Sequence[str], validation: Mapping[str, float]) -> str:
-    """The arm that stands for a side of the comparison."""
+def best_arm(side: str, arms: Sequence[str], validation: Mapping[str, float]) -> str:
+    """The arm that stands for a side of a comparison: of several the one with the lowest error on the validation split.
+
+    Raises:
+        ConfigError: for the field `side`, when there are several and none was trained.
+    """
     if len(arms) == 1:
         return arms[0]
     known = [arm for arm in arms if math.isfinite(validation.get(arm, math.nan))]

@@ -33,6 +33,7 @@ __all__ = [
     "Search",
     "Strips",
     "cells",
+    "markdown_table",
     "seeds_in_words",
     "table_csv",
     "table_latex",
@@ -296,12 +297,12 @@ def table_markdown(data: ReportData) -> str:
         texts = ["" if cell is None else f"**{cell}**" if cell.best else str(cell) for cell in row]
         rows.append((arm, seeds_in_words(data, arm), *texts))
     heads = ("arm", "seeds", *(f"{metric} {METRICS[metric].arrow}" for metric in columns))
-    parts = [f"**{verdict}** {grounds}", _markdown(heads, rows)]
+    parts = [f"**{verdict}** {grounds}", markdown_table(heads, rows)]
     for section in data.sections:
         parts += [
             f"**{section.title}**",
             *section.sentences,
-            *([_markdown(section.columns, section.rows)] if section.rows else []),
+            *([markdown_table(section.columns, section.rows)] if section.rows else []),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -350,7 +351,7 @@ def _latex(text: str) -> str:
     return re.sub(r"[&%$#_{}]", r"\\\g<0>", text.replace("\\", "/").replace("~", "-").replace("^", "-"))
 
 
-def _markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; numbers, which stand in all columns but the first, are set to the right."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (heads, *rows)]
     lines = [f"| {' | '.join(row)} |" for row in cells]

@@ -89,9 +89,9 @@ def gather(
     trainings = {arm: {k: p for k, p in found.items() if p.exists()} for arm, found in seeds.items() if found}
     split, scores = _scores(arms)
     # Which arm stands for a side is decided on the validation split; the test split only measures it.
-    iterations = _iterations(trainings)
+    iterations = iterations_of(trainings)
     differences = (
-        compare(scores, _validation(trainings), comparison, untrained=untrained, iterations=iterations) if comparison else ()
+        compare(scores, validation_of(trainings), comparison, untrained=untrained, iterations=iterations) if comparison else ()
     )
     decisive = next((d for d in differences if d.chosen), None)
     kinds = _kinds(arms, scores)
@@ -100,7 +100,7 @@ def gather(
     first = next(iter(next(iter(scores.values())).values()))  # any will do: `_scores` has seen that all are of the same clips
     return ReportData(
         title=title,
-        facts=_provenance(),
+        facts=provenance(),
         command=command,
         made=made_tables(
             records,
@@ -133,7 +133,7 @@ def gather(
         ),
         steps=(*views, StepView(step, tuple(read_record(p).name for p in arms.values()), "report")),
         settings=tuple(settings(config)),
-        environment=_environment(records.values()),
+        environment=environment_of(records.values()),
         notes=(
             *_notes(scores, untrained, comparison, decisive),
             *_tuned(chosen_for(records, trained)),
@@ -149,11 +149,7 @@ def write_report(data: ReportData, directory: Path) -> None:
 
     The table for the terminal is ``result.json``.
     """
-    figures = illustrations(data)
-    write_atomically(directory / "report.html", compose(data, figures))
-    (directory / "figures").mkdir(exist_ok=True)
-    for file, content in (item for figure in figures for item in figure.files.items()):
-        write_atomically(directory / "figures" / file, content)
+    write_page(data, directory)
     for file, table in (("table.md", table_markdown(data)), ("table.csv", table_csv(data)), ("table.tex", table_latex(data))):
         write_atomically(directory / file, table)
     columns, rows, best = table_rows(data)
@@ -167,6 +163,15 @@ def write_report(data: ReportData, directory: Path) -> None:
         "differences": [{**dataclasses.asdict(d), "verdict": d.verdict} for d in data.differences],
     }
     write_atomically(directory / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
+
+
+def write_page(data: ReportData, directory: Path) -> None:
+    """Write ``report.html`` and the figures beside it."""
+    figures = illustrations(data)
+    write_atomically(directory / "report.html", compose(data, figures))
+    (directory / "figures").mkdir(exist_ok=True)
+    for file, content in (item for figure in figures for item in figure.files.items()):
+        write_atomically(directory / "figures" / file, content)
 
 
 # ---------------------------------------------------------------------------------------------------------------- reading
@@ -224,13 +229,13 @@ def validation_errors(trainings: Iterable[Path]) -> list[float]:
     return [float(read_record(path).result["val_mse"]) for path in trainings if path.exists()]
 
 
-def _validation(trainings: Trainings) -> dict[str, float]:
+def validation_of(trainings: Trainings) -> dict[str, float]:
     """Mean over seeds of the strict MSE on the validation split, by which arms are chosen."""
     errors = {arm: validation_errors(seeds.values()) for arm, seeds in trainings.items()}
     return {arm: float(np.mean(values)) for arm, values in errors.items() if values}
 
 
-def _iterations(trainings: Trainings) -> dict[str, int]:
+def iterations_of(trainings: Trainings) -> dict[str, int]:
     """Of the shortest training of each arm; an experiment's own training step need not say how many it did."""
     results = {arm: [read_record(path).result for path in seeds.values()] for arm, seeds in trainings.items()}
     done = {arm: [int(r["iterations"]) for r in found if "iterations" in r] for arm, found in results.items()}
@@ -340,14 +345,15 @@ def other_machines(records: Iterable[Record]) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------------- provenance
 
 
-def _provenance() -> dict[str, str]:
+def provenance() -> dict[str, str]:
+    """Which code made a report, and when."""
     state = git_state()
     # Outside of a repository it is a version, `zoocast 1.2.3`, which is not to be cut.
     commit = state["commit"][:12] if re.fullmatch(r"[0-9a-f]{40}", state["commit"]) else state["commit"]
     return {"code": commit + (" with uncommitted changes" if state["dirty"] else ""), "date": time.strftime("%Y-%m-%d %H:%M")}
 
 
-def _environment(records: Iterable[Record]) -> dict[str, str]:
+def environment_of(records: Iterable[Record]) -> dict[str, str]:
     """What the steps ran on and with; several values where steps differ."""
     seen: dict[str, dict[str, None]] = {}  # dicts as sets that keep their order
     for record in records:

@@ -90,7 +90,7 @@ class _Section:
 def compose(data: ReportData, figures: Sequence[Illustration] | None = None) -> str:
     """The page for `data`; `figures` are its illustrations where they are made already."""
     # Table 1 holds the scores and table 2 the differences, if there are any; further tables are numbered as they come.
-    numbers = itertools.count(2 + bool(data.differences))
+    numbers = itertools.count(1 + bool(data.scores) + bool(data.differences))
     # A list, since the template goes through it for the style, the links and the page itself.
     sections = [s for s in _sections(data, illustrations(data) if figures is None else figures, numbers) if s is not None]
     several = seeds_of(data)
@@ -99,7 +99,7 @@ def compose(data: ReportData, figures: Sequence[Illustration] | None = None) -> 
     sides = ((c.rival, c.rival_words), (c.ours, c.ours_words)) if (c := data.comparison) else ()
     return _environment().get_template("page.html.j2").render(
         data=data,
-        facts={**data.facts, "clips": clips, "frames": frames, "seeds": str(several)},
+        facts={**data.facts, "clips": clips, "frames": frames, **({"seeds": str(several)} if several else {})},
         short=short,
         grounds=[sentence for sentence in (grounds, *data.notes) if sentence],
         verdict=data.decisive.verdict if data.decisive else "open",
@@ -139,7 +139,8 @@ def _sections(data: ReportData, drawn: Sequence[Illustration], numbers: Iterator
     def pictures(name: str, title: str, sentence: str = "") -> _Section | None:
         return _Section(name, title, figures[name], sentences=[sentence] if sentence else ()) if name in figures else None
 
-    yield _Section("results", "Results", figures.get("results", ()))
+    # A map's arms have targets of their own, so that no table holds all of them: its sections are the results.
+    yield _Section("results", "Results", figures.get("results", ())) if data.scores else None
     for view in data.sections:
         tables = [_Table(next(numbers), view.caption, view.columns, view.rows)] if view.rows else []
         yield _Section(view.name, view.title, figures.get(view.name, ()), tables, view.sentences)
@@ -158,7 +159,7 @@ def _sections(data: ReportData, drawn: Sequence[Illustration], numbers: Iterator
     yield _Section("configuration", "Configuration", content=_settings(data)) if data.settings else None
     yield _Section("environment", "Environment", content=data.environment) if data.environment else None
     used = dict.fromkeys(METRICS[m].protocol for m in METRICS if m in data.scores)
-    yield _Section("protocols", "Protocols", content={p: _PROTOCOLS[p] for p in used})
+    yield _Section("protocols", "Protocols", content={p: _PROTOCOLS[p] for p in used}) if used else None
 
 
 # ---------------------------------------------------------------------------------------------------------------- tables

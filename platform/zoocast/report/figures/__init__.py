@@ -1,6 +1,6 @@
 """Figures from plain arrays: plots as SVG text, pictures as PNG bytes. Nothing here knows torch, a cluster or a server."""
 
-from zoocast.report.figures.curves import horizon_error, learning_curves, mean_interval, result_bars
+from zoocast.report.figures.curves import gain_curves, horizon_error, learning_curves, mean_interval, result_bars
 from zoocast.report.figures.graph import dag_drawing
 from zoocast.report.figures.matrix import source_matrix
 from zoocast.report.figures.pictures import gate_pictures, listening_picture, moving_comparison, strip_comparison
@@ -16,6 +16,7 @@ from zoocast.report.figures.trials import (
     parallel_coordinates,
     search_history,
 )
+from zoocast.report.figures.verdicts import verdict_matrix
 
 __all__ = [
     "FieldView",
@@ -23,6 +24,7 @@ __all__ = [
     "StepView",
     "TrialView",
     "dag_drawing",
+    "gain_curves",
     "gate_pictures",
     "horizon_error",
     "importance_bars",
@@ -39,4 +41,5 @@ __all__ = [
     "source_matrix",
     "strip_comparison",
     "timeline",
+    "verdict_matrix",
 ]

@@ -1,4 +1,4 @@
-"""Figures about numbers: learning curves, error along the horizon, and the result per arm. All as SVG."""
+"""Figures about numbers: learning curves, error along the horizon, the result per arm, gain by training clips. All as SVG."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from zoocast.report.figures.style import (
+    INK,
     MUTED,
     LineStyle,
     bare_rows,
@@ -107,6 +108,45 @@ def result_bars(panels: Mapping[str, Mapping[str, Sequence[float]]], styles: Map
         axes[0].set_ylim(len(arms) - 0.5, -0.5)
         for label, arm in zip(axes[0].get_yticklabels(), arms, strict=True):
             label.set_fontweight("bold" if styles[arm].thick else "normal")
+        return svg(figure)
+
+
+def gain_curves(
+    panels: Mapping[str, Mapping[str, Mapping[int, tuple[float, tuple[float, float] | None]]]],
+    styles: Mapping[str, LineStyle] | None = None,
+) -> str:
+    """One panel per relation: what each arm gains over a reference, in percent of its error, by the number of training clips.
+
+    Gains far below all others are cut off at the panel's edge, so as not to squeeze them.
+
+    Args:
+        panels: ``{relation: {arm: {clips: (gain, interval or None)}}}`` in parts of the reference's error, 0 for no gain.
+        styles: of every arm; made from the arms of `panels` where missing.
+    """
+    styles = styles or line_styles(arm for arms in panels.values() for arm in arms)
+    clips = sorted({n for arms in panels.values() for points in arms.values() for n in points})
+    spans = [ends or (gain, gain) for arms in panels.values() for points in arms.values() for gain, ends in points.values()]
+    low, high = common_range([*spans, (0.0, 0.0)])
+    with styled():
+        rows = math.ceil(len(panels) / 2)
+        figure = Figure(figsize=(8.6, 2.6 * rows + 0.5), layout="constrained")
+        axes = np.ravel(figure.subplots(rows, min(2, len(panels)), sharex=True, sharey=True, squeeze=False))
+        for ax, (relation, arms) in zip(axes, panels.items(), strict=False):
+            ax.axhline(0, color=INK, linewidth=0.9, zorder=1)
+            for place, (arm, points) in enumerate(arms.items()):
+                # Beside each other, so that intervals do not hide each other.
+                shift = 0.08 * (place - (len(arms) - 1) / 2)
+                _gains(ax, {clips.index(n) + shift: point for n, point in points.items()}, styles[arm])
+            ax.set_title(relation)
+        for ax in axes[len(panels) :]:
+            ax.axis("off")
+        axes[0].set_ylim(100 * min(low, 0.0), 100 * max(high, 0.0))
+        axes[0].set_xticks(range(len(clips)), [str(n) for n in clips])
+        axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g} %".replace("-", "−") if value else "0 %"))
+        for ax in axes[max(0, len(panels) - 2) : len(panels)]:
+            ax.set_xlabel("training clips of the target")
+            ax.tick_params(axis="x", labelbottom=True)  # also where the panel below is empty
+        _legend(figure, styles, {arm for arms in panels.values() for arm in arms}, markers=True)
         return svg(figure)
 
 
@@ -219,3 +259,22 @@ def _dots(ax: Axes, row: int, values: np.ndarray, styles: LineStyle, low: float,
         ax.scatter(values, np.full(len(values), row + 0.3), s=9, color=styles.color, alpha=0.7, linewidths=0, zorder=3)
     size = 58 if styles.thick else 32
     ax.scatter([mean], [row], s=size, marker="D", color=styles.color, zorder=4)
+
+
+def _gains(ax: Axes, points: Mapping[float, tuple[float, tuple[float, float] | None]], style: LineStyle) -> None:
+    """A line through the gains, in percent, with their intervals."""
+    order = 3 if style.thick else 2
+    for x, (_, ends) in points.items():
+        if ends is not None:
+            ax.plot([x, x], [100 * end for end in ends], color=style.color, linewidth=1.2, solid_capstyle="butt", zorder=order)
+    (line,) = ax.plot(
+        [*points],
+        [100 * gain for gain, _ in points.values()],
+        color=style.color,
+        linewidth=style.width,
+        marker=style.marker,
+        markersize=4.5,
+        zorder=order,
+    )
+    if style.dashes:
+        line.set_dashes(style.dashes)
