@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from pipelines.zoo_to_target import PRESETS as ZOO_PRESETS
-from pipelines.zoo_to_target import ZooToTarget
+from pipelines import zoo_to_target as whole
 from zoocast.config import check_ranges, override, setting
 from zoocast.dag import Step, ordered
 from zoocast.data import DataConfig, DigitsConfig
 from zoocast.errors import ConfigError, within
 from zoocast.experiment import Cell, map_step
-from zoocast.nn.sampling import ScheduledSampling
-from zoocast.transfer import Finetune
-from zoocast.zoo import SourceConfig
 
 __all__ = ["PRESETS", "SUMMARY", "Relation", "WhenTransferHelps", "steps"]
 
@@ -37,7 +33,7 @@ class Relation:
 class WhenTransferHelps:
     """The whole experiment."""
 
-    zoo: ZooToTarget = setting(
+    zoo: whole.ZooToTarget = setting(
         help="all sources, and what every target shares: network, training, arms, and how often all is trained"
     )
     relations: tuple[Relation, ...] = setting(help="rows of the map")
@@ -57,7 +53,7 @@ class WhenTransferHelps:
                     f"must be some of zoo.sources ({', '.join(known)}), but got {', '.join(missing)}",
                 )
 
-    def cell(self, relation: Relation, clips: int) -> ZooToTarget:
+    def cell(self, relation: Relation, clips: int) -> whole.ZooToTarget:
         """The experiment at one place of the map."""
         with within(f"relations.{relation.name}.data"):
             data = override(relation.data or self.zoo.target.data, {"train": clips})
@@ -73,13 +69,13 @@ class WhenTransferHelps:
                 with within(f"relations.{relation.name}"):
                     self._check(cell)
 
-    def _check(self, cell: ZooToTarget) -> None:
-        methods = cell.methods()
-        if "tmu" not in methods or not any(isinstance(method, Finetune) for method in methods.values()):
+    def _check(self, cell: whole.ZooToTarget) -> None:
+        compared = whole.comparison(cell)
+        if compared is None or compared.rival == ("scratch",):
             raise ConfigError(
                 "sources",
-                "must hold one with the target's network, and the arms tmu and a finetune, which the map compares, but the arms"
-                f" are {', '.join(methods)}",
+                "must hold one with the target's network, and zoo.arms finetune and tmu, which the map compares, but the arms"
+                f" are {', '.join(cell.methods())}",
             )
         length, test, data = self.zoo.target.data.length, self.zoo.target.data.counts()["test"], cell.target.data
         if (data.length, data.counts()["test"]) != (length, test):
@@ -103,89 +99,82 @@ def _cell(config: WhenTransferHelps, relation: Relation, clips: int) -> Cell:
     cell, name = config.cell(relation, clips), f"{relation.name}.{clips}"
     target = dataclasses.replace(cell.target_steps(), name=name)
     zoo = dataclasses.replace(cell.zoo_steps(), target=target, scope=name)
-    arms = {arm: zoo.arm(f"{name}.{arm}", method, cell.seeds, cell.grid) for arm, method in cell.methods().items()}
-    return Cell(relation=relation.name, clips=clips, target=target, arms=arms)
+    methods, compared = cell.methods(), whole.comparison(cell)
+    assert compared is not None  # `check` has seen to it
+    return Cell(
+        relation=relation.name,
+        clips=clips,
+        target=target,
+        arms={a: whole.zoo_of(a, zoo).arm(f"{name}.{a}", method, cell.seeds, cell.grid) for a, method in methods.items()},
+        finetuned=compared.rival,
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------- presets
 
 
-def _map(zoo: ZooToTarget, clips: DigitsConfig, columns: tuple[int, ...]) -> WhenTransferHelps:
+def _map(zoo: whole.ZooToTarget, clips: DigitsConfig, columns: tuple[int, ...]) -> WhenTransferHelps:
     """The four relations, with the settings of `zoo` but for its sources and clips.
 
     Args:
-        zoo: whose first source's training all sources have.
-        clips: of one digit that moves.
+        zoo: whose first source's network and training all sources have.
+        clips: of one digit that moves, for the first source.
         columns: the numbers of clips.
     """
     kinds = {
-        "move": clips,
-        "turn": dataclasses.replace(clips, motions=("turn",), seed=2),
-        "pulse": dataclasses.replace(clips, motions=("pulse",), seed=3),
-        "fall": dataclasses.replace(clips, motions=("gravity",), glyphs="shapes", seed=4),
-        "move-2": dataclasses.replace(clips, num_digits=2, seed=5),
+        "moving": clips,
+        "turning": dataclasses.replace(clips, motions=("turn",), seed=2),
+        "pulsing": dataclasses.replace(clips, motions=("pulse",), seed=4),
+        "falling": dataclasses.replace(clips, motions=("gravity",), glyphs="shapes", seed=5),
+        "moving-2": dataclasses.replace(clips, num_digits=2, seed=6),
     }
-    predictor, pretraining = zoo.target.predictor, zoo.sources[0].training
+    first = zoo.sources[0]
     sources = tuple(
-        SourceConfig(name=name, data=data, predictor=predictor, training=dataclasses.replace(pretraining, seed=data.seed))
+        dataclasses.replace(first, name=name, data=data, training=dataclasses.replace(first.training, seed=data.seed))
         for name, data in kinds.items()
     )
     # Half of the clips move and half turn, so that of the complementary sources each knows one half.
-    halves = dataclasses.replace(clips, motions=("move", "turn"), seed=6)
-    three = dataclasses.replace(clips, num_digits=3, seed=7)
+    halves = dataclasses.replace(clips, motions=("move", "turn"), test=zoo.target.data.counts()["test"], seed=3)
     return WhenTransferHelps(
         zoo=dataclasses.replace(zoo, sources=sources, target=dataclasses.replace(zoo.target, data=halves)),
         relations=(
-            Relation(name="complementary", sources=("move", "turn")),
-            Relation(name="mixed", sources=("move", "pulse")),
-            Relation(name="unrelated", sources=("pulse", "fall")),
+            Relation(name="complementary", sources=("moving", "turning")),
+            Relation(name="mixed", sources=("moving", "pulsing")),
+            Relation(name="unrelated", sources=("pulsing", "falling")),
             # What the first source knows the second one knows as well, and the target goes beyond both.
-            Relation(name="nested", sources=("move", "move-2"), data=three),
+            Relation(
+                name="nested",
+                sources=("moving", "moving-2"),
+                data=dataclasses.replace(halves, motions=("move",), num_digits=3, seed=7),
+            ),
         ),
         clips=columns,
     )
 
 
-def _sampling(iterations: int) -> ScheduledSampling:
-    """From true frames to own predictions within so many iterations."""
-    return ScheduledSampling(start=1.0, rate=1 / iterations, stop_iteration=iterations)
-
-
 def laptop() -> WhenTransferHelps:
-    """One digit of 14 pixels in frames of 32, of 14 frames 6 are seen; 300 iterations a training, 4 seeds, some 300 trainings."""
-    zoo = ZOO_PRESETS["laptop"]()
-    source = zoo.sources[0]
-    # A network small enough for 300 trainings, and sources that are trained until they know their kind of clip well.
-    pretraining = dataclasses.replace(source.training, iterations=2000, sampling=_sampling(800))
-    small = dataclasses.replace(zoo.target.predictor, hidden_channels=(16, 16))
+    """Network, rates and weights of `zoo-to-target`, whose sources are used again; 240 trainings, 3 seeds of each.
+
+    By its trainings about half an hour on two CPU cores. More seeds leave what is done: `-S zoo.seeds=8`.
+    """
     zoo = dataclasses.replace(
-        zoo,
-        sources=(dataclasses.replace(source, training=pretraining),),
-        target=dataclasses.replace(zoo.target, predictor=small),
-        observed=6,
-        seeds=4,
+        whole.PRESETS["laptop"](), seeds=3, arms=("scratch", "finetune", "l2-sp", "continued", "tmu"), num_strips=1
     )
-    return _map(zoo, DigitsConfig(num_digits=1, length=14, train=2000, test=256, seed=1), (16, 64, 256, 1000))
+    clips = DigitsConfig(num_digits=1, length=14, subpixel=True, train=2000, seed=1)
+    return _map(zoo, clips, (16, 64, 256, 1000))
 
 
 def smoke() -> WhenTransferHelps:
     """Two relations and two sizes in their smallest form: shows that all works, and nothing about where transfer helps."""
-    zoo = ZOO_PRESETS["smoke"]()
     clips = DigitsConfig(num_digits=1, frame_size=16, digit_size=8, length=6, train=32, validation=8, test=8, seed=1)
-    config = _map(zoo, clips, (8, 16))
-    return override(config, {"relations": "complementary,mixed", "zoo.sources": "move,turn,pulse", "zoo.seeds": 1})
+    config = _map(whole.PRESETS["smoke"](), clips, (8, 16))
+    return override(config, {"relations": "complementary,mixed", "zoo.sources": "moving,turning,pulsing", "zoo.seeds": 1})
 
 
 def full() -> WhenTransferHelps:
-    """As `laptop`, but with 10 seeds and trainings three times as long: for a cluster, not run by us."""
-    changes = {
-        "zoo.seeds": 10,
-        "zoo.target.training.iterations": 900,
-        "zoo.target.training.sampling": _sampling(900),
-        "zoo.sources.*.training.iterations": 6000,
-        "zoo.sources.*.training.sampling": _sampling(2400),
-    }
-    return override(laptop(), changes)
+    """As `laptop`, but with every arm that `zoo-to-target` trains, each tuned, and 10 seeds: for a cluster, not run by us."""
+    config = laptop()
+    return dataclasses.replace(config, zoo=dataclasses.replace(config.zoo, arms=("all",), tune=True, seeds=10))
 
 
 PRESETS = {"smoke": smoke, "laptop": laptop, "full": full}

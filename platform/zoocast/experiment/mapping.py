@@ -11,7 +11,6 @@ from zoocast.experiment.parts import Arm, Target
 from zoocast.experiment.stages import Reported
 from zoocast.report.made import command_of
 from zoocast.report.transfer_map import CellResult, MapCell, TransferMap, gather_map, write_map
-from zoocast.transfer import Finetune
 
 __all__ = ["Cell", "MapConfig", "draw_map", "map_step"]
 
@@ -64,14 +63,15 @@ class Cell:
         relation: what the zoo is to the target.
         clips: the target's training clips.
         target: that all arms share. The targets of all cells have as many frames and test clips.
-        arms: by what they are called in this cell. Of the family ``finetune`` validation chooses the best, with which the others
-            are compared.
+        arms: by what they are called in this cell; one is ``tmu``.
+        finetuned: of these, those of which validation chooses the best, with which the others are compared.
     """
 
     relation: str
     clips: int
     target: Target
     arms: Mapping[str, Arm]
+    finetuned: tuple[str, ...]
 
 
 def map_step(title: str, pipeline: Any, cells: Sequence[Cell], *, notes: Iterable[str] = (), name: str = "report") -> Step:
@@ -88,13 +88,7 @@ def map_step(title: str, pipeline: Any, cells: Sequence[Cell], *, notes: Iterabl
         ConfigError: there is no cell, two are at one place, or one has no finetune or no arm ``tmu``.
     """
     places = {
-        cell: MapCell(
-            relation=cell.relation,
-            clips=cell.clips,
-            arms=tuple(cell.arms),
-            finetuned=tuple(name for name, arm in cell.arms.items() if arm.family == Finetune.kind),
-        )
-        for cell in cells
+        cell: MapCell(relation=cell.relation, clips=cell.clips, arms=tuple(cell.arms), finetuned=cell.finetuned) for cell in cells
     }
     drawn = TransferMap(cells=tuple(places.values()))
     evaluated = {place.full(name): cell.target.evaluate(arm) for cell, place in places.items() for name, arm in cell.arms.items()}
