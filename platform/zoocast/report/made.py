@@ -211,6 +211,14 @@ def _name(config: Mapping[str, Any]) -> str:
 
 
 def _scalars(config: Mapping[str, Any], without: Sequence[str] = ()) -> str:
-    """The settings that are one value each, as ``name=value``."""
-    plain = {k: v for k, v in config.items() if isinstance(v, str | int | float) and k not in ("__type__", *without)}
-    return ", ".join(f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in plain.items())
+    """The settings that are one value each, or a list of such, as ``name=value`` and ``name=value,value``."""
+    told = {name: _told(value) for name, value in config.items() if name not in ("__type__", *without)}
+    return ", ".join(f"{name}={text}" for name, text in told.items() if text)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_told, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, str | int | float) else ""

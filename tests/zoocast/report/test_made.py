@@ -24,8 +24,9 @@ from zoocast.zoo import Ranking
 
 
 def test_clips_sources_banks_and_arms_are_told_from_their_records(steps: Any) -> None:
+    digits = DigitsConfig(train=64, num_digits=1, motions=("move", "turn"))
     clips = BuiltClips(digest="c0ffee" * 8, shape=FrameShape(channels=1, height=32, width=32), length=20)
-    steps.add("build-clips", "data.target", [], 1.0, config=BuildClipsConfig(data=DigitsConfig(train=64)), **dump(clips))
+    steps.add("build-clips", "data.target", [], 1.0, config=BuildClipsConfig(data=digits), **dump(clips))
     steps.add("pretrain-source", "source.two", [], 1.0, val_mse=0.04)
     ranking = Ranking(val_mse={"one": 0.06, "two": 0.05, "wide": 0.04}, fitting=("one", "two"), best="two")
     steps.add("rank-sources", "rank", [], 1.0, config=FrameShape(), **dump(ranking))
@@ -44,7 +45,7 @@ def test_clips_sources_banks_and_arms_are_told_from_their_records(steps: Any) ->
     tables = made_tables(records, {"l2-sp": {seed: read_record(path) for seed, path in folders.items()}}, {}, {})
     data, sources, banks, arms = tables
     assert data.rows[0][:6] == ("data.target", "Digits", "64", "64", "128", "20 of 1x32x32")
-    assert "num_digits=2" in data.rows[0][6]
+    assert {"num_digits=1", "motions=move,turn"} <= {*data.rows[0][6].split(", ")}
     assert [row[:4] for row in sources.rows] == [
         ("1", "wide", "0.04000", "no"),
         ("2", "two", "0.05000", "yes"),
