@@ -88,11 +88,16 @@ class Transfer(TransferMethod):
         return bool(self.distillation_weight or self.frame_weight)
 
     @property
+    def fitted(self) -> bool:
+        """Whether distillers start fitted; those of a training that goes on from an earlier one have been."""
+        return self.tmu.distiller_init == "fitted" and self.warm_start == "best"
+
+    @property
     def needs(self) -> frozenset[Need]:
         """See `TransferMethod.needs`."""
         start: set[Need] = {"rank", "sources"} if self.warm_start == "best" else set()
         # An online bank runs the sources; of a stored one it is checked that these sources, and no others, made it.
-        distil: set[Need] = {"sources", "banks"} if self.distils else set()
+        distil: set[Need] = {"sources", "banks"} if self.distils or self.fitted else set()
         # How relevant a source is shows in what it predicts.
         frames: set[Need] = {"frames"} if self.distils and (self.frame_weight or self.relevance != "none") else set()
         return frozenset(start | distil | frames)
@@ -103,11 +108,10 @@ class Transfer(TransferMethod):
 
     def check(self, predictor: PredictorConfig, training: TrainingConfig) -> None:  # noqa: ARG002
         """See `TransferMethod.check`."""
-        if self.tmu.distiller_init == "fitted" and not (self.warm_start == "best" and self.distils):
+        if self.tmu.distiller_init == "fitted" and not self.fitted:
             raise ConfigError(
                 "tmu.distiller_init",
-                "fitted fits the warm-started memory to what is distilled, but got"
-                f" warm_start={self.warm_start} and distillation_weight={self.distillation_weight:g}; use identity",
+                f"fitted fits the warm-started memory to the sources', but got warm_start={self.warm_start}; use identity",
             )
 
     def build(self, setup: Setup) -> Objective:
@@ -117,7 +121,7 @@ class Transfer(TransferMethod):
             setup.start(predictor)
         # The plain objective then trains the very same weights: a term of weight 0 has no gradient, and costs a pass of all
         # sources. That is the release, which computes its distillation loss and never adds it.
-        bank = setup.open_bank(predictor.config) if self.distils else None
+        bank = setup.open_bank(predictor.config) if self.distils or self.fitted else None
         if bank is None:
             return PredictionObjective(predictor, setup.decouple_weight)
         # After the predictor: its projections draw their weights last, so the network begins as it does without them.
@@ -131,8 +135,10 @@ class Transfer(TransferMethod):
             window=self.window,
         )
         clips = ClipStore.open(setup.clips).split("train")
-        if self.tmu.distiller_init == "fitted" and self.warm_start == "best":  # else an earlier training has fitted them
+        if self.fitted:
             distillation.fit(predictor, clips)
+        if not self.distils:
+            return PredictionObjective(predictor, setup.decouple_weight)
         return TransferObjective(
             predictor,
             setup.decouple_weight,
@@ -151,9 +157,7 @@ class Transfer(TransferMethod):
     def without_loss(self) -> Transfer:
         """The same network and start without distillation: what the transfer units are worth as capacity alone."""
         # All that only says how to distil is left at its default, so that it is no other training for it.
-        fitted = self.tmu.distiller_init == "fitted"  # to memories of sources that are not listened to
-        tmu = dataclasses.replace(self.tmu, distiller_init="identity") if fitted else self.tmu
-        return Transfer(tmu=tmu, warm_start=self.warm_start, distillation_weight=0.0, learning_rate=self.learning_rate)
+        return Transfer(tmu=self.tmu, warm_start=self.warm_start, distillation_weight=0.0, learning_rate=self.learning_rate)
 
     def params(self) -> dict[str, str | float]:
         """See `TransferMethod.params`."""

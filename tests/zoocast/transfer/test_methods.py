@@ -471,6 +471,21 @@ def test_a_method_says_when_it_reads_predicted_frames(folder, tmp_path):
         train(tmp_path, folder, LISTENS)
 
 
+def test_without_its_loss_fitted_units_begin_as_with_it_and_still_learn(folder, batch):
+    fitted = dataclasses.replace(TRANSFER, tmu=TmuConfig(distiller_init="fitted", combine="residual", layers="first"))
+    made = []
+    for method in (fitted, fitted.without_loss()):
+        torch.manual_seed(0)
+        made.append(method.build(setup(folder)))
+    whole, control = made
+    assert all(torch.equal(a, b) for a, b in zip(whole.exported.parameters(), control.exported.parameters(), strict=True))
+    terms = control(batch)
+    assert set(terms) == {"mse"}
+    # With identity distillers nothing would ever move: S^m is the candidate, and no share of nothing is better than another.
+    terms["mse"].backward()
+    assert control.exported.cells[0].scale.grad.abs().max() > 0
+
+
 # ---------------------------------------------------------------------------------------------------------------------- settings
 
 
