@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ Collect = Mapping[int, tuple[str, ...]]
 
 def collecting(collect: Collect, more: Collect) -> Collect:
     """The memories of both, each once."""
-    return {layer: tuple({*collect.get(layer, ()), *more.get(layer, ())}) for layer in {**collect, **more}}
+    return {layer: tuple(dict.fromkeys((*collect.get(layer, ()), *more.get(layer, ())))) for layer in {**collect, **more}}
 
 
 class Batch(NamedTuple):
@@ -104,9 +103,9 @@ class PredictionObjective(Objective):
         collect: the memories that the `terms` of a subclass read.
     """
 
-    def __init__(self, predictor: Predictor, decouple_weight: float = 0.1, collect: Collect = MappingProxyType({})) -> None:
+    def __init__(self, predictor: Predictor, decouple_weight: float = 0.1, collect: Collect | None = None) -> None:
         super().__init__()
-        self.predictor, self.decouple_weight, self.collect = predictor, decouple_weight, collect
+        self.predictor, self.decouple_weight, self.collect = predictor, decouple_weight, collect or {}
 
     @property
     def exported(self) -> Predictor:
