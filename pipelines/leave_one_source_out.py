@@ -34,7 +34,9 @@ def smoke() -> whole.ZooToTarget:
 
 
 def laptop() -> whole.ZooToTarget:
-    """A third source, whose digits hardly move: without `digits-2` strict/mse rises by 0.0019; ten minutes after `make run`."""
+    """A third source, whose digits hardly move: without `digits-2` strict/mse rises by 0.0019; ten minutes after
+    `zoo-to-target --preset nested`.
+    """
     zoo = whole.nested()
     still = override(zoo.sources[1], {"name": "still", "data.min_speed": 0.01, "data.max_speed": 0.02})
     return dataclasses.replace(zoo, sources=(*zoo.sources, still))

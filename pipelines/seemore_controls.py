@@ -23,7 +23,7 @@ from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, train_bidirectional
 from zoocast.training import TrainingConfig
-from zoocast.transfer import Scratch, TargetConfig, TrainTargetConfig
+from zoocast.transfer import TargetConfig
 
 __all__ = ["PRESETS", "SUMMARY", "SeemoreControls", "steps"]
 
@@ -69,17 +69,6 @@ class SeemoreControls:
             whole, iterations=max(1, round(whole.iterations / passes)), sampling=whole.sampling.scaled(1 / passes)
         )
 
-    def train(self, arm: str, training: TrainingConfig) -> TrainTargetConfig:
-        """One training of an arm, from scratch."""
-        return TrainTargetConfig(
-            arm=arm,
-            method=Scratch(),
-            predictor=self.target.predictor,
-            training=training,
-            observed=self.observed,
-            workers=self.target.workers,
-        )
-
     def target_steps(self) -> Target:
         """What all arms share, as steps."""
         return Target(config=self.target, observed=self.observed, num_strips=self.num_strips)
@@ -98,7 +87,7 @@ def steps(config: SeemoreControls) -> tuple[Step, ...]:
         name: str, family: str, training: TrainingConfig, adapter: AdapterConfig | None = None, *, both: bool = False
     ) -> None:
         def train(seed: int) -> Step:
-            one, step = config.train(name, training.with_seed(seed)), f"target.{name}.seed{seed}"
+            one, step = target.from_scratch(name, training.with_seed(seed)), f"target.{name}.seed{seed}"
             if both:
                 bidirectional = TrainBidirectionalConfig(target=one, bidirectional=config.bidirectional)
                 return target.train(step, train_bidirectional, bidirectional)

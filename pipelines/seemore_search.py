@@ -23,7 +23,7 @@ from zoocast.seemore.adapter import AdapterConfig
 from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, train_bidirectional
 from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer import Scratch, TargetConfig, TrainTargetConfig
+from zoocast.transfer import TargetConfig
 
 __all__ = ["PRESETS", "SUMMARY", "SecondStage", "SeemoreSearch", "release_training", "steps"]
 
@@ -98,7 +98,7 @@ class SeemoreSearch:
     def adapt(self, arm: str, seed: int, adapter: AdapterConfig | None) -> AdaptConfig:
         """The second stage of an arm."""
         return AdaptConfig(
-            target=self._target(arm, self.training(seed)),
+            target=self.target_steps().from_scratch(arm, self.training(seed)),
             bidirectional=self.bidirectional,
             adapter=adapter,
             curriculum=self.stage2.curriculum,
@@ -106,17 +106,8 @@ class SeemoreSearch:
 
     def first(self) -> TrainBidirectionalConfig:
         """The first stage."""
-        return TrainBidirectionalConfig(target=self._target("stage1", self.target.training), bidirectional=self.bidirectional)
-
-    def _target(self, arm: str, training: TrainingConfig) -> TrainTargetConfig:
-        return TrainTargetConfig(
-            arm=arm,
-            method=Scratch(),
-            predictor=self.target.predictor,
-            training=training,
-            observed=self.observed,
-            workers=self.target.workers,
-        )
+        target = self.target_steps().from_scratch("stage1", self.target.training)
+        return TrainBidirectionalConfig(target=target, bidirectional=self.bidirectional)
 
 
 def steps(config: SeemoreSearch) -> tuple[Step, ...]:

@@ -47,7 +47,7 @@ from zoocast.report.compare import Comparison
 from zoocast.report.sections import Section
 from zoocast.search import SearchConfig, load_space
 from zoocast.training import TrainingConfig, WorkerConfig
-from zoocast.transfer import Method, TargetConfig, TrainTargetConfig, train_target
+from zoocast.transfer import Method, Scratch, TargetConfig, TrainTargetConfig, train_target
 from zoocast.zoo import SourceConfig, check_observed
 
 __all__ = [
@@ -171,6 +171,17 @@ class Target:
     def data(self) -> Step:
         """The target's clips."""
         return clips_step(self.name, self.config.data)
+
+    def from_scratch(self, arm: str, training: TrainingConfig) -> TrainTargetConfig:
+        """What one training of an arm without a zoo is; see `Zoo.training`."""
+        return TrainTargetConfig(
+            arm=arm,
+            method=Scratch(),
+            predictor=self.config.predictor,
+            training=training,
+            observed=self.observed,
+            workers=self.config.workers,
+        )
 
     def train(
         self, name: str, fn: Callable[[StepContext], Any], config: object, inputs: Mapping[str, Step] | None = None

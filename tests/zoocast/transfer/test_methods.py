@@ -104,8 +104,8 @@ def train(directory, folder, method, predictor=PLAIN, bank=ONLINE, best="near", 
     return train_target(StepContext.standalone(directory, config, inputs, results, resources))
 
 
-def setup(folder):
-    """What a method makes an objective of, without a step around it."""
+def setup(folder, bank=None):
+    """What a method makes an objective of, without a step around it; the bank keeps frames unless another is given."""
     return Setup(
         predictor=PLAIN,
         frames=ClipStore.open(folder / "data").shape,
@@ -115,7 +115,7 @@ def setup(folder):
         sources={name: folder / name for name in NETWORKS},
         names=tuple(NETWORKS),
         best="near",
-        bank=WITH_FRAMES,
+        bank=bank or WITH_FRAMES,
     )
 
 
@@ -248,23 +248,9 @@ def test_l2_sp_holds_the_weights_near_the_best_source(folder, tmp_path):
     assert tight < 0.3 * loose
 
 
-def setup_with(folder, bank):
-    """What a method that distils from these sources gets."""
-    return Setup(
-        predictor=PLAIN,
-        frames=ClipStore.open(folder / "data").shape,
-        decouple_weight=0.0,
-        observed=OBSERVED,
-        clips=folder / "data",
-        sources={name: folder / name for name in NETWORKS},
-        best="near",
-        bank=bank,
-    )
-
-
 def test_frames_are_distilled_from_the_source_that_predicts_the_clip_best(folder, batch):
-    setup = setup_with(folder, dataclasses.replace(ONLINE, frames=True))
-    objective, all_alike = (FrameDistillation(weight=2.0, relevance=r).build(setup) for r in ("best", "none"))
+    given = setup(folder)
+    objective, all_alike = (FrameDistillation(weight=2.0, relevance=r).build(given) for r in ("best", "none"))
     alone = free_run(4, OBSERVED, 6)
     with torch.no_grad():
         theirs = [load_predictor(folder / name / "model")(batch.clips, alone).frames for name in NETWORKS]
@@ -282,7 +268,7 @@ def test_frames_are_distilled_from_the_source_that_predicts_the_clip_best(folder
 
 def test_delta_measures_the_distance_to_the_memories_of_the_source(folder, batch):
     """Of those that the source has when it runs on its own: fed as it was, the target is the source and nothing apart."""
-    objective = Delta(weight=2.0).build(setup_with(folder, ONLINE))
+    objective = Delta(weight=2.0).build(setup(folder, ONLINE))
     alone = batch._replace(feed=free_run(4, OBSERVED, 6))
     assert objective(alone)["delta"] == 0
     source = load_predictor(folder / "near" / "model")
