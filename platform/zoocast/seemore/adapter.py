@@ -166,8 +166,9 @@ class _Moments:
 class MetaAdapter(Updater):
     """Weights by Adam with a learning rate per level, and those rates by Adam on the loss after a trial step, or the last one.
 
-    Works with any objective whose parameters `level_of` knows, in one direction or two. `TrainingConfig.learning_rate` is not
-    used. Several workers average their gradients, of weights and of rates.
+    Works with any objective whose parameters `level_of` knows, in one direction or two. `TrainingConfig.learning_rate`,
+    `learning_rate_decay` and `Objective.rate_scales` are not used: the rates are what is learnt. Several workers average their
+    gradients, of weights and of rates.
 
     Raises:
         ConfigError: the meta loss shall have clips of its own, but a worker's batch holds one clip.

@@ -18,7 +18,7 @@ from zoocast.seemore.adapter import AdapterConfig, MetaAdapter
 from zoocast.seemore.bidirectional import BidirectionalConfig, BidirectionalObjective
 from zoocast.tracking import Journal
 from zoocast.training import AdamUpdater, Objective, OnValidation, Surroundings, Trained, Worker, fit, load_objective, trains_with
-from zoocast.transfer import TrainTargetConfig, setup_of, train_arm
+from zoocast.transfer import LayerDecay, TrainTargetConfig, setup_of, train_arm
 
 __all__ = ["AdaptConfig", "TrainBidirectionalConfig", "adapt", "adapt_in", "train_bidirectional", "train_bidirectional_in"]
 
@@ -61,6 +61,8 @@ class AdaptConfig:
     def __post_init__(self) -> None:
         if self.bidirectional is not None:
             _check_bank(self.target)
+        if self.adapter is not None and isinstance(self.target.method, LayerDecay):
+            raise ConfigError("adapter", "must be none with the method llrd, whose rates of layers it would learn over")
 
 
 def train_bidirectional_in(

@@ -21,7 +21,7 @@ from zoocast.seemore.bidirectional import BidirectionalConfig
 from zoocast.seemore.train import AdaptConfig, TrainBidirectionalConfig, adapt, adapt_in, train_bidirectional
 from zoocast.tracking import curves
 from zoocast.training import TrainingConfig
-from zoocast.transfer import L2SP, Finetune, Scratch, TrainTargetConfig, Transfer, train_target
+from zoocast.transfer import L2SP, Finetune, LayerDecay, Scratch, TrainTargetConfig, Transfer, train_target
 from zoocast.zoo import Ranking
 
 TRAINING = TrainingConfig(iterations=4, batch_size=4, validate_every=2, checkpoint_every=4, learning_rate=1e-3)
@@ -178,6 +178,13 @@ def test_the_forward_network_of_stage_1_can_go_on_alone(first, run, target, tmp_
     run(adapt, tmp_path / "second", config, start=directory)
     assert same(weights(tmp_path / "second"), weights(directory))
     assert not (tmp_path / "second" / "objective.safetensors").exists()
+
+
+def test_a_method_with_rates_of_its_own_has_no_adapter(target):
+    layers = target(LayerDecay())
+    with pytest.raises(ConfigError, match="must be none with the method llrd"):
+        AdaptConfig(target=layers)
+    AdaptConfig(target=layers, adapter=None)
 
 
 def test_a_start_that_does_not_fit_is_refused(first, run, target, tmp_path, plain):
