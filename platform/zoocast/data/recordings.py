@@ -35,7 +35,8 @@ class Recording:
         group: who or what it is of (a person, a year, a station), for splits by column; empty where that is not known.
         missing: the value that says that nothing was measured (255 in SEVIR), besides NaN.
         channels: names of the channels, where they are known.
-        unit: of the values, where it is known: "mm/h", "dBZ", "K".
+        unit: of the quantity that the values stand for, where it is known: "mm/h", "dBZ", "K".
+        factor, offset: the quantity in `unit` is offset + factor * value, for what is kept as integers of a scale of its own.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Recording:
     missing: float | None = None
     channels: tuple[str, ...] = ()
     unit: str = ""
+    factor: float = 1.0
+    offset: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, order=True)
