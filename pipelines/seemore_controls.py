@@ -15,7 +15,7 @@ from zoocast.config import check_ranges, setting
 from zoocast.dag import Step, ordered
 from zoocast.data import DigitsConfig
 from zoocast.errors import ConfigError, within
-from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, report_step
+from zoocast.experiment import COPY_LAST, Arm, Comparison, EvaluationConfig, Target, report_step
 from zoocast.nn.cells import ConvLSTM
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.sampling import ScheduledSampling
@@ -43,6 +43,9 @@ class SeemoreControls:
     observed: int = setting(6, "observed frames of every clip; the rest is the horizon")
     seeds: int = setting(5, "trainings of every arm, with seeds 0, 1, ...", at_least=1, at_most=1000)
     num_strips: int = setting(4, "test clips whose predictions are kept as pictures", at_least=1)
+    evaluation: EvaluationConfig = setting(
+        EvaluationConfig(), "how arms are judged on the test split where that is otherwise than in training", added=True
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -71,7 +74,7 @@ class SeemoreControls:
 
     def target_steps(self) -> Target:
         """What all arms share, as steps."""
-        return Target(config=self.target, observed=self.observed, num_strips=self.num_strips)
+        return Target(config=self.target, observed=self.observed, num_strips=self.num_strips, evaluation=self.evaluation)
 
     def check(self) -> None:
         """Raise `ConfigError` or `DataError` for what cannot work, before any work starts."""

@@ -14,7 +14,7 @@ from zoocast.config import check_ranges, setting
 from zoocast.dag import Step, ordered
 from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
-from zoocast.experiment import COPY_LAST, Arm, Comparison, Target, report_step, search_step, with_found
+from zoocast.experiment import COPY_LAST, Arm, Comparison, EvaluationConfig, Target, report_step, search_step, with_found
 from zoocast.nn.cells import STLSTM, ConvLSTM
 from zoocast.nn.predictor import PredictorConfig
 from zoocast.nn.sampling import ReverseScheduledSampling, Sampling, ScheduledSampling
@@ -59,6 +59,9 @@ class SeemoreSearch:
         3, "trainings of stage 2 for every arm, with seeds 0, 1, ..., from one stage 1", at_least=1, at_most=1000
     )
     num_strips: int = setting(4, "test clips whose predictions are kept as pictures", at_least=1)
+    evaluation: EvaluationConfig = setting(
+        EvaluationConfig(), "how arms are judged on the test split where that is otherwise than in training", added=True
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -75,7 +78,7 @@ class SeemoreSearch:
 
     def target_steps(self) -> Target:
         """What all arms share, as steps."""
-        return Target(config=self.target, observed=self.observed, num_strips=self.num_strips)
+        return Target(config=self.target, observed=self.observed, num_strips=self.num_strips, evaluation=self.evaluation)
 
     def training(self, seed: int) -> TrainingConfig:
         """Of stage 2."""

@@ -16,7 +16,18 @@ from zoocast.config import check_ranges, setting
 from zoocast.dag import Step, ordered
 from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError, within
-from zoocast.experiment import COPY_LAST, Arm, Comparison, ContinuationConfig, Target, TuningConfig, Zoo, report_step, source_step
+from zoocast.experiment import (
+    COPY_LAST,
+    Arm,
+    Comparison,
+    ContinuationConfig,
+    EvaluationConfig,
+    Target,
+    TuningConfig,
+    Zoo,
+    report_step,
+    source_step,
+)
 from zoocast.experiment.ensemble import Combine
 from zoocast.frames import FrameShape
 from zoocast.nn.cells import ConvLSTM
@@ -109,6 +120,9 @@ class ZooToTarget:
     )
     tune: bool = setting(False, "choose every arm's learning rate, and its method's weight, on the validation split", added=True)
     tuning: TuningConfig = setting(TuningConfig(), "with tune, the grid of every arm", added=True)
+    evaluation: EvaluationConfig = setting(
+        EvaluationConfig(), "how arms are judged on the test split where that is otherwise than in training", added=True
+    )
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -192,7 +206,7 @@ class ZooToTarget:
 
     def target_steps(self) -> Target:
         """What all arms share, as steps."""
-        return Target(config=self.target, observed=self.observed, num_strips=self.num_strips)
+        return Target(config=self.target, observed=self.observed, num_strips=self.num_strips, evaluation=self.evaluation)
 
     def zoo_steps(self) -> Zoo:
         """The sources, their ranking and their banks, as steps. Check the configuration first."""
@@ -230,7 +244,7 @@ class ZooToTarget:
                 f"must be others than {' and '.join(asked)}, for which every source predicts the target's frames ({frames}), as"
                 f" {', '.join(blind)} cannot; leave out the arms or the sources",
             )
-        if "routed" in self.arms and self.observed < 2:
+        if "routed" in self.arms and self.target_steps().judged[0] < 2:
             raise ConfigError("observed", "must be at least 2 for the arm routed, which predicts observed frames, but got 1")
 
     def _check_joint(self) -> None:

@@ -29,6 +29,7 @@ from zoocast.experiment.mapping import Cell, map_step
 from zoocast.experiment.parts import (
     COPY_LAST,
     Arm,
+    EvaluationConfig,
     Target,
     Zoo,
     choose_step,
@@ -50,6 +51,7 @@ __all__ = [
     "Cell",
     "Comparison",
     "ContinuationConfig",
+    "EvaluationConfig",
     "SourceMatrix",
     "Target",
     "TuningConfig",

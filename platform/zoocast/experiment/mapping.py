@@ -92,5 +92,6 @@ def map_step(title: str, pipeline: Any, cells: Sequence[Cell], *, notes: Iterabl
     }
     drawn = TransferMap(cells=tuple(places.values()))
     evaluated = {place.full(name): cell.target.evaluate(arm) for cell, place in places.items() for name, arm in cell.arms.items()}
-    config = MapConfig(title=title, pipeline=pipeline, observed=cells[0].target.observed, map=drawn, notes=tuple(notes))
+    target = cells[0].target
+    config = MapConfig(title=title, pipeline=pipeline, observed=target.judged[0], map=drawn, notes=(*target.remarks(), *notes))
     return Step(name, draw_map, config, group("arms", evaluated))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoocast.bank.config import BankConfig
-from zoocast.config import override
+from zoocast.config import check_ranges, override, setting
 from zoocast.dag import Resources, Step, StepContext, group
 from zoocast.data import DataConfig
 from zoocast.errors import ConfigError, within
@@ -23,6 +23,7 @@ from zoocast.experiment.ensemble import Combine
 from zoocast.experiment.searching import FoundConfig, SearchTrainingConfig, search_training, searched_step, train_found
 from zoocast.experiment.sources import AdoptConfig, PretrainConfig, RankConfig, adopt, pretrain, rank_sources
 from zoocast.experiment.stages import (
+    TEST,
     BuildBankConfig,
     BuildClipsConfig,
     EvaluateConfig,
@@ -53,6 +54,7 @@ from zoocast.zoo import SourceConfig, check_observed
 __all__ = [
     "COPY_LAST",
     "Arm",
+    "EvaluationConfig",
     "Target",
     "Zoo",
     "choose_step",
@@ -138,6 +140,17 @@ def _least_memory(predictor: PredictorConfig, data: DataConfig, workers: WorkerC
     return copies * 4 * num_parameters(predictor, data.frame_shape())
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How arms are judged on the test split where that is otherwise than they were trained."""
+
+    observed: int = setting(0, "frames that are seen of every test clip; 0: as many as in training", at_least=0)
+    horizon: int = setting(0, "frames that are predicted of every test clip; 0: as many as in training", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
     """What all arms of an experiment share: the target's clips and network, how it is trained, and how it is judged.
@@ -149,6 +162,7 @@ class Target:
         name: of its clips, ``data.NAME``; another one for each target of an experiment with several.
         trains_on: the step of the clips that are trained on, where they are not `data`; it has the validation and test clips of
             `data` as well.
+        evaluation: on how many frames it is judged; longer clips are built where `data`'s have too few.
     """
 
     config: TargetConfig
@@ -156,6 +170,19 @@ class Target:
     num_strips: int = 4
     name: str = "target"
     trains_on: Step | None = None
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def judged(self) -> tuple[int, int]:
+        """Observed and predicted frames of every test clip."""
+        trained = self.config.data.length - self.observed
+        return self.evaluation.observed or self.observed, self.evaluation.horizon or trained
+
+    @cached_property
+    def tested(self) -> DataConfig:
+        """The data set whose test clips arms are judged on: the target's own, or the same with clips that are long enough."""
+        data, length = self.config.data, sum(self.judged)
+        return data if length <= data.length else dataclasses.replace(data, length=length)
 
     def check(self) -> None:
         """Raise `ConfigError` or `DataError`, under the field ``target`` or ``observed``, for what cannot work."""
@@ -163,9 +190,27 @@ class Target:
         with within("target"):
             self.config.check()
         check_observed(self.observed, data.length, "target")
+        observed, horizon = self.judged
+        try:
+            tested = self.tested
+            if tested is not data:
+                tested.check()
+        except ConfigError as error:
+            raise ConfigError(
+                "evaluation.horizon",
+                f"asks for test clips of {observed} + {horizon} frames, which the target's data cannot give ({error});"
+                " ask for fewer frames, or give it longer clips",
+            ) from None
         with within("target.data"):
-            horizon = data.length - self.observed
-            check_evaluation(observed=self.observed, horizon=horizon, length=data.length, frames=data.frame_shape())
+            check_evaluation(observed=observed, horizon=horizon, length=tested.length, frames=data.frame_shape())
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the report must know of how arms are judged."""
+        trained = self.observed, self.config.data.length - self.observed
+        if self.judged == trained:
+            return ()
+        judged, frames = (f"{observed} observed and {horizon} predicted" for observed, horizon in (self.judged, trained))
+        return (f"Judged on {judged} frames of every test clip, and trained on {frames} ones.",)
 
     @cached_property  # made once, for clips that are read from files are hashed for it
     def data(self) -> Step:
@@ -210,13 +255,20 @@ class Target:
 
     def evaluate(self, arm: Arm) -> Step:
         """The step ``evaluate.ARM``, the only one that reads the test split; it runs where the arm was trained."""
+        observed, horizon = self.judged
         config = EvaluateConfig(
-            arm=arm.name, observed=self.observed, num_strips=self.num_strips, sources=arm.sources, combine=arm.combine
+            arm=arm.name,
+            observed=observed,
+            horizon=0 if observed + horizon == self.config.data.length else horizon,
+            num_strips=self.num_strips,
+            sources=arm.sources,
+            combine=arm.combine,
         )
         # A mapping by number, and not a list: inputs are known by name, and one more seed leaves the others theirs.
         seeds = {str(seed): step for seed, step in enumerate(arm.seeds)}
         held = _held_by(self.config.workers) if seeds or arm.networks else Resources()  # copying a frame needs no GPU
-        inputs = {"data": self.data, **group("seeds", seeds), **group("sources", arm.networks)}
+        longer = {} if self.tested is self.config.data else {TEST: clips_step(f"{self.name}.{TEST}", self.tested)}
+        inputs = {"data": self.data, **longer, **group("seeds", seeds), **group("sources", arm.networks)}
         return Step(f"evaluate.{arm.name}", evaluate_arm, config, inputs, resources=held)
 
 
@@ -395,11 +447,11 @@ def report_step(
     config = ReportConfig(
         title=title,
         pipeline=pipeline,
-        observed=target.observed,
+        observed=target.judged[0],
         arms=names,
         comparison=comparison,
         families={arm.name: arm.family for arm in arms if arm.family},
-        notes=tuple(notes),
+        notes=(*target.remarks(), *notes),
         sections=tuple(sections),
     )
     return Step(name, make_report, config, group("arms", {arm.name: target.evaluate(arm) for arm in arms}))

@@ -42,6 +42,7 @@ from zoocast.transfer import BANK_FOLDER
 from zoocast.transfer.tmu import RELEVANCE
 
 __all__ = [
+    "TEST",
     "BuildBankConfig",
     "BuildClipsConfig",
     "BuiltClips",
@@ -55,6 +56,9 @@ __all__ = [
     "make_report",
     "remarks_on",
 ]
+
+TEST = "test"
+"""The input of an evaluation with the clips that are judged on, where those of `data` are too short."""
 
 MAX_EXAMPLES = 8
 """Training clips that are kept as pictures of whom they listened to."""
@@ -149,6 +153,7 @@ class EvaluateConfig:
 
     arm: str = setting(identity=False)
     observed: int
+    horizon: int = setting(0, "frames that are predicted; 0: the rest of every clip", added=True)
     num_strips: int
     sources: tuple[str, ...] = ()
     combine: Combine | None = setting(None, "how the sources predict where nothing is trained", added=True)
@@ -176,44 +181,46 @@ class Evaluated:
 def evaluate_arm(context: StepContext) -> Evaluated:
     """Step: scores of every seed on the whole test split, prediction strips, and what the transfer gates let through.
 
-    Inputs: ``data`` and the group ``seeds``, a training for each seed by its number. An arm without training has the group
-    ``sources`` where they predict as `EvaluateConfig.combine` says; else it is the baseline that repeats the last frame.
+    Inputs: ``data``, ``test`` where its clips are too short to be judged on, and the group ``seeds``, a training for each seed by
+    its number. An arm without training has the group ``sources`` where they predict as `EvaluateConfig.combine` says; else it is
+    the baseline that repeats the last frame.
     """
     config: EvaluateConfig = context.config
     use_threads(context.resources.num_cpus)
     device = "cuda" if context.resources.num_gpus else "cpu"
     store = ClipStore.open(context.inputs["data"])
-    horizon = store.length - config.observed
+    tested = ClipStore.open(context.inputs.get(TEST, store.path))
+    horizon = config.horizon or store.length - config.observed
     seeds = {int(seed): folder for seed, folder in context.group("seeds").items()}
     networks = _sources(context, store.shape, device)
     scores: dict[int, Scores] = {}
     with Journal(context.journal_path) as journal:
         journal.params({"arm": config.arm, "seeds": len(seeds), "observed": config.observed, "horizon": horizon})
-        journal.dataset("target", store.digest, context="test")
+        journal.dataset("target", tested.digest, context="test")
         for seed in sorted(seeds) or [0]:  # the baseline has no training, and one score
             predictor = load_predictor(seeds[seed] / MODEL_FOLDER, device) if seeds else None
             predict: Predict = _untrained(config, networks, horizon)
             if predictor is not None:
                 networks, predict = {config.arm: predictor}, functools.partial(predictor.predict, horizon=horizon)
             scores[seed] = evaluate(
-                predict, store.split("test"), observed=config.observed, horizon=horizon, batch_size=config.batch_size
+                predict, tested.split("test"), observed=config.observed, horizon=horizon, batch_size=config.batch_size
             )
             if predictor is not None:
                 # For the training's own page; what the other protocols say is on the page of this step.
                 strict = [name for name in scores[seed].names if name.startswith("strict/")]
                 journal.scores(seeds[seed], {f"test/{name}": scores[seed].overall(name) for name in strict})
             if len(scores) == 1:  # of the first seed only, once all that it predicts is known to be finite
-                _keep_pictures(context, predict, predictor, store)
+                _keep_pictures(context, predict, predictor, tested.split("test"), horizon)
                 if seeds:
                     _keep_listening(context, seeds[seed], store.split("train"))
-                clip = store.split("test").clips([0])[:, : config.observed]
+                clip = tested.split("test").clips([0])[:, : config.observed]
                 cost = multiply_adds(predict, clip)
             context.progress(len(scores) / max(len(seeds), 1), f"seed {seed}")
         save_scores(context.directory, "test", scores)
-        if kinds := store.split("test").kinds:
+        if kinds := tested.split("test").kinds:
             save_kinds(context.directory, kinds)
         if isinstance(predict, Routed):
-            _keep_routes(context, predict, store.split("test"))
+            _keep_routes(context, predict, tested.split("test"))
         means = {name: sum(s.overall(name) for s in scores.values()) / len(scores) for name in scores[min(scores)].names}
         means = {name: mean for name, mean in means.items() if math.isfinite(mean)}  # JSON has no infinite PSNR
         journal.metrics({f"test/{name}": value for name, value in means.items()}, step=0)
@@ -262,20 +269,19 @@ def _keep_listening(context: StepContext, training: Path, split: ClipSplit) -> N
     save_listening(context.directory, Listening(weights, sources, kinds, examples))
 
 
-def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor | None, store: ClipStore) -> None:
+def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor | None, test: ClipSplit, horizon: int) -> None:
     """Strips of clips spread over the test split, and for a network with transfer units the gates of the first one."""
     config: EvaluateConfig = context.config
-    test = store.split("test")
     # Ends included, and a function of the numbers alone: all arms show the same clips.
     chosen = torch.linspace(0, len(test) - 1, min(config.num_strips, len(test))).round().long()
-    clips = test.clips(chosen)
+    clips = test.clips(chosen)[:, : config.observed + horizon]
     observed, truth = clips[:, : config.observed], clips[:, config.observed :]
     with torch.inference_mode():
         prediction = predict(observed)
         save_strips(context.directory, observed.numpy(), truth.numpy(), prediction.cpu().numpy(), chosen.tolist())
         if predictor is not None and predictor.config.tmu is not None:
             # True frames while they are observed, then its own predictions, as in `predict`, which returns no gates.
-            feed = torch.ones(1, store.length - 1)
+            feed = torch.ones(1, clips.shape[1] - 1)
             feed[:, config.observed :] = 0
             aux = predictor(clips[:1].to(predictor.device), feed, aux=("gates",)).aux
             first_unit = aux[min(aux)][0].cpu()  # keys are (layer, "gates"): the lowest layer; (steps, M, n, h, w)

@@ -2,12 +2,24 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from zoocast.dag import Resources, ordered
-from zoocast.data import DigitsConfig
+from zoocast.data import DigitsConfig, MovingMnistConfig
 from zoocast.errors import ConfigError
-from zoocast.experiment import COPY_LAST, Arm, Comparison, SourceMatrix, Target, Zoo, leave_one_out, report_step, source_step
+from zoocast.experiment import (
+    COPY_LAST,
+    Arm,
+    Comparison,
+    EvaluationConfig,
+    SourceMatrix,
+    Target,
+    Zoo,
+    leave_one_out,
+    report_step,
+    source_step,
+)
 from zoocast.training import TrainingConfig, WorkerConfig
 from zoocast.transfer import Finetune, Scratch, TargetConfig, Transfer, train_target
 from zoocast.zoo import SourceConfig
@@ -107,3 +119,31 @@ def test_subsets_leave_each_source_out_and_take_each_alone_once():
     assert leave_one_out(("a", "b")) == {"only.a": ("a",), "only.b": ("b",)}
     with pytest.raises(ConfigError, match=r"^sources: must be at least two, or none can be left out, but got a$"):
         leave_one_out(("a",))
+
+
+def judged(**frames):
+    return dataclasses.replace(TARGET, evaluation=EvaluationConfig(**frames))
+
+
+def test_another_horizon_leaves_trainings_as_they_are_and_builds_longer_clips_to_judge_on():
+    arm, longer = Arm("scratch", [TARGET.train("t", train_target, TARGET.from_scratch("t", TrainingConfig()))]), judged(horizon=9)
+    step = longer.evaluate(arm)
+    assert step.inputs["seeds/0"].key == TARGET.evaluate(arm).inputs["seeds/0"].key
+    assert (step.inputs["test"].name, step.inputs["test"].config.data.length, step.config.horizon) == ("data.target.test", 12, 9)
+    assert longer.remarks() == (
+        "Judged on 3 observed and 9 predicted frames of every test clip, and trained on 3 observed and 3 predicted ones.",
+    )
+
+
+def test_fewer_frames_are_judged_on_the_clips_that_there_are():
+    step = judged(observed=2, horizon=2).evaluate(COPY_LAST)
+    assert (set(step.inputs), step.config.observed, step.config.horizon) == ({"data"}, 2, 2)
+    assert judged(observed=3, horizon=3).evaluate(COPY_LAST).key == TARGET.evaluate(COPY_LAST).key
+
+
+def test_a_horizon_for_which_no_clip_is_long_enough_is_refused_before_anything_is_trained(tmp_path):
+    np.save(tmp_path / "clips.npy", np.zeros((20, 6, 16, 16), np.uint8))
+    data = MovingMnistConfig(path=str(tmp_path / "clips.npy"), frame_size=16, length=6, train=8, validation=1, test=1)
+    target = Target(config=TargetConfig(data=data), observed=3, evaluation=EvaluationConfig(horizon=9))
+    with pytest.raises(ConfigError, match=r"^evaluation.horizon: asks for test clips of 3 \+ 9 frames, which the target's data"):
+        target.check()

@@ -168,3 +168,18 @@ def test_an_arm_with_transfer_units_leaves_the_gates_of_its_first_strip(tmp_path
         for step in range(5):
             means = expected[0, step, source].mean(0).numpy()
             assert np.abs(gates.values[source, step] - means).max() < 1e-5
+
+
+def test_longer_test_clips_than_those_that_were_trained_on_are_predicted_to_their_end(tmp_path, clips):
+    inputs, networks = trained(tmp_path / "trained", TMU, (0,))
+    build = BuildClipsConfig(data=dataclasses.replace(DATA, length=11, test=3))
+    longer = StepContext.standalone(tmp_path / "longer", build)
+    build_clips(longer)
+    config = EvaluateConfig(arm="tmu", observed=3, horizon=8, num_strips=2, sources=("one", "two"))
+    folders = {"data": clips, "test": longer.directory, "seeds/0": inputs["0"]}
+    evaluate_arm(StepContext.standalone(tmp_path / "arm", config, folders))
+    test = ClipStore.open(longer.directory).split("test")
+    predict = functools.partial(networks["0"].predict, horizon=8)
+    assert read_scores(tmp_path / "arm")[1][0] == evaluate(predict, test, observed=3, horizon=8, batch_size=32)
+    assert read_strips(tmp_path / "arm").truth.shape == (2, 8, 1, 16, 16)
+    assert read_gates(tmp_path / "arm").values.shape[1] == 10
