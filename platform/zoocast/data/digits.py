@@ -16,7 +16,7 @@ import numpy as np
 
 from zoocast.config import canonical, setting
 from zoocast.data.motions import MOTIONS, Motion, deal, parse_motion
-from zoocast.data.moving import MovingClips, check_geometry, moving_clip, upsample
+from zoocast.data.moving import MovingClips, moving_clip, upsample
 from zoocast.data.shapes import shape_images
 from zoocast.data.splits import SPLITS, Progress, Split, clip_generator, pools, reported, shuffled
 from zoocast.errors import ConfigError
@@ -67,7 +67,7 @@ class DigitsConfig(MovingClips):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_geometry(self.num_digits, self.frame_size, self.digit_size, self.digit_size)
+        self.check_digits(self.digit_size, self.digit_size)
         if not 0 < self.min_speed <= self.max_speed:
             raise ConfigError("min_speed", f"0 < min_speed <= max_speed must hold, but got {self.min_speed} and {self.max_speed}")
         # A faster digit would cross the frame within one step: which wall it bounced off could not be seen.
@@ -150,7 +150,7 @@ class DigitsConfig(MovingClips):
             yield moving_clip(
                 images,
                 clip_generator(self.seed, split, index),
-                num_images=self.num_digits,
+                num_images=self.digits_in(split),
                 frame_size=self.frame_size,
                 length=self.length,
                 motion=motions[kind],

@@ -31,9 +31,16 @@ class MovingClips:
     validation: int = setting(64, "clips in the validation split", at_least=1)
     test: int = setting(128, "clips in the test split", at_least=1)
     seed: int = setting(0, "which digits, where they start and how they move", at_least=0, at_most=LARGEST_SEED)
+    test_digits: int = setting(
+        0, "digits in each clip of the test, where clips are generated; 0: as many as in the others", added=True, at_least=0
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+    def digits_in(self, split: Split) -> int:
+        """Digits in each clip of `split`."""
+        return self.test_digits if split == "test" and self.test_digits else self.num_digits
 
     def counts(self) -> dict[Split, int]:
         """Clips per split."""
@@ -42,6 +49,11 @@ class MovingClips:
     def frame_shape(self) -> FrameShape:
         """One grey channel in a square frame."""
         return FrameShape(channels=1, height=self.frame_size, width=self.frame_size)
+
+    def check_digits(self, height: int, width: int) -> None:
+        """Raise `ConfigError` unless the digits of every clip fit; see `check_geometry`."""
+        check_geometry(self.num_digits, self.frame_size, height, width)
+        check_geometry(self.digits_in("test"), self.frame_size, height, width, "test_digits")
 
 
 def upsample(images: np.ndarray, size: int) -> np.ndarray:
@@ -130,7 +142,7 @@ def moving_clip(
     return clip
 
 
-def check_geometry(num_digits: int, frame_size: int, height: int, width: int) -> None:
+def check_geometry(num_digits: int, frame_size: int, height: int, width: int, field: str = "num_digits") -> None:
     """Raise `ConfigError` unless digits of height x width pixels can move in the frame and their areas fit side by side."""
     if max(height, width) >= frame_size:
         raise ConfigError(
@@ -141,7 +153,7 @@ def check_geometry(num_digits: int, frame_size: int, height: int, width: int) ->
     most = frame_size**2 // (height * width)
     if not 1 <= num_digits <= most:
         raise ConfigError(
-            "num_digits",
+            field,
             f"must be between 1 and {most}, as many digits of {height}x{width} pixels as have the area of a frame of"
             f" {frame_size}x{frame_size}, but got {num_digits}",
         )

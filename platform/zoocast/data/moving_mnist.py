@@ -1,9 +1,9 @@
-"""Moving MNIST, from the files that people have: ready clips, or MNIST's images from which clips are made.
+"""Moving MNIST, from the files that people have: ready clips, or images of MNIST or Fashion-MNIST from which clips are made.
 
     mnist_test_seq.npy            uint8 [20, 10000, 64, 64]                         clips as they are, in the order of the file
     clips.npy of your own         [clips, time, height, width] and other layouts    clips as they are, in the order of the file
     moving-mnist-train.npz ...    input_raw_data, clips, dims (predrnn's releases)  clips as they are, in the order of the file
-    train-images-idx3-ubyte(.gz)  MNIST's digits                                    clips are generated; splits share no digit
+    train-images-idx3-ubyte(.gz)  MNIST's digits, Fashion-MNIST's clothes           clips are generated; splits share no image
 
 One file serves all splits, in the shares of `zoocast.data.splits.SHARES`, unless a split has its own. Content tells the format,
 and of a .npy whose shape fits the settings in one way only, the layout.
@@ -23,7 +23,7 @@ from zoocast.config import canonical, digest, setting
 from zoocast.data.files import Images, NpyArray, NpySequences, NpzSequences, Sequences, inspect, sha256, suggested_axes
 from zoocast.data.layout import Layout
 from zoocast.data.motions import Motion
-from zoocast.data.moving import MovingClips, check_geometry, moving_clip
+from zoocast.data.moving import MovingClips, moving_clip
 from zoocast.data.splits import LARGEST_SEED, SPLITS, Progress, Split, clip_generator, pools, reported, shuffled
 from zoocast.data.values import Place, Scale, Survey, check_values, convert, doubts, survey
 from zoocast.errors import ConfigError, DataError, within
@@ -44,6 +44,9 @@ SURVEYED_BYTES = 2**29
 
 STEP = 0.1
 """Way of a digit in one frame, as a fraction of its way from wall to wall (Srivastava et al., 2015)."""
+
+FASHION_GREY = 72.9
+"""Mean of the bytes of Fashion-MNIST (0.2860 of 255; Xiao et al., 2017); its two files are within 1 of it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -216,7 +219,12 @@ class MovingMnistConfig(MovingClips):
                     f" {suggested[0]} and {suggested[1]} were the first axes; see layout"
                 )
         yield f"{name} for {', '.join(splits)}: {file}{layout}"
-        if not isinstance(file, Images):
+        if isinstance(file, Images):
+            # Both come as files of the same names and sizes.
+            grey = float(file.read().mean())
+            if abs(grey - FASHION_GREY) < 3:
+                yield f"{name}: Moving Fashion-MNIST, by the mean grey value of {grey:.1f} (MNIST's digits have 33.3)"
+        else:
             yield from (f"warning: {name}: {doubt}" for doubt in doubts(self._surveyed(file, splits)))
 
     def _reading(self, file: File) -> list[str | float]:
@@ -252,7 +260,7 @@ class MovingMnistConfig(MovingClips):
         return moving_clip(
             images,
             clip_generator(self.seed, split, index),
-            num_images=self.num_digits,
+            num_images=self.digits_in(split),
             frame_size=self.frame_size,
             length=self.length,
             motion=Motion(speed=(step, step)),
@@ -263,7 +271,7 @@ class MovingMnistConfig(MovingClips):
         return self._scale.apply(clip) if self._scale else clip
 
     def _check_images(self, file: Images, splits: tuple[Split, ...]) -> None:
-        check_geometry(self.num_digits, self.frame_size, file.height, file.width)
+        self.check_digits(file.height, file.width)
         if not all(pools(file.count, splits).values()):
             raise DataError(f"{file.path} has {file.count} images, too few for {', '.join(splits)} to have different ones")
 
@@ -276,6 +284,10 @@ class MovingMnistConfig(MovingClips):
             square = file.shape.channels == 1 and file.shape.height == file.shape.width
             remedy = f"set it to {file.shape.height}" if square else "only square grey frames can be read"
             return ConfigError("frame_size", f"is {self.frame_size}, but the frames of {file.path} are {file.shape}; {remedy}")
+        if self.test_digits:
+            return ConfigError(
+                "test_digits", f"is {self.test_digits}, but {file.path} has ready clips; set it to 0, or give images"
+            )
         if file.length < self.length:
             return ConfigError(
                 "length", f"is {self.length} frames, but clips of {file.path} have {file.length}; use at most that"

@@ -105,6 +105,45 @@ def test_images_of_the_test_may_come_from_a_file_of_their_own(idx, tmp_path):
     assert not shown[0] & shown[1]
 
 
+def test_clips_of_the_test_may_show_more_digits(idx, tmp_path):
+    small = {
+        "path": str(idx(count=20, size=2)),
+        "frame_size": 24,
+        "length": 2,
+        "train": 9,
+        "validation": 3,
+        "test": 9,
+        "num_digits": 1,
+    }
+    few, many = (MovingMnistConfig(**small, test_digits=n) for n in (0, 5))
+    assert digest(few) == digest(MovingMnistConfig(**small))
+    store, other = (config.build(tmp_path / str(config.test_digits), quiet) for config in (few, many))
+    lit = [
+        [int((s.split(split).clips(range(9 if split != "validation" else 3)) > 0).sum()) for split in SPLITS]
+        for s in (store, other)
+    ]
+    # One image of 2x2 pixels in each frame; five at most cover each other in part.
+    assert lit[0] == [9 * 2 * 4, 3 * 2 * 4, 9 * 2 * 4]
+    assert lit[1][:2] == lit[0][:2]
+    assert lit[1][2] > 3 * lit[0][2]
+
+
+def test_digits_of_the_test_are_for_clips_that_are_generated(npy, idx):
+    with pytest.raises(ConfigError, match="ready clips") as raised:
+        MovingMnistConfig(path=str(npy(count=10)), test_digits=3, **SMALL).check()
+    assert raised.value.field == "test_digits"
+    with pytest.raises(ConfigError, match="between 1 and 9") as raised:
+        MovingMnistConfig(path=str(idx()), frame_size=12, test_digits=10).check()
+    assert raised.value.field == "test_digits"
+
+
+def test_fashion_mnist_is_told_by_its_grey(idx):
+    # Image i of 142 is filled with i + 1, of mean 71.5; of 20 it is 10.5.
+    fashion, digits = (MovingMnistConfig(path=str(idx(count=n)), frame_size=12).remarks() for n in (142, 20))
+    assert fashion[1:] == ("images: Moving Fashion-MNIST, by the mean grey value of 71.5 (MNIST's digits have 33.3)",)
+    assert len(digits) == 1
+
+
 def test_generated_clips_are_reproducible_and_follow_the_seed(idx, tmp_path):
     small = {"path": str(idx()), "frame_size": 12, "length": 5, "train": 9, "validation": 3, "test": 3}
     one, same, other = (
