@@ -29,7 +29,18 @@ from zoocast.errors import DataError, InfrastructureError, ZoocastError
 from zoocast.frames import FrameShape
 from zoocast.store.files import human_bytes, require_memory, sha256_file
 
-__all__ = ["Images", "NpyArray", "NpySequences", "NpzSequences", "Sequences", "inspect", "sha256", "suggested_axes"]
+__all__ = [
+    "FRAMES",
+    "Images",
+    "NpyArray",
+    "NpySequences",
+    "NpzSequences",
+    "Sequences",
+    "inspect",
+    "npy_header",
+    "sha256",
+    "suggested_axes",
+]
 
 EXPECTED = (
     "expected a .npy of clips (mnist_test_seq.npy, or [clips, time, height, width] and the like), predrnn's .npz (input_raw_data,"
@@ -186,11 +197,11 @@ class NpzSequences(Sequences):
         """
         reach = limit // self.frame_bytes
         rows = [
-            (number, clip, frame) for clip in used for frame, number in enumerate(self._numbers(clip)[:length]) if number < reach
+            (number, clip, frame) for clip in used for frame, number in enumerate(self.numbers(clip)[:length]) if number < reach
         ]
         number, clip, frame = np.array(sorted(rows), np.int64).reshape(-1, 3).T
         with _reading(self.path), zipfile.ZipFile(self.path) as archive, archive.open(FRAMES) as stream:
-            _, _, fortran = _npy_header(stream, self.scratch_bytes, str(self.path))
+            _, _, fortran = npy_header(stream, self.scratch_bytes, str(self.path))
             if fortran:
                 return  # frames lie across each other; whoever unpacks them looks at them
             step = max(1, CHUNK // self.frame_bytes)
@@ -201,7 +212,7 @@ class NpzSequences(Sequences):
                 if number[here].size:
                     yield frames[number[here] - start], functools.partial(_place, clip[here], frame[here])
 
-    def _numbers(self, clip: int) -> list[int]:
+    def numbers(self, clip: int) -> list[int]:
         """The frames of a clip, by their number in the file."""
         return [n for start, many in self.spans[clip].tolist() for n in range(start, start + many)]
 
@@ -264,7 +275,7 @@ def _mapped(path: Path) -> np.ndarray:
     return frames
 
 
-def _npy_header(stream: IO[bytes], size: int, name: str) -> tuple[tuple[int, ...], np.dtype, bool]:
+def npy_header(stream: IO[bytes], size: int, name: str) -> tuple[tuple[int, ...], np.dtype, bool]:
     """Shape, dtype, and whether the first axis varies fastest, of the array in `stream`, compared with its `size` in bytes."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
@@ -287,7 +298,7 @@ def _npy_header(stream: IO[bytes], size: int, name: str) -> tuple[tuple[int, ...
 
 def _inspect_npy(path: Path) -> NpyArray:
     with _reading(path), path.open("rb") as stream:
-        shape, dtype, _ = _npy_header(stream, path.stat().st_size, str(path))
+        shape, dtype, _ = npy_header(stream, path.stat().st_size, str(path))
     if not layouts(len(shape)) or 0 in shape:
         raise DataError(
             f"{path} has shape {list(shape)}; expected the axes clips, time, height and width in one of the orders NTHW and TNHW,"
@@ -305,7 +316,7 @@ def _inspect_npz(path: Path) -> NpzSequences:
             raise DataError(f"{path} has no {missing[0]}, only {found}; {EXPECTED}")
         size = archive.getinfo(FRAMES).file_size
         with archive.open(FRAMES) as stream:
-            shape, dtype, _ = _npy_header(stream, size, f"{path}: {FRAMES}")
+            shape, dtype, _ = npy_header(stream, size, f"{path}: {FRAMES}")
         for name in ("clips", "dims"):
             _check_table(archive, path, name)
     # numpy unpacks only the members that are asked for: the frames stay packed.
@@ -335,7 +346,7 @@ def _check_table(archive: zipfile.ZipFile, path: Path, name: str) -> None:
     """Refuse a table whose header promises more than any data set has, before memory is taken for it."""
     size = archive.getinfo(f"{name}.npy").file_size
     with archive.open(f"{name}.npy") as stream:
-        shape, dtype, _ = _npy_header(stream, size, f"{path}: {name}")
+        shape, dtype, _ = npy_header(stream, size, f"{path}: {name}")
     entries = 4 * MOST_CLIPS  # the first frame and number of frames of an input and of an output
     if math.prod(shape) > entries:
         raise DataError(

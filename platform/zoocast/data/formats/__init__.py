@@ -1,1 +1,123 @@
-"""Readers of what lies on people's disks, one module for each format; each turns a path into recordings."""
+"""Readers of what lies on people's disks, one module for each format; each turns a path into recordings.
+
+`open_recordings` tells formats by their content and says in words how it reads them. Headers are read, frames are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from zoocast.data.formats.arrays import open_npy, open_npz
+from zoocast.data.formats.base import Opened, natural
+from zoocast.data.formats.images import open_images
+from zoocast.data.formats.trust import reading
+from zoocast.errors import DataError
+from zoocast.words import some
+
+__all__ = ["Opened", "open_recordings"]
+
+# How files begin; what a file is called says nothing.
+SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "picture",
+    b"\xff\xd8\xff": "picture",
+    b"II*\x00": "picture",
+    b"MM\x00*": "picture",
+    b"\x93NUMPY": "npy",
+    b"PK\x03\x04": "npz",
+}
+KNOWN = "pictures (png, jpg, tif), .npy and .npz"
+
+
+def open_recordings(
+    path: Path, *, layout: str = "auto", variable: str = "", gray: bool = False, time_pattern: str = ""
+) -> Opened:
+    """The recordings in a file or a folder, folders in it included.
+
+    Args:
+        path: a file of any format that is known, or a folder of such.
+        layout: which axis of an array is which, N clips, T time, C channels, H height, W width: "NTHW", "THWC", ...; auto:
+            guessed where only one reading fits.
+        variable: of files that hold several arrays: the name of the one, or of the group of those, that is read.
+        gray: colours of pictures and videos become grey.
+        time_pattern: how the names of pictures tell the time, as in `strptime`; see `open_images`.
+
+    Raises:
+        ConfigError: `layout` or `variable` must be given, or fits nothing; or what reads the format is not installed.
+        DataError: a file is missing, damaged, absurd, or of no known format.
+    """
+    how = _How(layout=layout, variable=variable, gray=gray, time_pattern=time_pattern)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give the path of a file or folder")
+    if not path.is_dir():
+        form = _form(path)
+        if form is None:
+            raise DataError(f"{path} has no known format, it begins with {_start(path)!r}; expected {KNOWN}")
+        return _open_file(path, form, path.stem, "", how)
+    recordings, remarks, unknown = [], [], []
+    for folder, files in _folders(path, set()):
+        inside = folder.relative_to(path).as_posix()
+        name = path.name if inside == "." else inside
+        group = inside.rpartition("/")[0]
+        forms = {file: _form(file) for file in files}
+        unknown += [file.name for file in files if forms[file] is None]
+        found = []
+        if pictures := [file for file in files if forms[file] == "picture"]:
+            found.append(open_images(folder, pictures, name=name, group=group, gray=gray, time_pattern=time_pattern))
+        for file, form in forms.items():
+            if form not in (None, "picture"):
+                called = file.relative_to(path).with_suffix("").as_posix()
+                found.append(_open_file(file, form, called, "" if inside == "." else inside, how))
+        recordings += [recording for opened in found for recording in opened.recordings]
+        remarks += [remark for opened in found for remark in opened.remarks]
+    if not recordings:
+        raise DataError(
+            f"{path} holds no file of a known format; expected {KNOWN}" + (f", found {some(unknown)}" if unknown else "")
+        )
+    if unknown:
+        remarks.append(f"left out, of no known format: {some(unknown)}")
+    return Opened(tuple(recordings), tuple(dict.fromkeys(remarks)))
+
+
+def _start(path: Path) -> bytes:
+    with reading(path, "a file"), path.open("rb") as stream:
+        return stream.read(16)
+
+
+def _form(path: Path) -> str | None:
+    start = _start(path)
+    return next((form for signature, form in SIGNATURES.items() if start.startswith(signature)), None)
+
+
+def _folders(folder: Path, seen: set[Path]) -> Iterator[tuple[Path, list[Path]]]:
+    """The folder and all in it, each once however links go, with their files; neither has hidden ones."""
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
+    entries = sorted(
+        (entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda entry: natural(entry.name)
+    )
+    yield folder, [entry for entry in entries if entry.is_file()]
+    for entry in entries:
+        if entry.is_dir():
+            yield from _folders(entry, seen)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _How:
+    """The arguments of `open_recordings`."""
+
+    layout: str
+    variable: str
+    gray: bool
+    time_pattern: str
+
+
+def _open_file(path: Path, form: str, name: str, group: str, how: _How) -> Opened:
+    match form:
+        case "npy":
+            return open_npy(path, how.layout, name=name, group=group)
+        case "npz":
+            return open_npz(path, how.layout, how.variable, name=name, group=group)
+    return open_images(path.parent, [path], name=name, group=group, gray=how.gray, time_pattern=how.time_pattern)
