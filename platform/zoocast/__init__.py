@@ -27,3 +27,20 @@ A small one of your own, on whatever clips there are; `zoocast.training.clips_of
 
 Nothing is imported before it is asked for: `import zoocast` brings neither torch nor Ray.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoocast.cli.models import load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        import zoocast.cli.models
+
+        return getattr(zoocast.cli.models, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
