@@ -1,18 +1,33 @@
-"""Times, names, long lists and URLs as people read them: the same in the terminal, in records and on the page."""
+"""Times, names, long lists, URLs and findings as people read them: the same in the terminal, in records and on the page."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Sequence
+from typing import Literal
 
-__all__ = ["duration", "moment", "redacted", "some", "visible"]
+__all__ = ["Finding", "duration", "moment", "redacted", "some", "visible"]
 
 # What a terminal or a page obeys and does not show: control characters, those that turn the direction of writing, separators of
 # lines, what has no width, and halves of characters, of which Python makes bytes that are no UTF-8.
 UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line of a doctor's report; `remedy` is empty when all is well."""
+
+    check: str
+    state: Literal["ok", "warn", "fail"]
+    seen: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.seen}; {self.remedy}" if self.remedy else self.seen
 
 
 def duration(seconds: float | None) -> str:

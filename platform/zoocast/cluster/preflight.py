@@ -16,7 +16,7 @@ import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from zoocast.cluster import probe
 from zoocast.cluster.connect import ClusterSummary
@@ -26,7 +26,7 @@ from zoocast.errors import InfrastructureError, last_line
 from zoocast.store.address import address, open_root
 from zoocast.store.files import human_bytes
 from zoocast.tracking.backend import locate, sqlite_file
-from zoocast.words import some
+from zoocast.words import Finding, some
 
 __all__ = ["Answer", "Finding", "access", "at_least", "clock", "disk", "on_cluster", "require_fit", "token", "versions"]
 
@@ -35,19 +35,6 @@ DISK = (1 * GIB, 5 * GIB)  # the laptop preset needs under 1 GiB; five times tha
 SKEW_SECONDS = (30.0, 2.0)
 ANSWER_SECONDS = 20.0  # a node's first process may start slowly; one that needs longer is of no use
 HERE = "this machine"
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's report; `remedy` is empty when all is well."""
-
-    check: str
-    state: Literal["ok", "warn", "fail"]
-    seen: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.seen}; {self.remedy}" if self.remedy else self.seen
 
 
 @dataclasses.dataclass(frozen=True)
