@@ -23,7 +23,7 @@ from zoocast.data.splits import SPLITS, Split
 from zoocast.errors import DataError, InfrastructureError, IntegrityError
 from zoocast.frames import FrameShape
 
-__all__ = ["ClipSplit", "ClipStore", "ClipsRecipe", "Dtype", "write_store"]
+__all__ = ["Channel", "ClipSplit", "ClipStore", "ClipsRecipe", "Dtype", "write_store"]
 
 # Larger than a bank's files, which several actors share: clips are written by one process.
 SHARD_BYTES = 256 * 2**20
@@ -34,6 +34,16 @@ WORDING = arrow.Wording("clip store", REMEDY)
 
 Dtype = Literal["uint8", "float32"]
 BRIGHTEST: Mapping[Dtype, int] = {"uint8": 255, "float32": 1}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Channel:
+    """What a channel's values of 0 to 1 stand for: ``offset + factor * value`` in `unit`."""
+
+    name: str
+    unit: str = ""
+    offset: float = 0.0
+    factor: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +59,7 @@ class ClipsRecipe:
     value_range: tuple[int, int]
     generator: Mapping[str, Any]
     kinds: tuple[str, ...] = setting((), "names of the kinds of clips, by the numbers in the column `kind`", added=True)
+    channels: tuple[Channel, ...] = setting((), "what each channel stands for; none: nothing is known", added=True)
 
 
 # -------------------------------------------------------------------------------------------------------------------- reading
@@ -91,6 +102,12 @@ class ClipStore:
     def length(self) -> int:
         """Frames in each clip."""
         return self.recipe.length
+
+    def physical(self, frames: np.ndarray) -> np.ndarray:
+        """Frames of 0 to 1, (..., C, H, W), float64 in the units of the recipe's channels, or as they are without any."""
+        channels = self.recipe.channels or tuple(Channel(name=str(i)) for i in range(self.shape.channels))
+        offset, factor = (np.array([getattr(c, of) for c in channels])[:, None, None] for of in ("offset", "factor"))
+        return offset + factor * frames.astype(np.float64)
 
     def split(self, name: Split) -> ClipSplit:
         """The clips of "train", "validation" or "test"."""
@@ -166,6 +183,7 @@ def write_store(
     dtype: Dtype,
     generator: Mapping[str, Any],
     kinds: Mapping[Split, Sequence[str]] | None = None,
+    channels: Sequence[Channel] = (),
     shard_bytes: int = SHARD_BYTES,
 ) -> ClipStore:
     """Write clips, as they come, into the folder `path`, and open the result. The same clips give the same bytes.
@@ -180,6 +198,7 @@ def write_store(
         dtype: uint8 for 0 to 255, float32 for 0 to 1.
         generator: JSON data that say what made the clips: a name and its parameters.
         kinds: for each split the kind of each of its clips, by name, at most 256 different ones; None: nothing is kept of kinds.
+        channels: what each channel stands for; empty: nothing is kept of it.
         shard_bytes: bound of the clips' bytes in one file.
 
     Raises:
@@ -195,7 +214,13 @@ def write_store(
         columns.append(arrow.Column(name=KIND, dtype="uint8", shape=(1,)))
     layout = arrow.Layout.of(columns, shard_bytes=shard_bytes)
     recipe = ClipsRecipe(
-        shape=shape, length=length, dtype=dtype, value_range=(0, BRIGHTEST[dtype]), generator=generator, kinds=names
+        shape=shape,
+        length=length,
+        dtype=dtype,
+        value_range=(0, BRIGHTEST[dtype]),
+        generator=generator,
+        kinds=names,
+        channels=tuple(channels),
     )
     try:
         path.mkdir(parents=True, exist_ok=True)
