@@ -27,7 +27,7 @@ from zoocast.report.illustrations import illustrations
 from zoocast.report.sections import Illustration
 from zoocast.words import visible
 
-__all__ = ["compose", "inline_svg"]
+__all__ = ["compose", "environment", "inline_svg"]
 
 WIDEST = 1088
 """CSS pixels of a figure on a wide screen. On a narrow one it keeps that size and is scrolled: shrunk, nobody could read it."""
@@ -97,7 +97,7 @@ def compose(data: ReportData, figures: Sequence[Illustration] | None = None) -> 
     short, grounds = data.headline_parts
     clips, frames = f"{data.num_clips} of the {data.split} split", f"{data.observed} observed, {data.horizon} predicted"
     sides = ((c.rival, c.rival_words), (c.ours, c.ours_words)) if (c := data.comparison) else ()
-    return _environment().get_template("page.html.j2").render(
+    return environment().get_template("page.html.j2").render(
         data=data,
         facts={**data.facts, "clips": clips, "frames": frames, **({"seeds": str(several)} if several else {})},
         short=short,
@@ -116,8 +116,9 @@ def compose(data: ReportData, figures: Sequence[Illustration] | None = None) -> 
     )  # fmt: skip
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """What all pages are made with: it finds the templates, and escapes whatever they show."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("zoocast.report", ""),
         autoescape=True,
         # Escaping is for HTML alone; names come from other people's files.
@@ -126,8 +127,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["without_article"] = lambda words: words.removeprefix("the ")
-    return environment
+    made.filters["without_article"] = lambda words: words.removeprefix("the ")
+    return made
 
 
 def _sections(data: ReportData, drawn: Sequence[Illustration], numbers: Iterator[int]) -> Iterator[_Section | None]:

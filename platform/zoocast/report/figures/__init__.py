@@ -3,7 +3,14 @@
 from zoocast.report.figures.curves import gain_curves, horizon_error, learning_curves, mean_interval, result_bars
 from zoocast.report.figures.graph import dag_drawing
 from zoocast.report.figures.matrix import source_matrix
-from zoocast.report.figures.pictures import gate_pictures, listening_picture, moving_comparison, strip_comparison
+from zoocast.report.figures.pictures import (
+    clip_strips,
+    gate_pictures,
+    listening_picture,
+    moving_clips,
+    moving_comparison,
+    strip_comparison,
+)
 from zoocast.report.figures.steps import StepView
 from zoocast.report.figures.style import LineStyle, line_styles
 from zoocast.report.figures.timeline import timeline
@@ -23,6 +30,7 @@ __all__ = [
     "LineStyle",
     "StepView",
     "TrialView",
+    "clip_strips",
     "dag_drawing",
     "gain_curves",
     "gate_pictures",
@@ -33,6 +41,7 @@ __all__ = [
     "line_styles",
     "listening_picture",
     "mean_interval",
+    "moving_clips",
     "moving_comparison",
     "order_of_levels",
     "parallel_coordinates",

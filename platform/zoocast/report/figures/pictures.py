@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -23,6 +23,7 @@ from zoocast.report.figures.style import GRID, INK, MUTED, PNG_DPI, LineStyle, l
 _TILE = 120  # the side of a frame on the canvas that is aimed at, and the most that a row may take, in canvas pixels
 _WIDTH = 1640
 _COLUMNS = 6  # frames of a block: a row has two blocks, and more tiles of full size would not fit into `_WIDTH`
+_STRIP_COLUMNS = 10  # where a row has one block
 _PLOT = 200  # height of the plot below the gates
 _APART = 128  # columns of a group between which lines can be seen
 _GAP = 4
@@ -86,40 +87,64 @@ def moving_comparison(observed: np.ndarray, truth: np.ndarray, predictions: Mapp
         truth: (Th, C, H, W).
         predictions: for each arm (Th, C, H, W).
     """
+    clips = {name: np.concatenate([observed, frames]) for name, frames in {"truth": truth, **predictions}.items()}
+    return _moving(clips, lambda time: f"frame {time + 1}, {'observed' if time < len(observed) else 'predicted'}", "png")
+
+
+def clip_strips(clips: Mapping[str, np.ndarray]) -> bytes:
+    """Clips below one another, each a row of its frames, as PNG. Of long clips ten frames are shown, spread evenly.
+
+    Args:
+        clips: of equal size, by what stands in front of them: (T, C, H, W), uint8 or float in [0, 1].
+    """
+    shown = {name: _spread(len(frames), _STRIP_COLUMNS) for name, frames in clips.items()}
+    first = next(iter(clips))
+    rows = [_Row(name, _rgb(frames[shown[name]]), shown[name] + 1 if name == first else ()) for name, frames in clips.items()]
+    return _Canvas(rows).png()
+
+
+def moving_clips(clips: Mapping[str, np.ndarray], file_format: Literal["png", "gif"] = "png") -> bytes:
+    """Clips side by side in motion, thinned as `moving_comparison` is.
+
+    Args:
+        clips: of equal size and length, by what stands above them: (T, C, H, W), uint8 or float in [0, 1].
+        file_format: of the animation.
+    """
+    return _moving(clips, lambda time: f"frame {time + 1}", file_format)
+
+
+def _moving(clips: Mapping[str, np.ndarray], caption: Callable[[int], str], file_format: Literal["png", "gif"]) -> bytes:
     from PIL import Image, ImageDraw, ImageFont
 
-    thin = max(1, math.ceil(max(truth.shape[2:]) / _MOVING_TILE))
-    zoom = max(1, _MOVING_TILE // max(truth.shape[2:]))
-    clips = {
-        name: _rgb(np.concatenate([observed, frames])[..., ::thin, ::thin])
-        for name, frames in {"truth": truth, **predictions}.items()
-    }
-    height, width = (side * zoom for side in clips["truth"].shape[1:3])
+    side = max(next(iter(clips.values())).shape[2:])
+    thin, zoom = max(1, math.ceil(side / _MOVING_TILE)), max(1, _MOVING_TILE // side)
+    tiles = {name: _rgb(frames[..., ::thin, ::thin]) for name, frames in clips.items()}
+    count, height, width = next(iter(tiles.values())).shape[:3]
+    height, width = height * zoom, width * zoom
     font = ImageFont.load_default(_MOVING_TEXT)
-    pitch = max(width, *(math.ceil(font.getlength(name)) for name in clips)) + 2 * _GAP
-    columns = max(1, min(len(clips), _MOVING_WIDTH // pitch))
+    pitch = max(width, *(math.ceil(font.getlength(name)) for name in tiles)) + 2 * _GAP
+    columns = max(1, min(len(tiles), _MOVING_WIDTH // pitch))
     row = height + _MOVING_TEXT + 3 * _GAP
-    size = (columns * pitch, math.ceil(len(clips) / columns) * row + _MOVING_TEXT + 2 * _GAP)
+    size = (columns * pitch, math.ceil(len(tiles) / columns) * row + _MOVING_TEXT + 2 * _GAP)
 
     def frame(time: int) -> Image.Image:
         canvas = Image.new("RGB", size, "white")
         draw = ImageDraw.Draw(canvas)
-        for index, (name, frames) in enumerate(clips.items()):
+        for index, (name, frames) in enumerate(tiles.items()):
             x, y = index % columns * pitch + _GAP, index // columns * row
             draw.text((x, y), name, INK, font)
             tile = Image.fromarray(frames[time]).resize((width, height), Image.Resampling.NEAREST)
             canvas.paste(tile, (x, y + _MOVING_TEXT + _GAP))
-        what = "observed" if time < len(observed) else "predicted"
-        draw.text((_GAP, size[1] - _MOVING_TEXT - _GAP), f"frame {time + 1}, {what}", MUTED, font)
+        draw.text((_GAP, size[1] - _MOVING_TEXT - _GAP), caption(time), MUTED, font)
         # Nearly all clips are grey, and a third of the bytes then says the same.
         return canvas.quantize(32, dither=Image.Dither.NONE)
 
-    count, step = len(clips["truth"]), 1
+    step = 1
     while True:
         times = range(0, count, step)
         first, *rest = (frame(time) for time in times)
         buffer = io.BytesIO()
-        first.save(buffer, "png", save_all=True, append_images=rest, duration=_MOVING_MILLISECONDS * step, loop=0)
+        first.save(buffer, file_format, save_all=True, append_images=rest, duration=_MOVING_MILLISECONDS * step, loop=0)
         if (buffer.tell() <= _MOVING_BYTES and len(times) <= _MOVING_FRAMES) or len(times) == 1:
             return buffer.getvalue()
         step *= 2
