@@ -19,7 +19,26 @@ same data. Nothing here imports torch, pyarrow or scikit-learn before clips are 
 
 from zoocast.data.digits import DigitsConfig
 from zoocast.data.moving_mnist import MovingMnistConfig
+from zoocast.data.sets.cikm import CikmConfig
+from zoocast.data.sets.hko7 import Hko7Config
+from zoocast.data.sets.knmi import KnmiConfig
+from zoocast.data.sets.meteonet import MeteonetConfig
+from zoocast.data.sets.mrms import MrmsConfig
+from zoocast.data.sets.odim import OdimConfig
+from zoocast.data.sets.sevir import SevirConfig
+from zoocast.data.sets.shanghai import ShanghaiConfig
 
 __all__ = ["DataConfig", "DigitsConfig", "MovingMnistConfig"]
 
-DataConfig = DigitsConfig | MovingMnistConfig
+DataConfig = (
+    DigitsConfig
+    | MovingMnistConfig
+    | CikmConfig
+    | Hko7Config
+    | KnmiConfig
+    | MeteonetConfig
+    | MrmsConfig
+    | OdimConfig
+    | SevirConfig
+    | ShanghaiConfig
+)

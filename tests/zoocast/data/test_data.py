@@ -7,6 +7,7 @@ import pytest
 
 from zoocast.config import override, settings
 from zoocast.data import DataConfig, DigitsConfig, MovingMnistConfig
+from zoocast.data.recorded import RecordedClips
 from zoocast.errors import ConfigError
 
 
@@ -23,18 +24,35 @@ def test_a_data_set_is_chosen_by_its_kind():
     assert raised.value.field == "data.frame_size"
 
 
-@pytest.mark.parametrize("kind", typing.get_args(DataConfig), ids=lambda cls: cls.kind)
-def test_every_data_set_answers_to_the_same_calls(kind):
+KINDS = typing.get_args(DataConfig)
+RECORDED = [kind for kind in KINDS if issubclass(kind, RecordedClips)]
+MADE = [kind for kind in KINDS if kind not in RECORDED]
+
+
+@pytest.mark.parametrize("kind", MADE, ids=lambda cls: cls.kind)
+def test_what_is_made_has_its_shape_and_counts_from_its_settings(kind):
     config = kind()
     assert config.frame_shape().height >= 1
-    assert config.length >= 2
     assert set(config.counts()) == {"train", "validation", "test"}
-    for method in ("check", "source_digest", "estimated_bytes", "build"):
+
+
+@pytest.mark.parametrize("kind", RECORDED, ids=lambda cls: cls.kind)
+def test_what_is_read_from_files_asks_for_its_path(kind):
+    with pytest.raises(ConfigError, match="names no file or folder") as raised:
+        kind().check()
+    assert raised.value.field == "path"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda cls: cls.kind)
+def test_every_data_set_answers_to_the_same_calls(kind):
+    config = kind()
+    assert config.length >= 2
+    for method in ("check", "counts", "frame_shape", "source_digest", "estimated_bytes", "build"):
         assert callable(getattr(config, method))
     assert all(s.help for s in settings(config))
 
 
-@pytest.mark.parametrize("kind", typing.get_args(DataConfig), ids=lambda cls: cls.kind)
+@pytest.mark.parametrize("kind", MADE, ids=lambda cls: cls.kind)
 @pytest.mark.parametrize(
     ("changed", "rule"),
     [
