@@ -237,7 +237,8 @@ def write_shard(folder: Path, layout: Layout, split: str, start: int, batches: I
 
 def _array(rows: Tensor) -> pa.Array:
     bits = rows.view(torch.uint16) if rows.dtype is torch.bfloat16 else rows
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(bits.numpy())
+    # Rows whose axes lie otherwise in memory would be kept so, as a permutation, which is not how they are read.
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(bits.contiguous().numpy())
 
 
 class _HashingStream:

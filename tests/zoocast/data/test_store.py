@@ -47,6 +47,13 @@ def test_what_was_written_is_read(tmp_path, dtype):
         np.testing.assert_array_equal(everything.numpy(), made(split, dtype))
 
 
+def test_clips_whose_channels_lie_last_in_memory_are_kept_as_others(tmp_path):
+    laid_out = {split: iter(np.moveaxis(np.moveaxis(made(split), 2, -1).copy(), -1, 2)) for split in SPLITS}
+    store = write(tmp_path / "a", splits=laid_out)
+    assert store.digest == write(tmp_path / "b").digest
+    np.testing.assert_array_equal(store.split("test").gather(range(64)).numpy(), made("test"))
+
+
 def test_clips_come_in_the_order_asked_for_across_shards_and_batches(tmp_path):
     split = write(tmp_path).split("train")
     # Shards of 128 clips in batches of 64: first and last of each, twice the same, backwards.
