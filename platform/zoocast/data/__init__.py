@@ -19,26 +19,47 @@ same data. Nothing here imports torch, pyarrow or scikit-learn before clips are 
 
 from zoocast.data.digits import DigitsConfig
 from zoocast.data.moving_mnist import MovingMnistConfig
+from zoocast.data.sets.bair import BairConfig
 from zoocast.data.sets.cikm import CikmConfig
 from zoocast.data.sets.hko7 import Hko7Config
+from zoocast.data.sets.human36m import Human36mConfig
 from zoocast.data.sets.knmi import KnmiConfig
 from zoocast.data.sets.meteonet import MeteonetConfig
 from zoocast.data.sets.mrms import MrmsConfig
 from zoocast.data.sets.odim import OdimConfig
 from zoocast.data.sets.sevir import SevirConfig
 from zoocast.data.sets.shanghai import ShanghaiConfig
+from zoocast.data.sets.taxibj import TaxiBjConfig
 
-__all__ = ["DataConfig", "DigitsConfig", "MovingMnistConfig"]
+__all__ = [
+    "BairConfig",
+    "CikmConfig",
+    "DataConfig",
+    "DigitsConfig",
+    "Hko7Config",
+    "Human36mConfig",
+    "KnmiConfig",
+    "MeteonetConfig",
+    "MovingMnistConfig",
+    "MrmsConfig",
+    "OdimConfig",
+    "SevirConfig",
+    "ShanghaiConfig",
+    "TaxiBjConfig",
+]
 
 DataConfig = (
     DigitsConfig
     | MovingMnistConfig
+    | BairConfig
     | CikmConfig
     | Hko7Config
+    | Human36mConfig
     | KnmiConfig
     | MeteonetConfig
     | MrmsConfig
     | OdimConfig
     | SevirConfig
     | ShanghaiConfig
+    | TaxiBjConfig
 )

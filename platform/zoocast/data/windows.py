@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from zoocast.data.recordings import Recording, Window
 from zoocast.data.splits import SPLITS, Split, pools
 from zoocast.errors import ConfigError
 
-__all__ = ["Cut", "by_group", "by_recording", "by_time", "clips_of", "spread"]
+__all__ = ["Cut", "by_group", "by_recording", "by_time", "clips_in", "clips_of", "spread"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,11 @@ def by_recording(recordings: Sequence[Recording], cut: Cut) -> dict[Split, list[
         tests = max(1, len(recordings) // 5)
         edges = (0, len(recordings) - 1 - tests, len(recordings) - tests, len(recordings))
         shares = {split: range(*edge) for split, edge in zip(SPLITS, itertools.pairwise(edges), strict=True)}
+    return clips_in(shares, recordings, cut)
+
+
+def clips_in(shares: Mapping[Split, Sequence[int]], recordings: Sequence[Recording], cut: Cut) -> dict[Split, list[Window]]:
+    """The clips of the recordings whose numbers each split is given."""
     return {split: [w for n in shares[split] for w in clips_of(n, recordings[n], cut)] for split in SPLITS}
 
 
