@@ -39,7 +39,7 @@ _GATES = colormaps["magma"]  # sequential, and even to the eye
 
 def strip_comparison(
     observed: np.ndarray,
-    truth: np.ndarray,
+    truth: np.ndarray | None,
     predictions: Mapping[str, np.ndarray],
     styles: Mapping[str, LineStyle] | None = None,
     notes: Mapping[str, str] | None = None,
@@ -51,24 +51,26 @@ def strip_comparison(
 
     Args:
         observed: (To, C, H, W), uint8 or float in [0, 1].
-        truth: (Th, C, H, W).
+        truth: (Th, C, H, W); None where it is not known, and there are no errors to show.
         predictions: for each arm (Th, C, H, W).
         styles: of every arm; made from `predictions` where missing.
         notes: what is written at the end of an arm's row, its error on this clip, say.
     """
     styles = styles or line_styles(predictions)
+    seen, shown = _spread(len(observed), _COLUMNS), _spread(len(next(iter(predictions.values()))), _COLUMNS)
+    rows = [_Row("observed", rgb(observed[seen]), seen + 1)]
+    if truth is None:
+        times = shown + len(observed) + 1
+        rows += [_Row(a, rgb(p[shown]), times, color=styles[a].color, space=10) for a, p in predictions.items()]
+        return _Canvas(rows).png()
     largest = [float(np.abs(_difference(p, truth)).max()) for p in predictions.values()]
     # The median, not the largest of all: one poor arm (copying the last frame) would leave the others pale. 1 if all are perfect.
     limit = float(np.median(largest)) or 1.0
-    seen, shown = _spread(len(observed), _COLUMNS), _spread(len(truth), _COLUMNS)
-    rows = [
-        _Row("observed", _rgb(observed[seen]), seen + 1),
-        _Row("truth", _rgb(truth[shown]), shown + len(observed) + 1, space=10),
-    ]
+    rows.append(_Row("truth", rgb(truth[shown]), shown + len(observed) + 1, space=10))
     for index, (arm, prediction) in enumerate(predictions.items()):
         chosen, thick = prediction[shown], styles[arm].thick
         errors = _error(chosen, truth[shown], limit)
-        row = _Row(arm, _rgb(chosen), space=10 * (index == 0), color=styles[arm].color, bold=thick, right=errors)
+        row = _Row(arm, rgb(chosen), space=10 * (index == 0), color=styles[arm].color, bold=thick, right=errors)
         rows.append(row._replace(note=(notes or {}).get(arm, "")))
     bar = _Bar("prediction − truth", _ERRORS, -limit, limit, clipped=max(largest, default=0.0) > limit)
     canvas = _Canvas(rows, bar)
@@ -76,7 +78,7 @@ def strip_comparison(
     return canvas.png()
 
 
-def moving_comparison(observed: np.ndarray, truth: np.ndarray, predictions: Mapping[str, np.ndarray]) -> bytes:
+def moving_comparison(observed: np.ndarray, truth: np.ndarray | None, predictions: Mapping[str, np.ndarray]) -> bytes:
     """The same clip in motion, as an animated PNG: the truth and each arm's prediction side by side, frame by frame.
 
     While frames are observed, all tiles show them. Large frames are thinned to a tile's size, and of a long clip, or one whose
@@ -84,10 +86,11 @@ def moving_comparison(observed: np.ndarray, truth: np.ndarray, predictions: Mapp
 
     Args:
         observed: (To, C, H, W), uint8 or float in [0, 1].
-        truth: (Th, C, H, W).
+        truth: (Th, C, H, W); None where it is not known.
         predictions: for each arm (Th, C, H, W).
     """
-    clips = {name: np.concatenate([observed, frames]) for name, frames in {"truth": truth, **predictions}.items()}
+    shown = predictions if truth is None else {"truth": truth, **predictions}
+    clips = {name: np.concatenate([observed, frames]) for name, frames in shown.items()}
     return _moving(clips, lambda time: f"frame {time + 1}, {'observed' if time < len(observed) else 'predicted'}", "png")
 
 
@@ -99,7 +102,7 @@ def clip_strips(clips: Mapping[str, np.ndarray]) -> bytes:
     """
     shown = {name: _spread(len(frames), _STRIP_COLUMNS) for name, frames in clips.items()}
     first = next(iter(clips))
-    rows = [_Row(name, _rgb(frames[shown[name]]), shown[name] + 1 if name == first else ()) for name, frames in clips.items()]
+    rows = [_Row(name, rgb(frames[shown[name]]), shown[name] + 1 if name == first else ()) for name, frames in clips.items()]
     return _Canvas(rows).png()
 
 
@@ -118,7 +121,7 @@ def _moving(clips: Mapping[str, np.ndarray], caption: Callable[[int], str], file
 
     side = max(next(iter(clips.values())).shape[2:])
     thin, zoom = max(1, math.ceil(side / _MOVING_TILE)), max(1, _MOVING_TILE // side)
-    tiles = {name: _rgb(frames[..., ::thin, ::thin]) for name, frames in clips.items()}
+    tiles = {name: rgb(frames[..., ::thin, ::thin]) for name, frames in clips.items()}
     count, height, width = next(iter(tiles.values())).shape[:3]
     height, width = height * zoom, width * zoom
     font = ImageFont.load_default(_MOVING_TEXT)
@@ -206,7 +209,7 @@ def listening_picture(
         shown = _spread(len(frames), _COLUMNS)
         label, source = kinds[clip] if kinds else f"clip {clip}", best[clip]
         note = f"{sources[source]} {shares[clip, source]:.2f}"
-        rows.append(_Row(label, _rgb(frames[shown]), shown + 1 if not index else (), color=colors[source], bold=True, note=note))
+        rows.append(_Row(label, rgb(frames[shown]), shown + 1 if not index else (), color=colors[source], bold=True, note=note))
     canvas = _Canvas(rows, below=_PLOT + 2 * _LINE + 10, beside=sources)
     kinds = kinds or [""] * len(weights)
     groups = {kind: [i for i, k in enumerate(kinds) if k == kind] for kind in dict.fromkeys(kinds)}
@@ -263,7 +266,7 @@ def _pixels_of(text: str, points: float, *, bold: bool = False) -> int:
     return math.ceil(text_width(text, points, bold=bold) * PNG_DPI / 72)
 
 
-def _rgb(frames: np.ndarray) -> np.ndarray:
+def rgb(frames: np.ndarray) -> np.ndarray:
     """(N, C, H, W) as (N, H, W, 3) uint8: three channels are colours, any other number is shown as its mean in grey."""
     values = unit_frames(frames)
     if values.shape[1] != 3:
