@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
-from zoocast.cli import cache, environment, predict, streams
+from zoocast.cli import cache, data, environment, predict, streams
 from zoocast.cli.catalogue import DEFAULT_PRESET, configure, grid, labels, load, summaries
 from zoocast.cli.options import (
     RUNS,
@@ -85,6 +85,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache.app, name="cache")
+app.add_typer(data.app, name="data")
 app.command("predict", cls=Command, epilog=predict.PREDICT_EXAMPLES)(predict.predict)
 
 

@@ -10,7 +10,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -26,7 +26,7 @@ from zoocast.cli.board import Board, Row, arms_of, tree_parents
 from zoocast.cli.streams import fitting, unguarded
 from zoocast.words import duration
 
-__all__ = ["Display", "LiveTree", "PlainLines", "branches", "display_for", "print_sentence", "print_table"]
+__all__ = ["Display", "LiveTree", "PlainLines", "branches", "display_for", "print_sentence", "print_table", "progress_line"]
 
 # State: (sign, sign where only ASCII can be shown, style, words).
 STYLES: Mapping[str, tuple[str, str, str, str]] = {
@@ -294,6 +294,27 @@ def branches(parents: Mapping[str, Sequence[str]], *, ascii_only: bool = False) 
 
     draw(None, "")
     return out
+
+
+@contextlib.contextmanager
+def progress_line() -> Iterator[Callable[[float, str], None]]:
+    """Shows how far work without steps is, on stderr: in one line of a terminal, elsewhere now and then in one more."""
+    live, began, shown = sys.stderr.isatty(), time.monotonic(), 0.0
+
+    def show(fraction: float, words: str) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - max(shown, began) < (0.1 if live else PROGRESS_EVERY):
+            return
+        shown = now
+        text = fitting(f"{fraction:4.0%}  {words}", sys.stderr)
+        print(f"\r\x1b[K{text}" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        if live and shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ tables on stdout

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from zoocast.cli.options import RUNS
 from zoocast.errors import ConfigError, did_you_mean
 from zoocast.store.address import address, local, open_root
-from zoocast.store.layout import STEP_FOLDER, STEPS
+from zoocast.store.layout import STEPS
 
 if TYPE_CHECKING:
     import torch
@@ -97,15 +97,11 @@ def _of_run(root: Path, run: str, arm: str) -> Path:
 
 
 def _of_step(root: Path, name: str) -> Path:
-    from zoocast.dag.records import records_of, results
+    from zoocast.dag.records import latest, results
 
-    here = open_root(root)
-    if STEP_FOLDER.fullmatch(name) and here.know(name):
-        return here.fetch(name)
-    found = results(root)
-    if records := records_of(found.get(name, ())):
-        return here.fetch(records[0].folder)
-    near = did_you_mean(name, found)
+    if (folder := latest(root, name)) is not None:
+        return folder
+    near = did_you_mean(name, results(root))
     raise ConfigError("MODEL", f"there is no step, folder or model {name!r} under {address(root)}; {near}give {MODEL_FORMS}")
 
 

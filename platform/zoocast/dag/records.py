@@ -21,6 +21,7 @@ from zoocast.store.sealed import write_sealed
 __all__ = [
     "Record",
     "final_path",
+    "latest",
     "lock_path",
     "partial_path",
     "publish_step",
@@ -175,6 +176,19 @@ def records_of(folders: Iterable[Path]) -> list[Record]:
             continue
     # The key as well, so that two which finished at the same time are in the same order in every plan.
     return sorted(records, key=lambda r: (-r.finished, r.key))
+
+
+def latest(root: Path, name: str) -> Path | None:
+    """The folder of the finished step called `name`, or of this key (``NAME-KEY``), with all of its files; None if there is none.
+
+    Raises:
+        IntegrityError: a file is missing or damaged.
+    """
+    here = open_root(root)
+    if STEP_FOLDER.fullmatch(name) and here.know(name):
+        return here.fetch(name)
+    records = records_of(results(root).get(name, ()))
+    return here.fetch(records[0].folder) if records else None
 
 
 def publish_step(root: Path, step: Step, record: Record | None) -> None:

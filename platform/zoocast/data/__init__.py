@@ -15,7 +15,11 @@ It has
 
 and fields made with `setting(default, help)` and their bounds; paths with `identity=False`, so that a moved file is still the
 same data. Nothing here imports torch, pyarrow or scikit-learn before clips are built: configs are made where a command is typed.
+
+Clips that were built are a torch data set: `zoocast.data.open("data.target", "train")`.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from zoocast.data.digits import DigitsConfig
 from zoocast.data.moving_mnist import MovingMnistConfig
@@ -63,3 +67,14 @@ DataConfig = (
     | ShanghaiConfig
     | TaxiBjConfig
 )
+
+if TYPE_CHECKING:
+    from zoocast.cli.clips import open_dataset as open  # noqa: A004, F401
+
+
+def __getattr__(name: str) -> Any:
+    if name == "open":
+        from zoocast.cli.clips import open_dataset
+
+        return open_dataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -43,6 +43,7 @@ SATURATED = 0.25  # share of values at the upper end of the range from which on 
 class ChannelFacts:
     """Values of one channel over all frames of a split, in [0, 1] as a network sees them; `brightest` is the share at 1."""
 
+    name: str
     minimum: float
     maximum: float
     mean: float
@@ -169,6 +170,7 @@ class _Sums:
 
     def __init__(self, store: ClipStore, observed: int) -> None:
         channels, self.pixels = store.shape.channels, store.shape.height * store.shape.width
+        self.names = [channel.name for channel in store.recipe.channels] or [str(number) for number in range(channels)]
         self.observed = observed
         self.clips = self.frames = self.later_frames = self.constant = 0
         # Per value of a frame: over all frames, and over those to be predicted.
@@ -215,9 +217,11 @@ class _Sums:
             clips=self.clips,
             frames=self.frames,
             channels=tuple(
-                ChannelFacts(minimum=low, maximum=high, mean=middle, deviation=spread, brightest=at_one / per_channel)
-                for low, high, middle, spread, at_one in zip(
-                    *(v.tolist() for v in (self.minimum, self.maximum, mean, deviation, self.brightest)), strict=True
+                ChannelFacts(name=name, minimum=low, maximum=high, mean=middle, deviation=spread, brightest=at_one / per_channel)
+                for name, low, high, middle, spread, at_one in zip(
+                    self.names,
+                    *(v.tolist() for v in (self.minimum, self.maximum, mean, deviation, self.brightest)),
+                    strict=True,
                 )
             ),
             constant=self.constant,
@@ -381,22 +385,26 @@ def _of(check: str, problems: Iterator[tuple[str, str, str]], good: str) -> Iter
 
 def _range(diagnosis: Diagnosis) -> Iterator[tuple[str, str, str]]:
     train = diagnosis.splits["train"].channels
-    for number, channel in enumerate(train):
-        where = f"channel {number}: training's values lie between {channel.minimum:.4g} and {channel.maximum:.4g}"
+    for channel in train:
+        where = f"channel {channel.name}: training's values lie between {channel.minimum:.4g} and {channel.maximum:.4g}"
         if channel.minimum == channel.maximum:
             yield "fail", f"{where}: there is nothing to learn from it", "leave the channel out"
         elif channel.maximum - channel.minimum < NARROW:
             yield "warn", f"{where}, while a network predicts 0 to 1", "scale them to that range"
         if channel.minimum < channel.maximum and channel.brightest > SATURATED:
-            yield "warn", f"channel {number}: {channel.brightest:.0%} of training's values are 1, as if they were cut off", SCALE
+            yield (
+                "warn",
+                f"channel {channel.name}: {channel.brightest:.0%} of training's values are 1, as if they were cut off",
+                SCALE,
+            )
     for split, facts in diagnosis.splits.items():
-        for number, (channel, known) in enumerate(zip(facts.channels, train, strict=True)):
+        for channel, known in zip(facts.channels, train, strict=True):
             room = BEYOND * (known.maximum - known.minimum)
             if channel.minimum < known.minimum - room or channel.maximum > known.maximum + room:
                 yield (
                     "warn",
-                    f"channel {number}: {split} has values from {channel.minimum:.4g} to {channel.maximum:.4g}, training from"
-                    f" {known.minimum:.4g} to {known.maximum:.4g}: a network never saw such",
+                    f"channel {channel.name}: {split} has values from {channel.minimum:.4g} to {channel.maximum:.4g}, training"
+                    f" from {known.minimum:.4g} to {known.maximum:.4g}: a network never saw such",
                     "compare what the splits are cut from",
                 )
 
