@@ -24,3 +24,17 @@ def write_pictures(folder: Path, frames: np.ndarray, ending: str = "png", number
     folder.mkdir(parents=True, exist_ok=True)
     for number, frame in zip(numbers or range(1, len(frames) + 1), frames, strict=True):
         Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame).save(folder / f"{name}{number}.{ending}")
+
+
+def write_video(path: Path, frames: np.ndarray, codec: str = "mpeg4", rate: int = 25, **options: str) -> None:
+    """`film` of uint8 as a video of the form that the path's ending says. `options` are the codec's: g="12", bf="2"."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        _, stream.height, stream.width, channels = frames.shape
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame.repeat(3, -1) if channels == 1 else frame, format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())

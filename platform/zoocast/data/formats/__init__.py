@@ -13,6 +13,7 @@ from zoocast.data.formats.arrays import open_npy, open_npz
 from zoocast.data.formats.base import Opened, natural
 from zoocast.data.formats.images import open_images
 from zoocast.data.formats.trust import reading
+from zoocast.data.formats.video import demuxer, open_video
 from zoocast.errors import DataError
 from zoocast.words import some
 
@@ -27,11 +28,17 @@ SIGNATURES = {
     b"\x93NUMPY": "npy",
     b"PK\x03\x04": "npz",
 }
-KNOWN = "pictures (png, jpg, tif), .npy and .npz"
+KNOWN = "pictures (png, jpg, tif), videos, .npy and .npz"
 
 
 def open_recordings(
-    path: Path, *, layout: str = "auto", variable: str = "", gray: bool = False, time_pattern: str = ""
+    path: Path,
+    *,
+    layout: str = "auto",
+    variable: str = "",
+    gray: bool = False,
+    verify: bool = False,
+    time_pattern: str = "",
 ) -> Opened:
     """The recordings in a file or a folder, folders in it included.
 
@@ -41,13 +48,14 @@ def open_recordings(
             guessed where only one reading fits.
         variable: of files that hold several arrays: the name of the one, or of the group of those, that is read.
         gray: colours of pictures and videos become grey.
+        verify: videos are decoded once, and what is damaged in them is left out; else it is an error when it is read.
         time_pattern: how the names of pictures tell the time, as in `strptime`; see `open_images`.
 
     Raises:
         ConfigError: `layout` or `variable` must be given, or fits nothing; or what reads the format is not installed.
         DataError: a file is missing, damaged, absurd, or of no known format.
     """
-    how = _How(layout=layout, variable=variable, gray=gray, time_pattern=time_pattern)
+    how = _How(layout=layout, variable=variable, gray=gray, verify=verify, time_pattern=time_pattern)
     if not path.exists():
         raise DataError(f"{path} does not exist; give the path of a file or folder")
     if not path.is_dir():
@@ -87,7 +95,8 @@ def _start(path: Path) -> bytes:
 
 def _form(path: Path) -> str | None:
     start = _start(path)
-    return next((form for signature, form in SIGNATURES.items() if start.startswith(signature)), None)
+    video = demuxer(start)
+    return next((form for signature, form in SIGNATURES.items() if start.startswith(signature)), video and f"video {video}")
 
 
 def _folders(folder: Path, seen: set[Path]) -> Iterator[tuple[Path, list[Path]]]:
@@ -111,6 +120,7 @@ class _How:
     layout: str
     variable: str
     gray: bool
+    verify: bool
     time_pattern: str
 
 
@@ -120,4 +130,6 @@ def _open_file(path: Path, form: str, name: str, group: str, how: _How) -> Opene
             return open_npy(path, how.layout, name=name, group=group)
         case "npz":
             return open_npz(path, how.layout, how.variable, name=name, group=group)
+    if form.startswith("video "):
+        return open_video(path, form.removeprefix("video "), name=name, group=group, gray=how.gray, verify=how.verify)
     return open_images(path.parent, [path], name=name, group=group, gray=how.gray, time_pattern=how.time_pattern)

@@ -13,7 +13,7 @@ import numpy as np
 
 from zoocast.data.files import FRAMES, NpzSequences, inspect, npy_header
 from zoocast.data.formats.axes import Stored, open_stored
-from zoocast.data.formats.base import Opened
+from zoocast.data.formats.base import Opened, stamp
 from zoocast.data.formats.choice import chosen
 from zoocast.data.formats.trust import reading
 from zoocast.data.recordings import Recording
@@ -29,7 +29,7 @@ def open_npy(path: Path, layout: str, *, name: str, group: str = "") -> Opened:
     """The recordings in a .npy. Raises as `open_stored`, and `DataError` where the header does not fit the size of the file."""
     with reading(path, "a .npy of numbers"), path.open("rb") as stream:
         shape, dtype, _ = npy_header(stream, path.stat().st_size, str(path))
-    read = functools.partial(_mapped_part, path, _stamp(path))
+    read = functools.partial(_mapped_part, path, stamp(path))
     return open_stored(Stored(path=path, shape=shape, dtype=dtype, read=read, files=(path,)), layout, name=name, group=group)
 
 
@@ -59,7 +59,7 @@ def open_npz(path: Path, layout: str, variable: str, *, name: str, group: str = 
 def _member(path: Path, member: str) -> Stored:
     with reading(path, "a .npz of numbers"), zipfile.ZipFile(path) as archive, archive.open(member) as stream:
         shape, dtype, _ = npy_header(stream, archive.getinfo(member).file_size, f"{path}: {member}")
-    read = functools.partial(_member_part, path, _stamp(path), member)
+    read = functools.partial(_member_part, path, stamp(path), member)
     return Stored(path=path, name=member.removesuffix(".npy"), shape=shape, dtype=dtype, read=read, files=(path,))
 
 
@@ -72,19 +72,13 @@ def _clips(path: Path, name: str, group: str) -> Opened:
             shape=file.shape,
             dtype=file.dtype,
             frames=len(file.numbers(index)),
-            read=functools.partial(_clip_part, file, _stamp(path), index),
+            read=functools.partial(_clip_part, file, stamp(path), index),
             files=(path,),
             group=group,
         )
         for index in range(file.count)
     )
     return Opened(recordings, (f"{path.name}: {file}, as its table of clips says",))
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What tells a changed file from the one that was opened."""
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _mapped_part(path: Path, stamp: tuple[int, ...], part: tuple[slice, ...]) -> np.ndarray:

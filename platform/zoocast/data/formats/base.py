@@ -7,10 +7,11 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from zoocast.data.recordings import Recording
 
-__all__ = ["Opened", "natural", "unbroken"]
+__all__ = ["Opened", "natural", "stamp", "unbroken"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,3 +41,9 @@ def unbroken(moments: Sequence[int]) -> tuple[range, ...]:
         return ()
     starts = [0, *(i + 1 for i, step in enumerate(steps) if step != usual or step <= 0)]
     return tuple(range(start, stop) for start, stop in itertools.pairwise([*starts, len(moments)]))
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What tells a file that was changed from the one that was opened."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
