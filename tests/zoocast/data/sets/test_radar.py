@@ -27,6 +27,20 @@ def test_knmi_keeps_hundredths_of_a_millimetre_and_knows_the_gap(tmp_path):
     np.testing.assert_array_equal(rain.read(1, 4)[:, 0], maps[1:4])
 
 
+def test_a_store_of_knmi_gives_back_millimetres_and_holes_are_dry(tmp_path):
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    times = np.datetime64("2019-06-01T00:00", "m") + 5 * np.arange(60)
+    maps = np.broadcast_to((7 * np.arange(60) % 40)[:, None, None], (60, 4, 4)).astype(np.uint16)
+    maps[:, 0, 0] = 65535
+    knmi.write(folder, [str(time).translate(str.maketrans("", "", "-T:")) for time in times], maps)
+    store = KnmiConfig(path=str(folder), length=4).build(tmp_path / "store", lambda _, __: None)
+    # 60 frames without two gaps of 4 are 36, 5 and 11; the last ones test.
+    expected = np.where(maps == 65535, 0, maps)[49:57].reshape(2, 4, 1, 4, 4) / 100
+    np.testing.assert_allclose(store.physical(store.split("test").clips([0, 1]).numpy()), expected, atol=1e-6)
+    assert (store.recipe.channels[0].name, store.recipe.channels[0].unit) == ("rain", "mm")
+
+
 def test_knmi_reflectivity_has_steps_of_half_a_dbz(tmp_path):
     knmi.write(tmp_path, TIMES, MAPS.astype(np.uint8), formula="GEO = 0.500000 * PV + -32.000000")
     (echo,) = KnmiConfig(path=str(tmp_path)).recordings()
