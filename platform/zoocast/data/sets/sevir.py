@@ -70,7 +70,7 @@ class SevirConfig(RecordedClips):
     def recordings(self) -> tuple[Recording, ...]:
         """The events in the order of time, or the clips that were cut already."""
         folder = Path(self.path)
-        if (folder / "nowcast_training.h5").exists():
+        if self._cut_already:
             return tuple(clip for group in ("training", "testing") for clip in _cut(folder / f"nowcast_{group}.h5", group))
         events = sorted(_events(folder), key=lambda event: (event.times[0], event.name))
         if not events:
@@ -90,6 +90,21 @@ class SevirConfig(RecordedClips):
                 clips[split] += clips_of(number, recordings[number], self.cut)
         return clips
 
+    def remarks(self) -> tuple[str, ...]:
+        """As for any recordings, and what is not there."""
+        folder = Path(self.path)
+        if not self._cut_already:
+            files = {row["file_name"] for row in _whole(folder / CATALOG)}
+            away = sum(not (folder / "data" / name).exists() for name in files)
+            said = f"left out: the events of {away} of {len(files)} files in the catalog, which are not in data/" if away else ""
+        else:
+            said = "clips that were cut already, without dates: the last fifth of nowcast_training.h5 validates"
+        return (*super().remarks(), *([said] if said else []))
+
+    @property
+    def _cut_already(self) -> bool:
+        return (Path(self.path) / "nowcast_training.h5").exists()
+
     def _split(self, recording: Recording) -> Split | None:
         """None for an event of strict that two splits would share."""
         if not recording.times:
@@ -101,15 +116,19 @@ class SevirConfig(RecordedClips):
         return splits.pop() if len(splits) == 1 else None
 
 
-def _events(folder: Path) -> Iterator[Recording]:
-    """The whole events of the catalog whose files are there; headers and identities are compared with it."""
-    catalog = folder / CATALOG
+def _whole(catalog: Path) -> list[dict[str, str]]:
+    """The rows of events of VIL that have no holes and stand there once, in the order of their files."""
     with reading(catalog, "SEVIR's catalog"), catalog.open(newline="", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["img_type"] == "vil"]
         often = Counter(row["id"] for row in rows)
         rows = [row for row in rows if often[row["id"]] == 1 and float(row["pct_missing"] or 0) == 0]
-        rows.sort(key=operator.itemgetter("file_name"))
-    for name, of_file in itertools.groupby(rows, key=operator.itemgetter("file_name")):
+        return sorted(rows, key=operator.itemgetter("file_name"))
+
+
+def _events(folder: Path) -> Iterator[Recording]:
+    """The whole events whose files are there; headers and identities are compared with the catalog."""
+    catalog = folder / CATALOG
+    for name, of_file in itertools.groupby(_whole(catalog), key=operator.itemgetter("file_name")):
         path = inside(folder / "data", name)
         if not path.exists():
             continue

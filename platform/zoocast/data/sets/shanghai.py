@@ -36,7 +36,7 @@ class ShanghaiConfig(RecordedClips):
     kind: ClassVar[str] = "shanghai"
 
     protocol: Literal["strict", "diffcast"] = setting(
-        "strict", "strict: the last eighth of train validates; diffcast: the test clips do, so that nothing may be chosen by them"
+        "strict", "strict: the last eighth of train validates; diffcast: the test clips do"
     )
     length: int = setting(25, "frames in each clip", at_least=2)
 
@@ -45,6 +45,11 @@ class ShanghaiConfig(RecordedClips):
         path, scale = Path(self.path), {"unit": "dBZ", "factor": 90 / 255}
         with opened(path) as file:
             return tuple(clip for group in ("train", "test") for clip in grouped(path, file, group, **scale))
+
+    def remarks(self) -> tuple[str, ...]:
+        """As for any recordings, and that nothing may be chosen by the validation of diffcast."""
+        warning = ["warning: the test clips validate as well; choose nothing by them"] if self.protocol == "diffcast" else []
+        return (*super().remarks(), *warning)
 
     def windows(self, recordings: Sequence[Recording]) -> Mapping[Split, Sequence[Window]]:
         """By the groups of the file."""

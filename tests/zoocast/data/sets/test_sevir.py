@@ -68,6 +68,15 @@ def test_clips_that_were_cut_already_are_read_whole_and_the_last_fifth_validates
     }
 
 
+def test_a_plan_says_whose_files_are_not_there(tmp_path):
+    sevir.write(tmp_path, EVENTS)
+    config = SevirConfig(path=str(tmp_path))
+    assert not any("left out" in line for line in config.remarks())
+    with (tmp_path / "CATALOG.csv").open("a") as stream:
+        stream.write("S7,vil/2020/SEVIR_VIL_2020.h5,0,vil,2020-01-01 00:00:00,0" + "," * 15 + "\n")
+    assert config.remarks()[-1] == "left out: the events of 1 of 2 files in the catalog, which are not in data/"
+
+
 def test_a_catalog_that_fits_another_file_and_a_file_that_ends_early_are_refused(tmp_path):
     sevir.write(tmp_path, EVENTS)
     (path,) = (tmp_path / "data").rglob("*.h5")
