@@ -92,14 +92,12 @@ class SevirConfig(RecordedClips):
 
     def remarks(self) -> tuple[str, ...]:
         """As for any recordings, and what is not there."""
-        folder = Path(self.path)
-        if not self._cut_already:
-            files = {row["file_name"] for row in _whole(folder / CATALOG)}
-            away = sum(not (folder / "data" / name).exists() for name in files)
-            said = f"left out: the events of {away} of {len(files)} files in the catalog, which are not in data/" if away else ""
-        else:
-            said = "clips that were cut already, without dates: the last fifth of nowcast_training.h5 validates"
-        return (*super().remarks(), *([said] if said else []))
+        if self._cut_already:
+            return (*super().remarks(), "cut already, without dates: the last fifth of nowcast_training.h5 validates")
+        files = {row["file_name"] for row in _whole(Path(self.path, CATALOG))}
+        away = sum(not Path(self.path, "data", name).exists() for name in files)
+        said = [f"left out: the events of {away} of {len(files)} files in the catalog, which are not in data/"] if away else []
+        return (*super().remarks(), *said)
 
     @property
     def _cut_already(self) -> bool:
@@ -133,7 +131,8 @@ def _events(folder: Path) -> Iterator[Recording]:
         if not path.exists():
             continue
         with opened(path) as file, reading(catalog, "SEVIR's catalog", (KeyError, ValueError, TypeError)):
-            shape, frames, identities = _shape(file, ("vil",)), file["vil"].shape[3], dataset(file, "id", text=True)[:].tolist()
+            shape, (count, _, _, frames) = _shape(file, ("vil",)), file["vil"].shape
+            identities = dataset(file, "id", text=True)[:count].tolist()
             for row in of_file:
                 index, minutes = int(row["file_index"]), np.array(row["minute_offsets"].split(":"), "timedelta64[m]")
                 if identities[index : index + 1] != [row["id"].encode()] or len(minutes) != frames:
