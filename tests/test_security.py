@@ -42,7 +42,13 @@ def offences(source: str) -> list[str]:
                 found.append(f"{node.lineno}: torch.load without weights_only=True")
             if name.startswith("numpy.") and given.get("allow_pickle", "False") != "False":
                 found.append(f"{node.lineno}: {name} with allow_pickle")
-    return found
+    return found + _derived(tree, known)
+
+
+def _derived(tree: ast.Module, known: dict[str, str]) -> list[str]:
+    """What classes are derived from that must not be called."""
+    bases = [_name(base, known) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
+    return [f"class of {name}" for name in bases if name in CALLS]
 
 
 def _name(node: ast.expr, known: dict[str, str]) -> str:
@@ -55,7 +61,10 @@ def _name(node: ast.expr, known: dict[str, str]) -> str:
 def test_none_of_our_code_does_what_is_forbidden():
     assert len(SOURCES) > 100
     found = {str(path.relative_to(ROOT)): offences(path.read_text()) for path in SOURCES}
-    assert {path: lines for path, lines in found.items() if lines} == {}
+    # The dates of MeteoNet's files are pickled; test_meteonet.py shows that whatever they name does not run.
+    assert {path: lines for path, lines in found.items() if lines} == {
+        "platform/zoocast/data/sets/meteonet.py": ["class of pickle.Unpickler"]
+    }
 
 
 @pytest.mark.parametrize(
@@ -64,6 +73,7 @@ def test_none_of_our_code_does_what_is_forbidden():
         "import pickle\npickle.loads(b'')",
         "from pickle import load as read\nread(file)",
         "import pickle as p\np.Unpickler(file).load()",
+        "import pickle\nclass Dates(pickle.Unpickler): ...",
         "import marshal\nmarshal.loads(b'')",
         "import cloudpickle",
         "from ray import cloudpickle\ncloudpickle.loads(b'')",
