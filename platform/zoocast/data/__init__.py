@@ -28,6 +28,7 @@ from zoocast.data.sets.cikm import CikmConfig
 from zoocast.data.sets.hko7 import Hko7Config
 from zoocast.data.sets.human36m import Human36mConfig
 from zoocast.data.sets.knmi import KnmiConfig
+from zoocast.data.sets.kth import KthConfig
 from zoocast.data.sets.meteonet import MeteonetConfig
 from zoocast.data.sets.mrms import MrmsConfig
 from zoocast.data.sets.odim import OdimConfig
@@ -43,6 +44,7 @@ __all__ = [
     "Hko7Config",
     "Human36mConfig",
     "KnmiConfig",
+    "KthConfig",
     "MeteonetConfig",
     "MovingMnistConfig",
     "MrmsConfig",
@@ -60,6 +62,7 @@ DataConfig = (
     | Hko7Config
     | Human36mConfig
     | KnmiConfig
+    | KthConfig
     | MeteonetConfig
     | MrmsConfig
     | OdimConfig
