@@ -21,7 +21,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, Union, cast
 
-from zoocast.errors import ConfigError
+from zoocast.errors import ConfigError, within
 
 __all__ = [
     "Change",
@@ -566,6 +566,11 @@ def _parse_union(hint: Any, value: str, path: str) -> Any:
     # A union has one plain type at most, and perhaps words that stand for a value of it.
     plain = _plain_member(args, lambda literal: value in map(str, typing.get_args(literal)))
     if plain is None:
+        # A kind may know itself by more than its name: data by the path where they lie.
+        for config in configs.values():
+            with within(path):
+                if (found := config.of_text(value) if hasattr(config, "of_text") else None) is not None:
+                    return found
         raise ConfigError(path, f"must be one of {', '.join(configs)}, but got {value!r}{_nearest(value, list(configs))}")
     try:
         return _parse(plain, value, path)

@@ -1,5 +1,6 @@
 """Clips by the names that people have for them, what the doctor found in them, and a torch data set of them.
 
+NAME                    of a data set that was imported
 data.target[-KEY]       a finished data step; without a key the latest one of this name
 FOLDER                  of a clip store, a data step's among them
 """
@@ -18,6 +19,8 @@ from zoocast.arrow import MANIFEST
 from zoocast.cli.console import print_table
 from zoocast.cli.options import RUNS
 from zoocast.dag.records import latest, results
+from zoocast.data.imported import folder as imports
+from zoocast.data.imported import imported_names
 from zoocast.data.splits import SPLITS, Split
 from zoocast.data.store import ClipSplit, ClipStore
 from zoocast.errors import ConfigError, did_you_mean
@@ -39,12 +42,15 @@ def open_store(clips: str | Path, root: Path) -> ClipStore:
     """
     if (Path(clips) / MANIFEST).exists():
         return ClipStore.open(clips)
+    if (imports() / clips / MANIFEST).exists():
+        return ClipStore.open(imports() / clips)
     if (folder := latest(root, str(clips))) is not None and (folder / MANIFEST).exists():
         return ClipStore.open(folder)
-    known = [name for name in results(root) if name.startswith("data.")]
+    known = [*imported_names(), *(name for name in results(root) if name.startswith("data."))]
     near = did_you_mean(str(clips), known)
     raise ConfigError(
-        "NAME|PATH", f"there are no clips {str(clips)!r} under {address(root)}; {near}give a data step or the folder of clips"
+        "NAME|PATH",
+        f"there are no clips {str(clips)!r} under {address(root)}; {near}give an import, a data step or a folder",
     )
 
 

@@ -7,28 +7,43 @@ from typing import Annotated
 
 import typer
 
+from zoocast.cli import import_data
 from zoocast.cli.options import RUNS, AsJson, Command, Commands, Root, examples, typed
 
 __all__ = ["app"]
 
 app = typer.Typer(
     cls=Commands,
-    epilog=examples("pipelines data doctor data.target", "pipelines data preview data.target --out preview.html"),
+    epilog=examples(
+        "pipelines data import FOLDER --name radar --length 20 --split time",
+        "pipelines data doctor data.target",
+        "pipelines data preview data.target --out preview.html",
+    ),
     rich_markup_mode="rich",
 )
-Clips = Annotated[str, typer.Argument(metavar="NAME|PATH", help="a data step (data.target), or the folder of clips")]
+Clips = Annotated[
+    str, typer.Argument(metavar="NAME|PATH", help="what was imported, a data step (data.target), or the folder of clips")
+]
 
 
 @app.callback(invoke_without_command=True)
 def overview(context: typer.Context) -> None:
-    """Clips of your own: what they are like, and what is wrong with them."""
+    """Data of your own: pictures, videos, arrays and archives, what they are like, and what is wrong with them."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
+app.command("import", cls=Command, epilog=import_data.EXAMPLES)(import_data.import_)
+app.command("list", cls=Command, epilog=import_data.LIST_EXAMPLES)(import_data.list_)
+
+
 @app.command(
     cls=Command,
-    epilog=examples("pipelines data doctor data.target", "pipelines data doctor /data/clips --json"),
+    epilog=examples(
+        "pipelines data import FOLDER --name radar --length 20 --split time",
+        "pipelines data doctor data.target",
+        "pipelines data doctor /data/clips --json",
+    ),
 )
 def doctor(clips: Clips, root: Root = RUNS, as_json: AsJson = False) -> int:
     """Ranges, missing and repeated frames, and leaks between splits. Exit code 1 if something is wrong."""

@@ -22,6 +22,7 @@ Clips that were built are a torch data set: `zoocast.data.open("data.target", "t
 from typing import TYPE_CHECKING, Any
 
 from zoocast.data.digits import DigitsConfig
+from zoocast.data.imported import ImportedConfig
 from zoocast.data.moving_mnist import MovingMnistConfig
 from zoocast.data.sets.bair import BairConfig
 from zoocast.data.sets.cikm import CikmConfig
@@ -43,6 +44,7 @@ __all__ = [
     "DigitsConfig",
     "Hko7Config",
     "Human36mConfig",
+    "ImportedConfig",
     "KnmiConfig",
     "KthConfig",
     "MeteonetConfig",
@@ -61,6 +63,7 @@ DataConfig = (
     | CikmConfig
     | Hko7Config
     | Human36mConfig
+    | ImportedConfig
     | KnmiConfig
     | KthConfig
     | MeteonetConfig

@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from zoocast.data.recordings import Recording, Window
 from zoocast.data.splits import SPLITS, Split, pools
 from zoocast.errors import ConfigError
 
 __all__ = ["Cut", "by_group", "by_recording", "by_time", "clips_in", "clips_of", "spread"]
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,7 @@ def by_group(
     return clips
 
 
-def spread(windows: Sequence[Window], count: int) -> list[Window]:
+def spread(windows: Sequence[T], count: int) -> list[T]:
     """`count` of `windows`, spread evenly over them and in their order; all of them for 0."""
     if not count:
         return list(windows)

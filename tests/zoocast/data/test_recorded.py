@@ -86,9 +86,8 @@ def test_whole_recordings_are_shared_out_and_bytes_stay_bytes(films, tmp_path):
     assert first_frames(store, "test") == [n * 16 + start for n in order[8:] for start in (0, 5)]
     # A byte v is offset + factor * v in mm/h; a store's clip has v / 255.
     clip = store.split("train").clips([0])[0]
-    np.testing.assert_allclose(
-        store.physical(clip.numpy())[:, 0, 0, 0], [order[0] * 16 + t for t in range(5)] * np.array(0.5) - 1
-    )
+    expected = (order[0] * 16 + np.arange(5)) * 0.5 - 1
+    np.testing.assert_allclose(store.physical(clip.numpy())[:, 0, 0, 0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [3, 5, 9])
