@@ -34,13 +34,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoocast.cli.models import load
+    from zoocast.cli.python import run, runs, scores
 
-__all__ = ["load"]
+__all__ = ["load", "run", "runs", "scores"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        import zoocast.cli.models
+    if name == "load":
+        from zoocast.cli import models
 
-        return getattr(zoocast.cli.models, name)
+        return models.load
+    if name in __all__:
+        from zoocast.cli import python
+
+        return getattr(python, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
