@@ -87,6 +87,7 @@ app = typer.Typer(
 app.add_typer(cache.app, name="cache")
 app.add_typer(data.app, name="data")
 app.command("predict", cls=Command, epilog=predict.PREDICT_EXAMPLES)(predict.predict)
+app.command("export", cls=Command, epilog=predict.EXPORT_EXAMPLES)(predict.export)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,10 +1,10 @@
-"""Using trained networks from the command line: `pipelines predict`."""
+"""Using trained networks from the command line: `pipelines predict` and `pipelines export`."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,12 +19,17 @@ from zoocast.errors import ConfigError
 if TYPE_CHECKING:
     from zoocast.data.splits import Progress
 
-__all__ = ["PREDICT_EXAMPLES", "predict"]
+__all__ = ["EXPORT_EXAMPLES", "PREDICT_EXAMPLES", "export", "predict"]
 
 PREDICT_EXAMPLES = examples(
     "pipelines predict @last:tmu clips.npy --horizon 10 --out predicted",
     "pipelines predict @last:tmu videos --out predicted --format npy,png,mp4",
     "pipelines predict models:/target-tmu@ready radar.nc --variable rain --at-end --out next-hour --format netcdf",
+)
+EXPORT_EXAMPLES = examples(
+    "pipelines export @last:tmu --out exported",
+    "pipelines export @last:tmu --out exported --horizon any       any number of frames, and of clips at once",
+    "pipelines export models/kth --out exported --observed 10 --horizon 20 --batch 1",
 )
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_FORMS)]
@@ -57,17 +62,17 @@ def predict(
     from zoocast.data.formats import open_recordings
     from zoocast.trained.predict import PredictConfig, predict_recordings
 
-    config = PredictConfig(horizon=horizon, observed=observed, formats=tuple(formats.split(",")), batch_size=batch, at_end=at_end)
+    with _as_options():
+        config = PredictConfig(
+            horizon=horizon, observed=observed, formats=tuple(formats.split(",")), batch_size=batch, at_end=at_end
+        )
     # Before the network is loaded, which takes longer.
     opened = open_recordings(path, layout=layout, variable=variable)
     for remark in opened.remarks:
         print(remark, file=sys.stderr)
     network = load(model, root=root, tracking_uri=tracking_uri)
-    try:
-        with _progress("predicting") as progress:
-            predicted = predict_recordings(network, opened.recordings, out, config, progress)
-    except ConfigError as error:
-        raise ConfigError(f"--{error.field.replace('_', '-')}", error.message) from None
+    with _as_options(), _progress("predicting") as progress:
+        predicted = predict_recordings(network, opened.recordings, out, config, progress)
     if as_json:
         print_json(dataclasses.asdict(predicted))
         return
@@ -76,6 +81,61 @@ def predict(
         if name in predicted.metrics:
             print(f"{name} {predicted.metrics[name]:.4g} over {predicted.measured:,} clips with a truth")
     print(predicted.folder)
+
+
+def _number_or(word: str) -> Callable[[str | int], int | None]:
+    """How a number is read for which `word`, which gives None, may stand as well."""
+
+    def read(text: str | int) -> int | None:  # a default comes as the number that it is
+        if text == word:
+            return None
+        if str(text).isdecimal():
+            return int(text)
+        raise typer.BadParameter(f"it is a number or {word}, but got {text!r}.")
+
+    return read
+
+
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", parser=typed("--out"), help="made for what is written")],
+    horizon: Annotated[
+        int | None,
+        typer.Option("--horizon", metavar="N|any", parser=_number_or("any"), help="frames to predict; any: a step is exported"),
+    ] = 10,
+    observed: Annotated[
+        int | None, typer.Option("--observed", min=1, help="frames that are seen; else as many as in training")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", metavar="N|dynamic", parser=_number_or("dynamic"), help="clips at once; else any number"),
+    ] = None,
+    root: Root = RUNS,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a network as a program that PyTorch runs without zoocast, with its model card."""
+    from zoocast.cli.views import print_json
+    from zoocast.trained.export import ExportConfig, export_model
+
+    network = load(model, root=root, tracking_uri=tracking_uri, device="cpu")
+    with _as_options():
+        takes = export_model(network, out, ExportConfig(batch=batch, horizon=horizon, observed=observed))
+    if as_json:
+        print_json({"folder": str(out), **takes})
+        return
+    frames = "x".join(map(str, takes["frames"]))
+    print(f"clips at once: {takes['batch']}, observed: {takes['observed']}, predicted: {takes['horizon']}, frames {frames}")
+    print(f"{out}: network.pt2, predict.py, MODEL_CARD.md, model_card.json")
+
+
+@contextmanager
+def _as_options() -> Iterator[None]:
+    """Let a `ConfigError` raised inside name the option that sets its field."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"--{error.field.replace('_', '-')}" if error.field else "", error.message) from None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoocast.nn.cells import Cell, Codec, State
 
-__all__ = ["Unrolled", "unroll"]
+__all__ = ["Unrolled", "begin", "rising_of", "step", "unroll"]
 
 
 class Unrolled(NamedTuple):
@@ -20,6 +20,32 @@ class Unrolled(NamedTuple):
     outputs: Tensor
     memories: dict[tuple[int, str], Tensor]
     aux: dict[tuple[int, str], Tensor]
+
+
+def begin(cells: Sequence[Cell], batch: int, height: int, width: int, device: torch.device, dtype: torch.dtype) -> list[State]:
+    """The states of all layers before the first frame; maps are height x width."""
+    return [cell.zero_state(batch, height, width, device, dtype) for cell in cells]
+
+
+def rising_of(cells: Sequence[Cell], states: Sequence[State]) -> State:
+    """What rises at the beginning of every step, from the states before the first one."""
+    # Top down, so that the lowest layer that knows a rising tensor decides what it is at the beginning of a step.
+    return {name: state[name] for cell, state in reversed([*zip(cells, states, strict=True)]) for name in cell.rising}
+
+
+def step(
+    cells: Sequence[Cell], x: Tensor, states: Sequence[State], carried: State, rising: State
+) -> tuple[Tensor, list[State], State, list[dict[str, Tensor]]]:
+    """One step of all layers: the top's output, the new states, what the next step's bottom gets, and the aux of each layer."""
+    after, extras = [], []
+    for cell, state in zip(cells, states, strict=True):
+        # The right-hand side wins: a tensor that travels replaces the copy that this layer kept of it in the step before.
+        x, new, extra = cell(x, state | carried | rising)
+        carried = carried | {name: new[name] for name in cell.carried}
+        rising = rising | {name: new[name] for name in cell.rising}
+        after.append(new)
+        extras.append(extra)
+    return x, after, carried, extras
 
 
 def unroll(
@@ -64,17 +90,12 @@ def unroll(
         if not states:
             # Only now: an encoder may have made the maps smaller than the patches.
             height, width = x.shape[-2:]
-            states = [cell.zero_state(batch, height, width, frames.device, frames.dtype) for cell in cells]
-            # Top down, so that the lowest layer that knows a rising tensor decides what it is at the beginning of a step.
-            anew = {name: state[name] for cell, state in reversed([*zip(cells, states, strict=True)]) for name in cell.rising}
-        rising = anew
+            states = begin(cells, batch, height, width, frames.device, frames.dtype)
+            anew = rising_of(cells, states)
         # `carried` is not set back here: so the top layer's M gets to the bottom of the next step. Before the very first cell it
         # is empty, and the cell finds its own zeros.
-        for layer, cell in enumerate(cells):
-            # The right-hand side wins: a tensor that travels replaces the copy that this layer kept of it in the step before.
-            x, states[layer], extra = cell(x, states[layer] | carried | rising)
-            carried = carried | {name: states[layer][name] for name in cell.carried}
-            rising = rising | {name: states[layer][name] for name in cell.rising}
+        x, states, carried, extras = step(cells, x, states, carried, anew)
+        for layer, extra in enumerate(extras):
             # Kept steps are copied into one tensor at the end, so only those that somebody reads are kept.
             for name in collect.get(layer, ()):
                 kept[layer, name].append(states[layer][name])

@@ -55,7 +55,7 @@ class Units:
             raise DataError("values are missing (NaN or infinite) among the observed frames; fill them in first")
         if values.size and not (values.min() >= -BEYOND and values.max() <= 1 + BEYOND):
             found = f"{float(frames.min()):g} to {float(frames.max()):g}{self._suffix}"
-            raise DataError(f"the network was trained on {self.range}, but got {found}; bring them to that range first")
+            raise DataError(f"the network was trained on {self.in_words}, but got {found}; bring them to that range first")
         return values
 
     def of_network(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -67,7 +67,7 @@ class Units:
         return np.asarray(values, np.float32)
 
     @property
-    def range(self) -> str:
+    def in_words(self) -> str:
         """The values that the network was trained on, in words."""
         if not self.factor:
             return "floats of 0 to 1, or bytes of 0 to 255"
@@ -80,7 +80,7 @@ class Units:
 
     def _check_bytes(self, frames: np.ndarray) -> None:
         if frames.size and frames.max() == 1:
-            raise DataError(f"the network was trained on {self.range}, but no byte is above 1; if 1 is white, give floats")
+            raise DataError(f"the network was trained on {self.in_words}, but no byte is above 1; if 1 is white, give floats")
 
     @staticmethod
     def _each(numbers: tuple[float, ...]) -> np.ndarray:
