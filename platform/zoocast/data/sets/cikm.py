@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from zoocast.data.formats.trust import reading
 from zoocast.data.recorded import RecordedClips
 from zoocast.data.recordings import Recording, Window
 from zoocast.data.sets.shanghai import grouped
-from zoocast.data.splits import SPLITS, Split
-from zoocast.data.windows import clips_of
+from zoocast.data.splits import Split
+from zoocast.data.windows import by_group
 from zoocast.errors import DataError
 from zoocast.frames import FrameShape
 
@@ -31,8 +31,8 @@ __all__ = ["CikmConfig"]
 
 FRAMES, SHAPE = 15, FrameShape(channels=4, height=101, width=101)
 VALUES = FRAMES * 4 * 101 * 101
-GROUPS: Mapping[str, Split] = {"train": "train", "valid": "validation", "test": "test"}
-DBZ = {"unit": "dBZ", "factor": 95 / 255, "offset": -10.0}
+GROUPS = ("train", "valid", "test")
+DBZ: Mapping[str, Any] = {"unit": "dBZ", "factor": 95 / 255, "offset": -10.0}
 # A value has one to three digits and a blank or the end of the line; before them the label, and an id of a few letters.
 LONGEST_LINE = 4 * VALUES + 200
 
@@ -58,10 +58,7 @@ class CikmConfig(RecordedClips):
 
     def windows(self, recordings: Sequence[Recording]) -> Mapping[Split, Sequence[Window]]:
         """By the group of each sample."""
-        clips: dict[Split, list[Window]] = {split: [] for split in SPLITS}
-        for number, recording in enumerate(recordings):
-            clips[GROUPS[recording.group]] += clips_of(number, recording, self.cut)
-        return clips
+        return by_group(recordings, self.cut, validation=("valid",), test=("test",))
 
 
 def _samples(path: Path) -> list[tuple[Path, str, int, int]]:
@@ -78,7 +75,7 @@ def _lines(path: Path, changed: int) -> tuple[tuple[Path, str, int, int], ...]: 
         while line := stream.readline(LONGEST_LINE + 1):
             if len(line) > LONGEST_LINE or line.count(b",", 0, 200) < 2:
                 raise DataError(
-                    f"{path}, byte {start:,}: a line of {len(line):,} bytes; expected `id,label,` and {VALUES:,} bytes' values"
+                    f"{path}, byte {start:,}: a line of {len(line):,} bytes; expected `id,label,` and {VALUES:,} values"
                 )
             found.append((path, line[: line.index(b",")].decode("ascii"), start, len(line)))
             start += len(line)
@@ -95,17 +92,14 @@ def _recording(path: Path, name: str, start: int, size: int, group: str) -> Reco
         files=(path,),
         group=group,
         channels=("0.5 km", "1.5 km", "2.5 km", "3.5 km"),
-        unit=str(DBZ["unit"]),
-        factor=95 / 255,
-        offset=-10.0,
+        **DBZ,
     )
 
 
 def _read(path: Path, name: str, start: int, size: int, first: int, stop: int) -> np.ndarray:
-    with path.open("rb") as stream:
+    with reading(path, "CIKM's samples"), path.open("rb") as stream:
         stream.seek(start)
         text = stream.read(size).rpartition(b",")[2]
-    with reading(path, "CIKM's samples"):
         values = np.fromstring(text.decode("ascii"), dtype=np.int64, sep=" ")
     if len(values) != VALUES or values.min() < 0 or values.max() > 255:
         raise DataError(f"{path}: sample {name} has {len(values):,} values; expected {VALUES:,} of 0 to 255")

@@ -22,7 +22,7 @@ from zoocast.data.formats.trust import reading
 from zoocast.data.recordings import Recording, Window
 from zoocast.data.sets.measured import MeasuredClips
 from zoocast.data.splits import SPLITS, Split
-from zoocast.data.windows import clips_of
+from zoocast.data.windows import by_group
 from zoocast.errors import DataError
 
 __all__ = ["Hko7Config", "rain_rate"]
@@ -61,15 +61,7 @@ class Hko7Config(MeasuredClips):
 
     def windows(self, recordings: Sequence[Recording]) -> Mapping[Split, Sequence[Window]]:
         """By the lists of days."""
-        return {
-            split: [
-                window
-                for number, recording in enumerate(recordings)
-                if recording.group == split
-                for window in clips_of(number, recording, self.cut)
-            ]
-            for split in SPLITS
-        }
+        return by_group(recordings, self.cut, validation=("validation",), test=("test",))
 
     def _day(self, folder: Path, split: Split, day: np.datetime64) -> Recording:
         inside = str(day).replace("-", "/")

@@ -19,12 +19,13 @@ from zoocast.data.formats.hdf5 import dataset, opened
 from zoocast.data.formats.trust import frame_shape
 from zoocast.data.recorded import RecordedClips
 from zoocast.data.recordings import Recording, Window
-from zoocast.data.splits import Split
+from zoocast.data.splits import SPLITS, Split
 from zoocast.data.windows import clips_of
 from zoocast.errors import DataError
 
 __all__ = ["THRESHOLDS", "ShanghaiConfig", "grouped"]
 
+GROUPS = ("train", "test")
 THRESHOLDS = (20, 30, 35, 40)
 """dBZ, at or above which there is an event (Yu et al., "DiffCast", CVPR 2024)."""
 
@@ -44,7 +45,7 @@ class ShanghaiConfig(RecordedClips):
         """The clips in the order of the file."""
         path, scale = Path(self.path), {"unit": "dBZ", "factor": 90 / 255}
         with opened(path) as file:
-            return tuple(clip for group in ("train", "test") for clip in grouped(path, file, group, **scale))
+            return tuple(clip for group in GROUPS for clip in grouped(path, file, group, **scale))
 
     def remarks(self) -> tuple[str, ...]:
         """As for any recordings, and that nothing may be chosen by the validation of diffcast."""
@@ -53,16 +54,13 @@ class ShanghaiConfig(RecordedClips):
 
     def windows(self, recordings: Sequence[Recording]) -> Mapping[Split, Sequence[Window]]:
         """By the groups of the file."""
-        clips = {
-            group: [
-                clips_of(number, recording, self.cut) for number, recording in enumerate(recordings) if recording.group == group
-            ]
-            for group in ("train", "test")
+        train, test = ([n for n, recording in enumerate(recordings) if recording.group == group] for group in GROUPS)
+        cut = len(train) * 7 // 8
+        parts = (train[:cut], train[cut:], test) if self.protocol == "strict" else (train, test, test)
+        return {
+            split: [window for n in part for window in clips_of(n, recordings[n], self.cut)]
+            for split, part in zip(SPLITS, parts, strict=True)
         }
-        cut = len(clips["train"]) * 7 // 8 if self.protocol == "strict" else len(clips["train"])
-        validation = clips["train"][cut:] if self.protocol == "strict" else clips["test"]
-        parts: dict[Split, list[list[Window]]] = {"train": clips["train"][:cut], "validation": validation, "test": clips["test"]}
-        return {split: [window for clip in part for window in clip] for split, part in parts.items()}
 
 
 def grouped(path: Path, file: Any, group: str, **rest: Any) -> Iterator[Recording]:
