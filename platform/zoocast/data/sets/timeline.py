@@ -108,9 +108,9 @@ def joined(name: str, parts: Sequence[Recording]) -> Recording:
     """
     first = parts[0]
     for before, part in itertools.pairwise(parts):
-        if (part.shape, part.dtype) != (first.shape, first.dtype):
+        if _form(part) != _form(first):
             raise DataError(
-                f"{part.files[0]} holds {part.dtype} {part.shape}, but {first.files[0]} {first.dtype} {first.shape};"
+                f"{part.files[0]} holds {_form(part)}, but {first.files[0]} {_form(first)};"
                 " a film has one form: sort the files into folders"
             )
         if part.times[0] <= before.times[-1]:
@@ -129,6 +129,10 @@ def joined(name: str, parts: Sequence[Recording]) -> Recording:
         runs=unbroken(_seconds(times)),
         times=times,
     )
+
+
+def _form(part: Recording) -> str:
+    return f"{part.dtype} {part.shape}, a step of which is {part.factor:g} {part.unit} from {part.offset:g} on"
 
 
 def _seconds(times: Sequence[np.datetime64]) -> list[int]:
