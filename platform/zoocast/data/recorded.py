@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordedClips"]
 
+SPLITTING = ("split", "gap", "validation_groups", "test_groups")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordedClips:
@@ -70,6 +72,12 @@ class RecordedClips:
         if self.path:  # workers run in other folders than the command
             with within("path"):
                 object.__setattr__(self, "path", str(typed_path(self.path).absolute()))
+        if type(self).windows is not RecordedClips.windows:
+            for field in dataclasses.fields(self):
+                if field.name in SPLITTING and getattr(self, field.name) != field.default:
+                    raise ConfigError(
+                        field.name, f"is for recordings that have no splits of their own, but {self.kind} has: leave it"
+                    )
         if self.crop and (len(self.crop) != 4 or not self.crop[2] or not self.crop[3]):
             raise ConfigError("crop", f"must be top, left, height and width, as in 0,0,64,64, but got {self.crop}")
         if bool(self.height) != bool(self.width):

@@ -55,6 +55,19 @@ class Human36mConfig(RecordedClips):
     height: int = setting(256, "of the resized frame, pixels; 0: as it is", at_least=0)
     width: int = setting(256, "of the resized frame, pixels; 0: as it is", at_least=0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.protocol == "openstl":
+            for field, rule, good in (
+                ("length", f"at most {LISTED}", self.length <= LISTED),
+                ("step", "1", self.step == 1),
+                ("stride", "0", not self.stride),
+            ):
+                if not good:
+                    raise ConfigError(
+                        field, f"must be {rule} with protocol=openstl, whose lists cut, but got {getattr(self, field)}"
+                    )
+
     def recordings(self) -> tuple[Recording, ...]:
         """The films in the order of their names; one is of one subject, action and camera."""
         folder = Path(self.path) / "images"
@@ -115,8 +128,6 @@ class Human36mConfig(RecordedClips):
 
     def _windows(self, recordings: Sequence[Recording], name: str) -> list[Window]:
         """The clips of a list among the films that are there."""
-        if self.length > LISTED or self.step != 1:
-            raise ConfigError("length", f"is {self.length} in steps of {self.step}, but clips of openstl's lists have {LISTED}")
         films = {recording.name: number for number, recording in enumerate(recordings)}
         places = [
             {int(path.stem[-6:]): index for index, path in enumerate(recording.files[: recording.frames])}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -24,7 +24,7 @@ from zoocast.data.recordings import Recording, Window
 from zoocast.data.sets.releases import tested_twice
 from zoocast.data.splits import Split
 from zoocast.data.windows import Cut, clips_in
-from zoocast.errors import DataError
+from zoocast.errors import ConfigError, DataError
 from zoocast.words import some
 
 __all__ = ["KthConfig"]
@@ -60,15 +60,38 @@ class KthConfig(RecordedClips):
     height: int = setting(128, "of the resized frame, pixels; 0: as it is", at_least=0)
     width: int = setting(128, "of the resized frame, pixels; 0: as it is", at_least=0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.protocol in RELEASES and self.stride:
+            raise ConfigError("stride", f"is {self.stride}, but protocol={self.protocol} has its own; set it to 0")
+
     def recordings(self) -> tuple[Recording, ...]:
         """The films in the order of their names, each with the runs in which somebody is seen."""
-        return self._opened()[0]
+        films = _films(Path(self.path))
+        if not films:
+            return _pictures(Path(self.path))
+        listed = _listed(Path(self.path) / TEXT, films)
+        found = []
+        for name, path in films.items():
+            (film,) = open_video(path, "avi", name=name, group=name[6:8], gray=True, verify=self.verify).recordings
+            good = film.runs or (range(film.frames),)
+            if runs := _joined([seen for seen in listed[name] if _within(seen, good)]):
+                found.append(dataclasses.replace(film, runs=runs, files=(path, Path(self.path) / TEXT)))
+        return tuple(found)
 
     def remarks(self) -> tuple[str, ...]:
         """What every set of recordings tells, what is left out, and what a release's protocol means."""
-        said = list(super().remarks())
-        if left := self._opened()[1]:
-            said.append(f"warning: left out, not whole in a damaged film: {some(left)}")
+        said, folder = list(super().remarks()), Path(self.path)
+        if films := _films(folder):
+            runs = {recording.name: recording.runs for recording in self.recordings()}
+            left = [
+                f"{name} {seen.start + 1}-{seen.stop}"
+                for name, ranges in _listed(folder / TEXT, films).items()
+                for seen in ranges
+                if not _within(seen, runs.get(name, ()))
+            ]
+            if left:
+                said.append(f"warning: left out, not whole in a damaged film: {some(left)}")
         if self.protocol in RELEASES:
             said.append(tested_twice(self.protocol))
         return tuple(said)
@@ -85,19 +108,6 @@ class KthConfig(RecordedClips):
             split: [w for n in numbers for w in _from_the_end(n, recordings[n], self.cut)] for split, numbers in shares.items()
         }
 
-    def _opened(self) -> tuple[tuple[Recording, ...], tuple[str, ...]]:
-        """The recordings, and the ranges of the text that its film does not have."""
-        folder = Path(self.path)
-        films = {path.name.removesuffix("_uncomp.avi"): path for path in folder.rglob("person*_uncomp.avi")}
-        if films:
-            return _films(folder / TEXT, dict(sorted(films.items())), self.verify)
-        folders = sorted(folder.glob("*/person*_uncomp"), key=lambda inner: inner.name)
-        if not folders:
-            raise DataError(
-                f"{folder} has neither films like person01_boxing_d1_uncomp.avi nor folders boxing/person01_boxing_d1_uncomp"
-            )
-        return tuple(recording for inner in folders for recording in _pictures(inner)), ()
-
 
 def _from_the_end(number: int, recording: Recording, cut: Cut) -> list[Window]:
     """The clips as predrnn-pytorch cuts them: of each run from its last frame backwards."""
@@ -109,35 +119,41 @@ def _from_the_end(number: int, recording: Recording, cut: Cut) -> list[Window]:
     ]
 
 
-def _pictures(folder: Path) -> Sequence[Recording]:
-    name = folder.name.removesuffix("_uncomp")
-    files = sorted(folder.glob("image*.jpg"))
-    if not files:
-        raise DataError(f"{folder} has no image_0001.jpg and so on; download the set again")
-    return open_images(folder, files, name=name, group=name[6:8], gray=True).recordings
+def _pictures(folder: Path) -> tuple[Recording, ...]:
+    """The releases' folders, in the order of their names."""
+    found: list[Recording] = []
+    for inner in sorted(folder.glob("*/person*_uncomp"), key=lambda inner: inner.name):
+        files, name = sorted(inner.glob("image*.jpg")), inner.name.removesuffix("_uncomp")
+        if not files:
+            raise DataError(f"{inner} has no image_0001.jpg and so on; download the set again")
+        found += open_images(inner, files, name=name, group=name[6:8], gray=True).recordings
+    if not found:
+        raise DataError(
+            f"{folder} has neither films like person01_boxing_d1_uncomp.avi nor folders boxing/person01_boxing_d1_uncomp"
+        )
+    return tuple(found)
 
 
-def _films(text: Path, films: Mapping[str, Path], verify: bool) -> tuple[tuple[Recording, ...], tuple[str, ...]]:
-    recordings, left = [], []
+def _films(folder: Path) -> dict[str, Path]:
+    """The original's films by their names, in the order of these."""
+    return dict(sorted((path.name.removesuffix("_uncomp.avi"), path) for path in folder.rglob("person*_uncomp.avi")))
+
+
+def _listed(text: Path, films: Iterable[str]) -> dict[str, list[range]]:
+    """In which frames of each film somebody is seen: in order, from 0 and without their ends."""
     with reading(text, "KTH's list of sequences"):
-        listed = {name: _ranges(ranges) for name, ranges in LINE.findall(text.read_text(encoding="latin-1"))}
-    if absent := sorted(films.keys() - listed.keys()):
+        lines = dict(LINE.findall(text.read_text(encoding="latin-1")))
+    if absent := sorted(set(films) - lines.keys()):
         raise DataError(f"{text} does not list {some(absent)}; download it again")
-    for name, path in films.items():
-        (film,) = open_video(path, "avi", name=name, group=name[6:8], gray=True, verify=verify).recordings
-        good = film.runs or (range(film.frames),)
-        whole = [seen for seen in listed[name] if any(run.start <= seen.start and seen.stop <= run.stop for run in good)]
-        left += [f"{name} {seen.start + 1}-{seen.stop}" for seen in listed[name] if seen not in whole]
-        if whole:
-            recordings.append(dataclasses.replace(film, runs=_joined(whole), files=(path, text)))
-    return tuple(recordings), tuple(left)
+    ranges = {name: re.findall(r"(\d+)-(\d+)", lines[name]) for name in films}
+    return {
+        name: sorted((range(int(first) - 1, int(last)) for first, last in pairs), key=lambda seen: seen.start)
+        for name, pairs in ranges.items()
+    }
 
 
-def _ranges(text: str) -> list[range]:
-    """Those of "1-95, 96-185" in order, from 0 and without their ends."""
-    return sorted(
-        (range(int(first) - 1, int(last)) for first, last in re.findall(r"(\d+)-(\d+)", text)), key=lambda run: run.start
-    )
+def _within(seen: range, runs: Iterable[range]) -> bool:
+    return any(run.start <= seen.start and seen.stop <= run.stop for run in runs)
 
 
 def _joined(ranges: Sequence[range]) -> tuple[range, ...]:

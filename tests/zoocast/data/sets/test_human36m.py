@@ -3,6 +3,7 @@
 import pytest
 
 from tests.fakes import human36m
+from zoocast.data.doctor import examine
 from zoocast.data.sets.human36m import Human36mConfig, shared_frames
 from zoocast.errors import ConfigError, DataError
 
@@ -39,6 +40,8 @@ def test_the_lists_are_followed_and_their_leak_is_told(tmp_path):
     # One clip of two, and two of the eight frames to predict.
     assert any("50.0% of the clips of the test" in remark and "25.0% of the frames" in remark for remark in config.remarks())
     assert shared_frames([("a", 1)], [("a", 41)]) == (0, 0)
+    leaks = [finding for finding in examine(config.build(tmp_path / "store", quiet)).findings if finding.state == "fail"]
+    assert any("train" in str(finding) and "test" in str(finding) for finding in leaks)
     before = config.source_digest()
     (tmp_path / "train.txt").write_text(f"images/{film}_,6,76\n")
     assert config.source_digest() != before
@@ -48,14 +51,19 @@ def test_lists_that_do_not_fit_are_named(tmp_path):
     human36m.write(tmp_path, FILMS, train=[("S1_Walking.54138969", 31)], test=[("S1_Walking.54138969", 1)])
     with pytest.raises(DataError, match=r"train\.txt takes S1_Walking\.54138969_000031\.jpg"):
         Human36mConfig(path=str(tmp_path), protocol="openstl").check()
-    with pytest.raises(ConfigError, match="lists have 8"):
-        Human36mConfig(path=str(tmp_path), protocol="openstl", length=9).check()
     (tmp_path / "test.txt").write_text("images/S1_Walking.54138969_000001.jpg")
     (tmp_path / "train.txt").write_text("images/S1_Walking.54138969_,1,71")
     with pytest.raises(DataError, match="expected lines like"):
         Human36mConfig(path=str(tmp_path), protocol="openstl").check()
     with pytest.raises(DataError, match="no picture of Sitting"):
         Human36mConfig(path=str(tmp_path), actions=("Sitting",)).check()
+
+
+@pytest.mark.parametrize(("field", "value"), [("length", 9), ("step", 2), ("stride", 4)])
+def test_the_lists_cut_clips_and_settings_do_not(field, value):
+    with pytest.raises(ConfigError, match="whose lists cut") as raised:
+        Human36mConfig(protocol="openstl", **{field: value})
+    assert raised.value.field == field
 
 
 def test_a_damaged_picture_is_named(tmp_path):

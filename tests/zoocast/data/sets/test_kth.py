@@ -8,7 +8,7 @@ import pytest
 from tests.fakes import kth
 from zoocast.data.recordings import Window
 from zoocast.data.sets.kth import KthConfig
-from zoocast.errors import DataError
+from zoocast.errors import ConfigError, DataError
 
 SMALL = {"length": 10, "height": 0, "width": 0}
 
@@ -75,6 +75,13 @@ def test_of_a_film_that_is_cut_off_the_ranges_behind_are_left_out(tmp_path):
         for remark in config.remarks()
     )
     config.build(tmp_path / "store", quiet)
+
+
+def test_settings_that_a_protocol_does_not_heed_are_refused():
+    for field, settings in (("stride", {"stride": 3, "protocol": "predrnn"}), ("split", {"split": "time"}), ("gap", {"gap": 2})):
+        with pytest.raises(ConfigError) as raised:
+            KthConfig(**settings)
+        assert raised.value.field == field
 
 
 def test_what_is_no_kth_is_named(tmp_path):
