@@ -9,11 +9,14 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+from zoocast.data.formats import netcdf
 from zoocast.data.formats.arrays import open_npy, open_npz
 from zoocast.data.formats.base import Opened, natural
+from zoocast.data.formats.hdf5 import SIGNATURE, open_hdf5
 from zoocast.data.formats.images import open_images
 from zoocast.data.formats.trust import reading
 from zoocast.data.formats.video import demuxer, open_video
+from zoocast.data.formats.zarr import is_zarr, open_zarr
 from zoocast.errors import DataError
 from zoocast.words import some
 
@@ -26,9 +29,10 @@ SIGNATURES = {
     b"II*\x00": "picture",
     b"MM\x00*": "picture",
     b"\x93NUMPY": "npy",
-    b"PK\x03\x04": "npz",
+    SIGNATURE: "hdf5",
+    **dict.fromkeys(netcdf.SIGNATURES, "netcdf"),
 }
-KNOWN = "pictures (png, jpg, tif), videos, .npy and .npz"
+KNOWN = "pictures (png, jpg, tif), videos, .npy, .npz, HDF5, netCDF, zarr"
 
 
 def open_recordings(
@@ -58,7 +62,7 @@ def open_recordings(
     how = _How(layout=layout, variable=variable, gray=gray, verify=verify, time_pattern=time_pattern)
     if not path.exists():
         raise DataError(f"{path} does not exist; give the path of a file or folder")
-    if not path.is_dir():
+    if not path.is_dir() or is_zarr(path):
         form = _form(path)
         if form is None:
             raise DataError(f"{path} has no known format, it begins with {_start(path)!r}; expected {KNOWN}")
@@ -94,23 +98,31 @@ def _start(path: Path) -> bytes:
 
 
 def _form(path: Path) -> str | None:
+    if path.is_dir():
+        return "zarr"
     start = _start(path)
+    if start.startswith(b"PK\x03\x04"):
+        return "zarr" if is_zarr(path) else "npz"
     video = demuxer(start)
     return next((form for signature, form in SIGNATURES.items() if start.startswith(signature)), video and f"video {video}")
 
 
 def _folders(folder: Path, seen: set[Path]) -> Iterator[tuple[Path, list[Path]]]:
-    """The folder and all in it, each once however links go, with their files; neither has hidden ones."""
+    """The folder and all in it, each once however links go, with their files and zarr stores, but for hidden ones."""
     if folder.resolve() in seen:
         return
     seen.add(folder.resolve())
     entries = sorted(
         (entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda entry: natural(entry.name)
     )
-    yield folder, [entry for entry in entries if entry.is_file()]
+    stores = {entry for entry in entries if entry.is_dir() and is_zarr(entry)}
+    yield folder, [entry for entry in entries if entry.is_file() or entry in stores]
     for entry in entries:
-        if entry.is_dir():
+        if entry.is_dir() and entry not in stores:
             yield from _folders(entry, seen)
+
+
+ARRAYS = {"npz": open_npz, "hdf5": open_hdf5, "netcdf": netcdf.open_netcdf, "zarr": open_zarr}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,11 +137,10 @@ class _How:
 
 
 def _open_file(path: Path, form: str, name: str, group: str, how: _How) -> Opened:
-    match form:
-        case "npy":
-            return open_npy(path, how.layout, name=name, group=group)
-        case "npz":
-            return open_npz(path, how.layout, how.variable, name=name, group=group)
+    if form == "npy":
+        return open_npy(path, how.layout, name=name, group=group)
+    if opener := ARRAYS.get(form):
+        return opener(path, how.layout, how.variable, name=name, group=group)
     if form.startswith("video "):
         return open_video(path, form.removeprefix("video "), name=name, group=group, gray=how.gray, verify=how.verify)
     return open_images(path.parent, [path], name=name, group=group, gray=how.gray, time_pattern=how.time_pattern)

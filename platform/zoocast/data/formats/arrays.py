@@ -14,7 +14,7 @@ import numpy as np
 from zoocast.data.files import FRAMES, NpzSequences, inspect, npy_header
 from zoocast.data.formats.axes import Stored, open_stored
 from zoocast.data.formats.base import Opened, stamp
-from zoocast.data.formats.choice import chosen
+from zoocast.data.formats.choice import open_chosen
 from zoocast.data.formats.trust import reading
 from zoocast.data.recordings import Recording
 from zoocast.errors import DataError
@@ -44,16 +44,14 @@ def open_npz(path: Path, layout: str, variable: str, *, name: str, group: str = 
         names = archive.namelist()
     if not variable and {FRAMES, "clips.npy", "dims.npy"} <= set(names):
         return _clips(path, name, group)
-    arrays, refused = [], []
+    found: dict[str, Stored | DataError] = {}
     for member in names:
         # Beside the frames there may be names and dates; objects among them stay packed.
         try:
-            arrays.append(_member(path, member))
+            found[member.removesuffix(".npy")] = _member(path, member)
         except DataError as error:
-            refused.append(error)
-    if refused and not arrays:
-        raise refused[0]
-    return open_stored(chosen(path, arrays, variable)[0], layout, name=name, group=group)
+            found[member.removesuffix(".npy")] = error
+    return open_chosen(path, found, variable, layout, name=name, group=group)
 
 
 def _member(path: Path, member: str) -> Stored:
