@@ -3,11 +3,15 @@
 NAME                    of a data set that was imported
 data.target[-KEY]       a finished data step; without a key the latest one of this name
 FOLDER                  of a clip store, a data step's among them
+PATH                    of files that are read as they are; cut into clips for the look alone
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import operator
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,18 +23,20 @@ from zoocast.arrow import MANIFEST
 from zoocast.cli.console import print_table
 from zoocast.cli.options import RUNS
 from zoocast.dag.records import latest, results
+from zoocast.data.imported import ImportedConfig, imported_names
 from zoocast.data.imported import folder as imports
-from zoocast.data.imported import imported_names
-from zoocast.data.splits import SPLITS, Split
+from zoocast.data.splits import SPLITS, Progress, Split
 from zoocast.data.store import ClipSplit, ClipStore
 from zoocast.errors import ConfigError, did_you_mean
 from zoocast.frames import FrameShape
 from zoocast.store.address import address, open_root
+from zoocast.store.files import require_free_space
+from zoocast.words import Finding
 
 if TYPE_CHECKING:
     from zoocast.data.doctor import Diagnosis, SplitFacts
 
-__all__ = ["ClipDataset", "open_dataset", "open_store", "print_diagnosis"]
+__all__ = ["ClipDataset", "cut_clips", "open_dataset", "open_store", "print_diagnosis"]
 
 
 def open_store(clips: str | Path, root: Path) -> ClipStore:
@@ -51,6 +57,42 @@ def open_store(clips: str | Path, root: Path) -> ClipStore:
     raise ConfigError(
         "NAME|PATH",
         f"there are no clips {str(clips)!r} under {address(root)}; {near}give an import, a data step or a folder",
+    )
+
+
+@contextlib.contextmanager
+def cut_clips(clips: str, root: Path, progress: Progress) -> Iterator[tuple[ClipStore, tuple[Finding, ...]]]:
+    """As `open_store`, and of files of the user's own clips that last as long as this context, with what was wrong with them.
+
+    Raises:
+        ConfigError, DataError: there is nothing of this name, or files that cannot be read.
+        InfrastructureError: there is no room for the clips.
+    """
+    config = None if (Path(clips) / MANIFEST).exists() else ImportedConfig.of_text(clips)
+    if config is None:
+        yield open_store(clips, root), ()
+        return
+    config = _as_found(config)
+    with tempfile.TemporaryDirectory(prefix="zoocast-") as temporary:
+        require_free_space(Path(temporary), config.estimated_bytes(), f"the clips of {clips}")
+        planned, store = sum(config.counts().values()), config.build(Path(temporary), progress)
+        lost = planned - sum(store.manifest.sizes.values())
+        seen = f"values are missing in {lost:,} of {planned:,} clips, which are left out here"
+        yield store, (Finding("missing", "fail", seen, "import them with --missing drop or --missing fill"),) if lost else ()
+
+
+def _as_found(config: ImportedConfig) -> ImportedConfig:
+    """Settings with which most files can be looked at."""
+    recordings = config.recordings()
+    longest = max((len(run) for recording in recordings for run in recording.runs or (range(recording.frames),)), default=0)
+    apart = len(recordings) >= len(SPLITS)
+    return dataclasses.replace(
+        config,
+        # Of one recording, a tenth of it validates, and two gaps are as long as a clip.
+        length=max(2, min(config.length, longest if apart else longest // 20)),
+        scaling="none" if all(recording.dtype == "uint8" for recording in recordings) else "min-max",
+        missing="drop",
+        split="sequence" if apart else "time",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 Clips = Annotated[
-    str, typer.Argument(metavar="NAME|PATH", help="what was imported, a data step (data.target), or the folder of clips")
+    str, typer.Argument(metavar="NAME|PATH", help="what was imported, a data step (data.target), or files of your own")
 ]
 
 
@@ -47,13 +48,14 @@ app.command("list", cls=Command, epilog=import_data.LIST_EXAMPLES)(import_data.l
 )
 def doctor(clips: Clips, root: Root = RUNS, as_json: AsJson = False) -> int:
     """Ranges, missing and repeated frames, and leaks between splits. Exit code 1 if something is wrong."""
-    from zoocast.cli.clips import open_store, print_diagnosis
+    from zoocast.cli.clips import cut_clips, print_diagnosis
     from zoocast.cli.console import progress_line
     from zoocast.cli.views import print_json
     from zoocast.data.doctor import examine
 
-    with progress_line() as progress:
-        diagnosis = examine(open_store(clips, root), progress)
+    with progress_line() as progress, cut_clips(clips, root, progress) as (store, wrong):
+        diagnosis = examine(store, progress)
+    diagnosis = dataclasses.replace(diagnosis, path=clips, findings=(*wrong, *diagnosis.findings))
     print_json(diagnosis.to_json()) if as_json else print_diagnosis(diagnosis)
     return 1 if any(finding.state == "fail" for finding in diagnosis.findings) else 0
 
@@ -75,8 +77,10 @@ def preview(
     root: Root = RUNS,
 ) -> None:
     """Some clips of each split, to be looked at."""
-    from zoocast.cli.clips import open_store
+    from zoocast.cli.clips import cut_clips
+    from zoocast.cli.console import progress_line
     from zoocast.report.preview import write_preview
 
-    write_preview(open_store(clips, root), out)
+    with progress_line() as progress, cut_clips(clips, root, progress) as (store, _):
+        write_preview(store, out, clips)
     print(out)

@@ -20,11 +20,12 @@ __all__ = ["ENDINGS", "write_preview"]
 ON_PAGE, IN_PICTURE = 6, 3  # clips of each split
 
 
-def write_preview(store: ClipStore, path: Path) -> None:
+def write_preview(store: ClipStore, path: Path, name: str = "") -> None:
     """Show some clips of each split, spread evenly, as they are for a network: values of 0 are black, of 1 white.
 
     Args:
         store: with the clips.
+        name: what the clips are called on a page; left out, by their folder.
         path: to be written: ``.html`` is a page, ``.png`` a strip and ``.gif`` an animation. An earlier one is replaced.
 
     Raises:
@@ -33,10 +34,10 @@ def write_preview(store: ClipStore, path: Path) -> None:
     """
     if (compose := ENDINGS.get(path.suffix.lower())) is None:
         raise ConfigError("--out", f"must end in {', '.join(ENDINGS)}, which say what is drawn, but got {path.name!r}")
-    write_atomically(path, compose(store))
+    write_atomically(path, compose(store, name or str(store.path)))
 
 
-def _page(store: ClipStore) -> bytes:
+def _page(store: ClipStore, name: str) -> bytes:
     shown = {split: _clips(store, split, ON_PAGE) for split in SPLITS}
     splits = [
         {
@@ -53,14 +54,14 @@ def _page(store: ClipStore) -> bytes:
         "kept as": store.recipe.dtype,
         "made by": str(store.recipe.generator.get("name", "")),
     }
-    return environment().get_template("preview.html.j2").render(path=str(store.path), facts=facts, splits=splits).encode()
+    return environment().get_template("preview.html.j2").render(name=name, facts=facts, splits=splits).encode()
 
 
-def _strip(store: ClipStore) -> bytes:
+def _strip(store: ClipStore, _: str) -> bytes:
     return clip_strips(_labelled(store))
 
 
-def _animation(store: ClipStore) -> bytes:
+def _animation(store: ClipStore, _: str) -> bytes:
     return moving_clips(_labelled(store), "gif")
 
 
@@ -75,5 +76,5 @@ def _clips(store: ClipStore, name: Split, most: int) -> dict[str, np.ndarray]:
     return {f"clip {number:,}": clip for number, clip in zip(numbers, split.gather(numbers).numpy(), strict=True)}
 
 
-ENDINGS: Mapping[str, Callable[[ClipStore], bytes]] = {".html": _page, ".png": _strip, ".gif": _animation}
+ENDINGS: Mapping[str, Callable[[ClipStore, str], bytes]] = {".html": _page, ".png": _strip, ".gif": _animation}
 """What can be drawn, by the ending of the file."""

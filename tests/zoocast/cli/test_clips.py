@@ -48,6 +48,18 @@ def test_the_doctor_prints_a_table_and_ends_with_1_where_something_is_wrong(root
     ]
 
 
+def test_the_doctor_looks_at_files_as_they_are_and_says_what_is_missing(capsys, tmp_path):
+    rain = np.random.default_rng(0).gamma(0.5, 4.0, (200, 12, 12)).astype(np.float32)
+    rain[30] = np.nan
+    np.save(tmp_path / "rain.npy", rain)
+    assert invoke(["data", "doctor", str(tmp_path / "rain.npy"), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["path"] == str(tmp_path / "rain.npy")
+    first = found["findings"][0]
+    assert (found["length"], first["check"], first["state"]) == (10, "missing", "fail")
+    assert first["seen"] == "values are missing in 1 of 16 clips, which are left out here"
+
+
 def test_a_preview_is_written_where_it_is_asked_for(root, capsys, tmp_path):
     out = tmp_path / "strip.png"
     assert invoke(["data", "preview", str(root / "steps" / STEP), "--out", str(out)]) == 0
