@@ -36,6 +36,7 @@ from zoocast.data.sets.odim import OdimConfig
 from zoocast.data.sets.sevir import SevirConfig
 from zoocast.data.sets.shanghai import ShanghaiConfig
 from zoocast.data.sets.taxibj import TaxiBjConfig
+from zoocast.data.sets.weatherbench import WeatherBench2Config, WeatherBenchConfig
 
 __all__ = [
     "BairConfig",
@@ -54,6 +55,8 @@ __all__ = [
     "SevirConfig",
     "ShanghaiConfig",
     "TaxiBjConfig",
+    "WeatherBench2Config",
+    "WeatherBenchConfig",
 ]
 
 DataConfig = (
@@ -72,6 +75,8 @@ DataConfig = (
     | SevirConfig
     | ShanghaiConfig
     | TaxiBjConfig
+    | WeatherBench2Config
+    | WeatherBenchConfig
 )
 
 if TYPE_CHECKING:
