@@ -23,7 +23,7 @@ HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
 POLYNOMIAL = 0x82F63B78  # Castagnoli's, its bits reversed
 MOST_RECORD_BYTES = 2**28
-LANES = 512  # pieces of a payload whose checksums are computed side by side
+LANES = 2**12  # pieces of a payload whose checksums are computed side by side
 
 
 def records(path: Path) -> list[int]:
@@ -74,15 +74,17 @@ def _masked(crc: int) -> int:
 
 def crc32c(data: bytes) -> int:
     """CRC-32 of Castagnoli (RFC 3720)."""
-    width = len(data) // LANES
-    head = np.frombuffer(data, np.uint8, LANES * width).reshape(LANES, width)
-    # The checksum of a part after others is that of these, taken on through as many zeros, xor that of the part alone from 0.
-    lanes = np.zeros(LANES, np.uint32)
-    for column in head.T:
-        lanes = _table()[(lanes ^ column) & 255] ^ lanes >> 8
-    crc, forward = 0xFFFFFFFF, _zeros(width)
-    for lane in lanes.tolist():
-        crc = functools.reduce(int.__xor__, (forward[bit] for bit in range(32) if crc >> bit & 1), lane)
+    crc, width = 0xFFFFFFFF, len(data) // LANES
+    if width:
+        lanes = np.zeros(LANES, np.uint32)
+        lanes[0] = crc
+        for column in np.frombuffer(data, np.uint8, LANES * width).reshape(LANES, width).T.copy():
+            lanes = _table()[(lanes ^ column) & 255] ^ lanes >> 8
+        # Of two pieces: the checksum of the first, taken on through as many zeros as the second is long, xor that of the second.
+        zeros = _zeros(width)
+        while len(lanes) > 1:
+            lanes, zeros = _through(zeros, lanes[::2]) ^ lanes[1::2], _through(zeros, zeros)
+        crc = int(lanes[0])
     for byte in data[LANES * width :]:
         crc = int(_table()[(crc ^ byte) & 255]) ^ crc >> 8
     return crc ^ 0xFFFFFFFF
@@ -98,12 +100,20 @@ def _table() -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def _zeros(count: int) -> tuple[int, ...]:
-    """What each bit of a checksum becomes by `count` bytes of zero."""
+def _zeros(count: int) -> np.ndarray:
+    """What each bit of a checksum becomes by `count` bytes of zero: uint32 [32]."""
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     for _ in range(count):
         bits = _table()[bits & 255] ^ bits >> 8
-    return tuple(bits.tolist())
+    return bits
+
+
+def _through(zeros: np.ndarray, checksums: np.ndarray) -> np.ndarray:
+    """What checksums become by the zeros for which each bit becomes `zeros`."""
+    out = np.zeros_like(checksums)
+    for bit in range(32):
+        out ^= zeros[bit] * (checksums >> bit & 1)
+    return out
 
 
 def byte_features(payload: bytes, what: object) -> dict[str, bytes]:

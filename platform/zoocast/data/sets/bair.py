@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from zoocast.config import setting
-from zoocast.data.formats.base import natural
+from zoocast.data.formats.base import natural, stamp
 from zoocast.data.formats.tfrecord import byte_features, read_record, records
 from zoocast.data.formats.trust import frame_shape
 from zoocast.data.recorded import RecordedClips
@@ -72,7 +72,7 @@ def _recordings(folder: Path, camera: str) -> list[Recording]:
         raise DataError(f"{folder} has no traj_0_to_255.tfrecords or another one; give the folder that has train and test in it")
     offsets = {file: records(file) for file in files}
     # All are alike, which reading each compares.
-    pictures = _pictures(files[0], offsets[files[0]][0], camera)
+    pictures = _pictures(files[0], stamp(files[0]), offsets[files[0]][0], camera)
     shape = frame_shape(3, pictures.shape[1], pictures.shape[2], 1, files[0])
     return [
         Recording(
@@ -90,7 +90,8 @@ def _recordings(folder: Path, camera: str) -> list[Recording]:
     ]
 
 
-def _pictures(file: Path, offset: int, camera: str) -> np.ndarray:
+@functools.lru_cache(maxsize=2)
+def _pictures(file: Path, stamp: tuple[int, ...], offset: int, camera: str) -> np.ndarray:  # noqa: ARG001 -- of a changed file anew
     """All frames of an example: uint8 [time, height, width, channel]."""
     found = byte_features(read_record(file, offset), file)
     names = [f"{number}/{camera}/encoded" for number in range(len(found))]
@@ -102,7 +103,7 @@ def _pictures(file: Path, offset: int, camera: str) -> np.ndarray:
 
 
 def _read(file: Path, offset: int, camera: str, shape: tuple[int, ...], start: int, stop: int) -> np.ndarray:
-    pictures = _pictures(file, offset, camera)
+    pictures = _pictures(file, stamp(file), offset, camera)
     if pictures.shape != shape:
         raise DataError(f"{file} has an example of {list(pictures.shape)}, but the first is {list(shape)}; download it again")
     return pictures[start:stop].transpose(0, 3, 1, 2)

@@ -46,11 +46,12 @@ def test_the_other_camera_is_read_when_asked_for(path):
 def test_a_network_is_trained_on_the_clips(path):
     store = BairConfig(path=str(path), length=6).build(path / "store", quiet)
     train, validation = store.split("train"), store.split("validation")
+    seen, truth = validation.clips(range(len(validation))).split(3, dim=1)
     objective = PredictionObjective(Predictor(PredictorConfig(hidden_channels=(4,), patch_size=4), store.shape))
+    before = (objective.predictor.predict(seen, 3) - truth).square().mean().item()
     config = TrainingConfig(iterations=20, batch_size=4, validate_every=10, learning_rate=1e-2)
     trained = fit(objective, train, validation, observed=3, config=config)
-    # Blue runs from 0 to 15 of 255, red and green are as dark.
-    assert trained.val_mse < 0.01
+    assert trained.val_mse < 0.8 * before
 
 
 def test_damage_is_named(path):
