@@ -140,6 +140,7 @@ class ImportedConfig(RecordedClips):
             length=self.length,
             dtype=store.recipe.dtype,
             generator={"name": self.kind, "parameters": canonical(self), "source": store.digest, "of": store.recipe.generator},
+            sequences={split: [store.split(split).sequences[row] for row in rows[split]] for split in SPLITS},
             channels=store.recipe.channels,
         )
 

@@ -167,10 +167,13 @@ class RecordedClips:
         scale = self._fitted(plan, progress) if self.scaling == "min-max" else self._fixed_scale(plan.recordings[0])
         counts = self.counts()
 
+        kept: dict[Split, list[int]] = {split: [] for split in SPLITS}
+
         def clips(split: Split) -> Iterator[np.ndarray]:
             for window in plan.windows[split]:
                 clip = self._clip(plan.recordings, window)
                 if clip is not None:
+                    kept[split].append(window.recording)
                     yield scale.apply(clip, plan.recordings[window.recording])
 
         return write_store(
@@ -180,6 +183,8 @@ class RecordedClips:
             length=self.length,
             dtype=self._dtype(plan.recordings),
             generator={"name": self.kind, "parameters": canonical(self), "source": self.source_digest()},
+            # A list's iterator sees what is added while it runs: each clip's number before it is asked for.
+            sequences=kept,
             channels=scale.of_channels(plan.recordings[0], self.channels),
         )
 

@@ -29,6 +29,8 @@ __all__ = ["Channel", "ClipSplit", "ClipStore", "ClipsRecipe", "Dtype", "write_s
 SHARD_BYTES = 256 * 2**20
 CLIP = "clip"
 KIND = "kind"
+SEQUENCE = "sequence"
+NUMBER = "<u4"  # of a recording, as four bytes of its column
 REMEDY = "build the data again: delete that folder, or run with --force and the name of the data step"
 WORDING = arrow.Wording("clip store", REMEDY)
 
@@ -147,6 +149,16 @@ class ClipSplit:
         names = self.store.recipe.kinds
         return tuple(names[kind] for kind in self._rows.gather(range(len(self)), KIND).flatten().tolist()) if names else ()
 
+    @functools.cached_property
+    def sequences(self) -> tuple[int, ...]:
+        """For every clip the number of the recording that it was cut from; empty if the store keeps none.
+
+        Clips of one recording are not independent of each other: an interval over clips takes them together.
+        """
+        if SEQUENCE not in {column.name for column in self.store.manifest.layout.columns}:
+            return ()
+        return tuple(self._rows.gather(range(len(self)), SEQUENCE).numpy().view(NUMBER).flatten().tolist())
+
     def gather(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor:
         """Copies of the clips at `indices`, in that order, as they are at rest: (B, T, C, H, W) uint8 or float32.
 
@@ -183,6 +195,7 @@ def write_store(
     dtype: Dtype,
     generator: Mapping[str, Any],
     kinds: Mapping[Split, Sequence[str]] | None = None,
+    sequences: Mapping[Split, Iterable[int]] | None = None,
     channels: Sequence[Channel] = (),
     shard_bytes: int = SHARD_BYTES,
 ) -> ClipStore:
@@ -198,6 +211,8 @@ def write_store(
         dtype: uint8 for 0 to 255, float32 for 0 to 1.
         generator: JSON data that say what made the clips: a name and its parameters.
         kinds: for each split the kind of each of its clips, by name, at most 256 different ones; None: nothing is kept of kinds.
+        sequences: for each split the number of the recording that each of its clips was cut from, asked for after the clip; None:
+            nothing is kept of recordings.
         channels: what each channel stands for; empty: nothing is kept of it.
         shard_bytes: bound of the clips' bytes in one file.
 
@@ -212,6 +227,8 @@ def write_store(
     numbers = {split: [names.index(kind) for kind in kinds[split]] for split in SPLITS} if kinds else {}
     if kinds:
         columns.append(arrow.Column(name=KIND, dtype="uint8", shape=(1,)))
+    if sequences:
+        columns.append(arrow.Column(name=SEQUENCE, dtype="uint8", shape=(4,)))
     layout = arrow.Layout.of(columns, shard_bytes=shard_bytes)
     recipe = ClipsRecipe(
         shape=shape,
@@ -227,7 +244,8 @@ def write_store(
         # The manifest goes first: a crash among the files then leaves a store that cannot be opened.
         for old in [path / arrow.MANIFEST, *(f for s in SPLITS for f in path.glob(f"{s}-*.arrow"))]:
             old.unlink(missing_ok=True)
-        rows = {split: _rows(split, splits[split], columns[0], numbers.get(split)) for split in SPLITS}
+        of = sequences or {}
+        rows = {split: _rows(split, splits[split], columns[0], numbers.get(split), of.get(split)) for split in SPLITS}
         shards = tuple(shard for split in SPLITS for shard in _write_split(path, split, rows[split], layout))
         arrow.write_manifest(path, arrow.Manifest(layout=layout, recipe=dump(recipe, added=False), shards=shards))
     except OSError as error:
@@ -238,15 +256,24 @@ def write_store(
 
 
 def _rows(
-    split: Split, clips: Iterable[np.ndarray], column: arrow.Column, kinds: Sequence[int] | None
+    split: Split,
+    clips: Iterable[np.ndarray],
+    column: arrow.Column,
+    kinds: Sequence[int] | None,
+    sequences: Iterable[int] | None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Every clip, checked, and the number of its kind, which is written only where the layout has a column for it."""
-    pairs = zip(clips, itertools.repeat(0)) if kinds is None else itertools.zip_longest(clips, kinds)
-    for index, (clip, kind) in enumerate(pairs):
+    """Every clip, checked, and the numbers of its kind and recording, written where the layout has a column for them."""
+    nothing = itertools.repeat(0)
+    pairs = zip(clips, nothing, strict=False) if kinds is None else itertools.zip_longest(clips, kinds)
+    for index, ((clip, kind), sequence) in enumerate(zip(pairs, nothing if sequences is None else sequences, strict=False)):
         if clip is None or kind is None:
             than = "fewer" if clip is None else "more"
             raise ValueError(f"{split} has {than} clips than the {len(kinds or ())} kinds that are given; each clip has one kind")
-        yield {CLIP: _checked(clip, column, f"clip {index} of {split}"), KIND: np.array([kind], np.uint8)}
+        yield {
+            CLIP: _checked(clip, column, f"clip {index} of {split}"),
+            KIND: np.array([kind], np.uint8),
+            SEQUENCE: np.array([sequence], NUMBER).view(np.uint8),
+        }
 
 
 def _write_split(path: Path, name: Split, rows: Iterator[dict[str, np.ndarray]], layout: arrow.Layout) -> Iterator[arrow.Shard]:

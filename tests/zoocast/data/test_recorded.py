@@ -83,6 +83,7 @@ def test_whole_recordings_are_shared_out_and_bytes_stay_bytes(films, tmp_path):
     names = sorted(Path(films()).glob("*.npy"))
     order = [int(path.stem[1:]) for path in names]
     assert first_frames(store, "train") == [n * 16 + start for n in order[:7] for start in (0, 5)]
+    assert store.split("train").sequences == tuple(number for number in range(7) for _ in range(2))
     assert first_frames(store, "test") == [n * 16 + start for n in order[8:] for start in (0, 5)]
     # A byte v is offset + factor * v in mm/h; a store's clip has v / 255.
     clip = store.split("train").clips([0])[0]
@@ -166,6 +167,7 @@ def test_missing_values_are_refused_left_out_or_filled(films, tmp_path):
         config.check()
     dropped = dataclasses.replace(config, missing="drop").build(tmp_path / "dropped", lambda *_: None)
     assert len(dropped.split("train")) == config.counts()["train"] - 1
+    assert dropped.split("train").sequences == (0, *(number for number in range(1, 7) for _ in range(2)))
     filled = build(dataclasses.replace(config, missing="fill", fill_value=0.5), tmp_path)
     assert filled.split("train").clips([0])[0, 3, 0, 2, 2] == 0.5
 
