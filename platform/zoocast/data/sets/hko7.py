@@ -25,14 +25,9 @@ from zoocast.data.splits import SPLITS, Split
 from zoocast.data.windows import by_group
 from zoocast.errors import DataError
 
-__all__ = ["Hko7Config", "rain_rate"]
+__all__ = ["Hko7Config"]
 
 LISTS: Mapping[str, Split] = {"train": "train", "valid": "validation", "test": "test"}
-
-
-def rain_rate(dbz: np.ndarray) -> np.ndarray:
-    """mm/h of a reflectivity in dBZ, by Hong Kong's relation dBZ = 10 log10(58.53) + 15.6 log10(rate); float64."""
-    return 10 ** ((dbz.astype(np.float64) - 10 * np.log10(58.53)) / 15.6)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import hko7
-from zoocast.data.sets.hko7 import Hko7Config, rain_rate
+from zoocast.data.sets.hko7 import Hko7Config
 from zoocast.errors import DataError
 
 DAYS = {"train": ["20090215", "20091230"], "valid": ["20091231"], "test": ["20150501"]}
@@ -52,7 +52,7 @@ def test_a_mask_that_is_none_or_a_bomb_and_a_day_without_pictures_are_refused(tm
     hko7.write(tmp_path, DAYS)
     day, mask = config(tmp_path).recordings()[0], tmp_path / "radarPNG_mask/2009/02/15/RAD090215000000.mask"
     for damaged, match in (
-        (zlib.compress(bytes(2**30), 1), "another number of bytes than the 64"),
+        (zlib.compress(bytes(2**26), 1), "another number of bytes than the 64"),
         (mask.read_bytes()[:-20], "another number of bytes"),
         (b"nothing", "cannot be read as a mask"),
     ):
@@ -65,8 +65,3 @@ def test_a_mask_that_is_none_or_a_bomb_and_a_day_without_pictures_are_refused(tm
     (other / "hko7_rainy_valid_days.txt").write_text("20100101, 0.2\n")
     with pytest.raises(DataError, match=r"2010/01/01 has no RAD"):
         config(other).recordings()
-
-
-def test_reflectivity_becomes_rain_by_hong_kongs_relation():
-    # R = 1 mm/h gives 10 log10(58.53); R = 10 gives 15.6 dB more.
-    np.testing.assert_allclose(rain_rate(np.array([17.6738, 33.2738])), [1, 10], rtol=1e-4)
