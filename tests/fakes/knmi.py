@@ -14,7 +14,7 @@ def write(folder: Path, times: Sequence[str], maps: np.ndarray, *, formula: str 
     for time, values in zip(times, maps, strict=True):
         with h5py.File(folder / f"RAD_NL25_RAC_5min_{time}.h5", "w") as file:
             file["image1/image_data"] = values
-            file.create_group("image1/calibration").attrs["calibration_formulas"] = np.bytes_(formula)
+            file.create_group("image1/calibration").attrs["calibration_formulas"] = np.array([formula.encode()])
             file.create_group("overview").attrs["product_datetime_start"] = np.bytes_("01-JUN-2019;00:00:00.000")
             height, width = values.shape
             where = file.create_group("geographic")

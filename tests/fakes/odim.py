@@ -22,4 +22,4 @@ def write(folder: Path, times: Sequence[str], maps: np.ndarray, *, quantity: str
             file.create_group("where").attrs.update(xsize=values.shape[1], ysize=values.shape[0], xscale=2000.0, yscale=2000.0)
             file["dataset1/data1/data"] = values
             attributes = file.require_group(f"{what}/what").attrs
-            attributes.update(quantity=np.bytes_(quantity), gain=0.5, offset=-32.0, nodata=255.0, undetect=0.0)
+            attributes.update(quantity=np.bytes_(quantity), gain=[0.5], offset=-32.0, nodata=255.0, undetect=0.0)

@@ -16,10 +16,10 @@ import numpy as np
 
 from zoocast.config import setting
 from zoocast.data.formats.hdf5 import dataset, opened
-from zoocast.data.formats.trust import frame_shape
+from zoocast.data.formats.trust import frame_shape, reading
 from zoocast.data.recordings import Recording
 from zoocast.data.sets.measured import MeasuredClips
-from zoocast.data.sets.timeline import film, moments
+from zoocast.data.sets.timeline import alone, film, moments
 from zoocast.errors import DataError
 
 __all__ = ["KnmiConfig"]
@@ -39,7 +39,7 @@ class KnmiConfig(MeasuredClips):
         """All files as one film. Every file is compared with the first one when it is read."""
         maps = moments(Path(self.path), (".h5", ".hdf5", ".hdf"))
         first = next(iter(maps.values()))
-        with opened(first) as file:
+        with opened(first) as file, reading(first, "KNMI's radar"):
             image = dataset(file, "image1/image_data")
             if image.ndim != 2 or image.dtype.kind != "u":
                 raise DataError(f"{first}: image1/image_data is {image.dtype} {list(image.shape)}; expected an unsigned map")
@@ -64,15 +64,14 @@ class KnmiConfig(MeasuredClips):
 
 def _formula(file: Any) -> tuple[float, float]:
     """Factor and offset of `GEO=0.01*PV+0.0`."""
-    text = file["image1/calibration"].attrs["calibration_formulas"]
-    text = text.decode() if isinstance(text, bytes) else str(text)
+    text = str(alone(file["image1/calibration"].attrs["calibration_formulas"]))
     if (found := FORMULA.match(text.replace(" ", ""))) is None:
         raise DataError(f"{file.filename}: its calibration is {text[:60]!r}; expected GEO=factor*PV+offset")
     return float(found[1]), float(found[2] or 0)
 
 
 def _map(formula: tuple[float, float], path: Path) -> np.ndarray:
-    with opened(path) as file:
+    with opened(path) as file, reading(path, "KNMI's radar"):
         if _formula(file) != formula:
             raise DataError(
                 f"{path}: its calibration is {_formula(file)}, but {formula} in the first file; sort them into folders"

@@ -15,10 +15,10 @@ import numpy as np
 
 from zoocast.config import setting
 from zoocast.data.formats.hdf5 import dataset, opened
-from zoocast.data.formats.trust import frame_shape
+from zoocast.data.formats.trust import frame_shape, reading
 from zoocast.data.recordings import Recording
 from zoocast.data.sets.measured import MeasuredClips
-from zoocast.data.sets.timeline import film, moments
+from zoocast.data.sets.timeline import alone, film, moments
 from zoocast.errors import ConfigError, DataError
 
 __all__ = ["OdimConfig"]
@@ -43,7 +43,7 @@ class OdimConfig(MeasuredClips):
         """All files as one film. Every file is compared with the first one when it is read."""
         maps = moments(Path(self.path), (".h5", ".hdf5", ".hdf", ".hd5"))
         first = next(iter(maps.values()))
-        with opened(first) as file:
+        with opened(first) as file, reading(first, "ODIM_H5"):
             quantity, data = _attribute(file, "what", "quantity"), _data(file)
         if quantity not in UNITS or self.quantity not in ("", quantity):
             raise ConfigError("quantity", f"{first} holds {quantity}, where {self.quantity or ', '.join(UNITS)} is expected")
@@ -59,8 +59,7 @@ def _attribute(file: Any, group: str, name: str) -> Any:
     for parent in GROUPS:
         found = file.get(f"{parent}/{group}")
         if found is not None and name in found.attrs:
-            value = found.attrs[name]
-            return value.decode() if isinstance(value, bytes) else value
+            return alone(found.attrs[name])
     raise DataError(f"{file.filename} says no {group}/{name}; it is no composite in ODIM_H5")
 
 
@@ -74,7 +73,7 @@ def _data(file: Any) -> tuple[int, int]:
 
 
 def _map(quantity: str, no_echo: float, path: Path) -> np.ndarray:
-    with opened(path) as file:
+    with opened(path) as file, reading(path, "ODIM_H5"):
         if (found := _attribute(file, "what", "quantity")) != quantity:
             raise DataError(f"{path} holds {found}, but the first file {quantity}; sort them into folders")
         _data(file)

@@ -30,7 +30,6 @@ from zoocast.data.splits import SPLITS, Split
 from zoocast.data.windows import clips_of
 from zoocast.errors import DataError
 from zoocast.frames import FrameShape
-from zoocast.store.files import inside
 
 __all__ = ["THRESHOLDS", "SevirConfig", "kg_per_m2"]
 
@@ -127,7 +126,9 @@ def _events(folder: Path) -> Iterator[Recording]:
     """The whole events whose files are there; headers and identities are compared with the catalog."""
     catalog = folder / CATALOG
     for name, of_file in itertools.groupby(_whole(catalog), key=operator.itemgetter("file_name")):
-        path = inside(folder / "data", name)
+        path = folder / "data" / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(f"{catalog} names a file outside of its folder, {name!r}; download it again")
         if not path.exists():
             continue
         with opened(path) as file, reading(catalog, "SEVIR's catalog", (KeyError, ValueError, TypeError)):

@@ -19,7 +19,7 @@ from zoocast.data.windows import Cut, clips_of
 from zoocast.errors import DataError
 from zoocast.frames import FrameShape
 
-__all__ = ["Dates", "between", "film", "joined", "moment", "moments"]
+__all__ = ["Dates", "alone", "between", "film", "joined", "moment", "moments"]
 
 Dates = Mapping[Split, tuple[str, str]]
 """For each split its first day, and the day after its last."""
@@ -43,6 +43,12 @@ def between(recordings: Sequence[Recording], cut: Cut, dates: Dates, gap: int = 
             first, end = np.searchsorted(times, np.array(days, "datetime64[s]")).tolist()
             clips[split] += clips_of(number, recording, cut, range(first, end - gap if end < recording.frames else end))
     return clips
+
+
+def alone(attribute: Any) -> Any:
+    """What an attribute in HDF5 says, which may be an array of one, and bytes where it is text."""
+    (value,) = np.ravel(attribute).tolist()
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def moment(name: str) -> np.datetime64 | None:

@@ -56,6 +56,10 @@ def test_a_knmi_file_of_another_scale_or_of_none_is_named(tmp_path):
     knmi.write(tmp_path, TIMES[:1], MAPS[:1].astype(np.uint16), formula="__import__('os')")
     with pytest.raises(DataError, match="expected GEO=factor"):
         KnmiConfig(path=str(tmp_path)).recordings()
+    with h5py.File(tmp_path / f"RAD_NL25_RAC_5min_{TIMES[0]}.h5", "r+") as file:
+        del file["image1/calibration"]
+    with pytest.raises(DataError, match="cannot be read as KNMI's radar"):
+        KnmiConfig(path=str(tmp_path)).recordings()
 
 
 @pytest.mark.parametrize("what", ["dataset1/data1", "dataset1"])

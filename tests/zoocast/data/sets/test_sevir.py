@@ -4,7 +4,7 @@ import pytest
 
 from tests.fakes import sevir
 from zoocast.data.sets.sevir import THRESHOLDS, SevirConfig, kg_per_m2
-from zoocast.errors import DataError, IntegrityError
+from zoocast.errors import DataError
 
 EVENTS = (
     ("S1", "2018-06-01 12:00:00"),
@@ -93,7 +93,7 @@ def test_the_catalog_leads_to_no_file_outside_its_folder(tmp_path):
     sevir.write(tmp_path, EVENTS)
     catalog = tmp_path / "CATALOG.csv"
     catalog.write_text(catalog.read_text().replace("vil/2019/", "../../"))
-    with pytest.raises(IntegrityError, match="outside of itself"):
+    with pytest.raises(DataError, match="outside of its folder"):
         SevirConfig(path=str(tmp_path)).recordings()
 
 
