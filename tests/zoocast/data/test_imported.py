@@ -3,10 +3,12 @@
 import dataclasses
 import json
 
+import h5py
 import numpy as np
 import pytest
 
 from pipelines import zoo_to_target
+from tests.fakes import films, grids
 from zoocast.cli.app import invoke
 from zoocast.config import override
 from zoocast.data import DigitsConfig, ImportedConfig
@@ -87,3 +89,41 @@ def test_settings_of_an_import_are_not_changed_afterwards():
 def test_a_name_leads_nowhere_else():
     with pytest.raises(ConfigError, match="must be of letters"):
         ImportedConfig(name="../rain")
+
+
+def write_h5(path, frames):
+    with h5py.File(path, "w") as file:
+        file["frames"] = frames
+
+
+DIMS = ("time", "latitude", "longitude")
+FORMS = {
+    "frames": lambda path, frames: films.write_pictures(path, frames[..., None]),
+    "frames.npy": np.save,
+    "frames.npz": np.savez_compressed,
+    "frames.h5": write_h5,
+    "frames.nc": lambda path, frames: grids.write_netcdf4(path, {"frames": (DIMS, frames, {})}),
+    "frames2.zarr": lambda path, frames: grids.write_zarr(path, {"frames": (DIMS, frames, {})}, 2),
+    "frames3.zarr": lambda path, frames: grids.write_zarr(path, {"frames": (DIMS, frames, {})}, 3),
+    "frames.mkv": lambda path, frames: films.write_video(path, frames[..., None], "ffv1"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_film_gives_the_same_clips_in_every_format(tmp_path, form):
+    frames = films.film(60, 16, 24)[..., 0]
+    FORMS[form](tmp_path / form, frames)
+    config = ImportedConfig(path=str(tmp_path / form), length=5, split="time", gray=form.endswith("mkv"), layout="THW")
+    store = config.build(tmp_path / "clips", lambda *_: None)
+    assert (store.recipe.dtype, config.counts()) == ("uint8", dict(store.manifest.sizes))
+    clips = store.split("train").gather([1]).numpy()[0, :, 0].astype(int)
+    # A video keeps brightness as its codec has it; all others every byte.
+    np.testing.assert_allclose(clips, frames[5:10], atol=3 if form.endswith("mkv") else 0)
+
+
+def test_sixteen_bits_stay_exact(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 65536, (60, 8, 8), np.uint16)
+    films.write_pictures(tmp_path / "frames", frames[..., None])
+    config = ImportedConfig(path=str(tmp_path / "frames"), length=5, split="time", scaling="divisor", divisor=65535)
+    store = config.build(tmp_path / "clips", lambda *_: None)
+    np.testing.assert_array_equal(np.rint(store.physical(store.split("train").clips([1]).numpy()))[0, :, 0], frames[5:10])
