@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from zoocast.errors import ConfigError, DataError, IntegrityError, ZoocastError
+from zoocast.evaluation.bootstrap import block_bootstrap
 from zoocast.frames import FrameShape
 from zoocast.metrics import METRICS, PROTOCOLS, SSIM_WINDOW, FramePairs, Metric, ProtocolName, Statistics, metrics_of
 
@@ -30,8 +31,10 @@ __all__ = [
     "copy_last",
     "evaluate",
     "paired_difference",
+    "paired_over_blocks",
     "paired_over_both",
     "paired_over_clips",
+    "predicted_and_true",
     "relative_difference",
     "validation_error",
 ]
@@ -178,7 +181,7 @@ def evaluate(
     with torch.inference_mode():
         for start in range(0, len(chosen), batch_size):
             batch = [int(i) for i in chosen[start : start + batch_size]]
-            values = _measure(_predicted_and_true(predict, split.clips(batch), batch, observed, horizon), metrics)
+            values = _measure(predicted_and_true(predict, split.clips(batch), batch, observed, horizon), metrics)
             # (B, T) to one number per clip, the mean over its horizon.
             clip_mse.update(zip(batch, values[CLIP_METRIC].mean(1).tolist(), strict=True))
             statistics += Statistics.of({metric.name: values[metric.name] for metric in metrics})
@@ -209,7 +212,8 @@ def _measure(pairs: FramePairs, metrics: Sequence[Metric]) -> dict[str, np.ndarr
     return {name: METRICS[name].per_frame(pairs) for name in {CLIP_METRIC, *(metric.name for metric in metrics)}}
 
 
-def _predicted_and_true(predict: Predict, clips: Tensor, batch: Sequence[int], observed: int, horizon: int) -> FramePairs:
+def predicted_and_true(predict: Predict, clips: Tensor, batch: Sequence[int], observed: int, horizon: int) -> FramePairs:
+    """What is predicted of clips (B, T, C, H, W), whose indices are `batch`, and what followed. Raises as `evaluate` does."""
     _, length, channels, height, width = clips.shape
     frames = FrameShape(channels=channels, height=height, width=width)
     check_evaluation(observed=observed, horizon=horizon, length=length, frames=frames)
@@ -258,14 +262,15 @@ class PairedDifference:
         low, high: the ends of Student's t interval; None for fewer than two pairs.
         count: number of pairs.
         over: what a pair is, and so what the interval speaks about. "seeds": training again with other seeds, on the same test
-            clips. "clips": other test clips, with the same trained weights. "both": other seeds and other test clips.
+            clips. "clips": other test clips, with the same trained weights. "both": other seeds and other test clips. "blocks":
+            other seeds and other recordings.
     """
 
     mean: float
     low: float | None
     high: float | None
     count: int
-    over: Literal["seeds", "clips", "both"] = "seeds"
+    over: Literal["seeds", "clips", "both", "blocks"] = "seeds"
     confidence: float = 0.95
 
 
@@ -352,6 +357,26 @@ def paired_over_both(a: Sequence[Scores], b: Sequence[Scores], *, confidence: fl
     freedom = total**2 / sum(value**2 / degrees for value, degrees in terms)
     half = _quantile(confidence, freedom) * math.sqrt(total / (seeds * clips))
     return PairedDifference(mean, mean - half, mean + half, seeds, "both", confidence)
+
+
+def paired_over_blocks(
+    a: Sequence[Scores], b: Sequence[Scores], blocks: Sequence[Hashable] = (), *, confidence: float = 0.95
+) -> PairedDifference:
+    """The difference a[i] - b[i] in `strict/mse`, with the interval of a bootstrap over seeds and blocks of test clips.
+
+    Args:
+        blocks: what each clip was cut from, in the order of their indices; empty where that is not known: each clip is a block.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"seeds must be paired, but got {len(a)} and {len(b)}")
+    of_a, of_b = _clip_errors(a, b)
+    differences = of_a - of_b
+    seeds, clips = differences.shape
+    if blocks and len(blocks) != clips:
+        raise ValueError(f"each of {clips} clips must have a block, but got {len(blocks)}")
+    ends = block_bootstrap(differences, blocks or range(clips), confidence=confidence)
+    low, high = ends or (None, None)
+    return PairedDifference(float(differences.mean()), low, high, seeds, "blocks", confidence)
 
 
 def _clip_errors(a: Sequence[Scores], b: Sequence[Scores]) -> tuple[np.ndarray, np.ndarray]:

@@ -43,6 +43,7 @@ from zoocast.experiment.tuning import (
     train_chosen,
     try_point,
 )
+from zoocast.metrics.forecast import ForecastConfig
 from zoocast.nn.predictor import PredictorConfig, num_parameters, read_description
 from zoocast.report.compare import Comparison
 from zoocast.report.sections import Section
@@ -146,6 +147,7 @@ class EvaluationConfig:
 
     observed: int = setting(0, "frames that are seen of every test clip; 0: as many as in training", at_least=0)
     horizon: int = setting(0, "frames that are predicted of every test clip; 0: as many as in training", at_least=0)
+    forecast: ForecastConfig = setting(ForecastConfig(), "what forecasts are measured by besides", added=True)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -203,6 +205,8 @@ class Target:
             ) from None
         with within("target.data"):
             check_evaluation(observed=observed, horizon=horizon, length=tested.length, frames=data.frame_shape())
+        with within("evaluation.forecast"):
+            self.evaluation.forecast.check(data.frame_shape())
 
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the report must know of how arms are judged."""
@@ -263,6 +267,7 @@ class Target:
             num_strips=self.num_strips,
             sources=arm.sources,
             combine=arm.combine,
+            forecast=self.evaluation.forecast,
         )
         # A mapping by number, and not a list: inputs are known by name, and one more seed leaves the others theirs.
         seeds = {str(seed): step for seed, step in enumerate(arm.seeds)}

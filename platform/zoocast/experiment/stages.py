@@ -25,12 +25,23 @@ from zoocast.dag import StepContext, step_kind
 from zoocast.data import DataConfig
 from zoocast.data.store import ClipSplit, ClipStore
 from zoocast.evaluation import Predict, Scores, copy_last, evaluate
+from zoocast.evaluation.forecasts import climatology, forecast, quantity_of
 from zoocast.experiment.ensemble import Combine, Routed, ensemble, multiply_adds
 from zoocast.frames import FrameShape
+from zoocast.metrics.forecast import ForecastConfig
 from zoocast.nn.predictor import Predictor, load_predictor
 from zoocast.report.compare import Comparison
 from zoocast.report.data import Listening
-from zoocast.report.files import save_gates, save_kinds, save_listening, save_routes, save_scores, save_strips
+from zoocast.report.files import (
+    save_forecasts,
+    save_gates,
+    save_kinds,
+    save_listening,
+    save_routes,
+    save_scores,
+    save_sequences,
+    save_strips,
+)
 from zoocast.report.gather import gather, write_report
 from zoocast.report.made import command_of
 from zoocast.report.sections import Section
@@ -157,6 +168,7 @@ class EvaluateConfig:
     num_strips: int
     sources: tuple[str, ...] = ()
     combine: Combine | None = setting(None, "how the sources predict where nothing is trained", added=True)
+    forecast: ForecastConfig = setting(ForecastConfig(), "what is measured besides the protocols", added=True)
     batch_size: int = setting(32, identity=False)  # scores add up over batches, whatever their size
 
 
@@ -194,6 +206,7 @@ def evaluate_arm(context: StepContext) -> Evaluated:
     seeds = {int(seed): folder for seed, folder in context.group("seeds").items()}
     networks = _sources(context, store.shape, device)
     scores: dict[int, Scores] = {}
+    predicts: dict[int, Predict] = {}
     with Journal(context.journal_path) as journal:
         journal.params({"arm": config.arm, "seeds": len(seeds), "observed": config.observed, "horizon": horizon})
         journal.dataset("target", tested.digest, context="test")
@@ -202,6 +215,8 @@ def evaluate_arm(context: StepContext) -> Evaluated:
             predict: Predict = _untrained(config, networks, horizon)
             if predictor is not None:
                 networks, predict = {config.arm: predictor}, functools.partial(predictor.predict, horizon=horizon)
+            if config.forecast.asked:  # else the networks of the other seeds need not be held
+                predicts[seed] = predict
             scores[seed] = evaluate(
                 predict, tested.split("test"), observed=config.observed, horizon=horizon, batch_size=config.batch_size
             )
@@ -219,6 +234,10 @@ def evaluate_arm(context: StepContext) -> Evaluated:
         save_scores(context.directory, "test", scores)
         if kinds := tested.split("test").kinds:
             save_kinds(context.directory, kinds)
+        if sequences := tested.split("test").sequences:
+            save_sequences(context.directory, sequences)
+        if predicts:
+            _keep_forecasts(context, predicts, store, tested, journal)
         if isinstance(predict, Routed):
             _keep_routes(context, predict, tested.split("test"))
         means = {name: sum(s.overall(name) for s in scores.values()) / len(scores) for name in scores[min(scores)].names}
@@ -243,6 +262,30 @@ def _untrained(config: EvaluateConfig, networks: Mapping[str, Predictor], horizo
     if config.combine == "routed":
         return Routed(networks, horizon)
     return ensemble(networks, horizon) if config.combine == "ensemble" else copy_last(horizon)
+
+
+def _keep_forecasts(
+    context: StepContext, predicts: Mapping[int, Predict], store: ClipStore, tested: ClipStore, journal: Journal
+) -> None:
+    """What `EvaluateConfig.forecast` asks for, of every seed and of all together."""
+    config: EvaluateConfig = context.config
+    measured = config.forecast
+    found = forecast(
+        predicts,
+        tested.split("test"),
+        measured,
+        quantity_of(measured, tested.recipe.channels),
+        observed=config.observed,
+        horizon=config.horizon or store.length - config.observed,
+        mean_frame=climatology(store.split("train"), measured.channel) if measured.latitudes else None,
+        distance=measured.distance(tested.shape),
+        batch_size=config.batch_size,
+    )
+    save_forecasts(context.directory, found)
+    means = {name: float(np.mean(values)) for name, values in found.scores().items()}
+    # MLflow takes no commas in a name, and no score that is not a number.
+    known = {name.replace(",", ""): mean for name, mean in means.items() if math.isfinite(mean)}
+    journal.metrics({f"test/forecast/{name}": mean for name, mean in known.items()}, step=0)
 
 
 def _keep_routes(context: StepContext, predict: Routed, split: ClipSplit) -> None:

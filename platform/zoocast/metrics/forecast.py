@@ -117,11 +117,12 @@ class ForecastConfig:
         for field in ("pooling", "windows"):
             if (largest := max(getattr(self, field), default=0)) > side:
                 raise ConfigError(field, f"must be at most {side}, the shorter side of a frame, but got {largest}")
-        if self.lpips_sha256 or self.lpips:
-            self.distance(frames)
+        self.distance(frames)
 
-    def distance(self, frames: FrameShape) -> Lpips:
-        """LPIPS with the weights of the file."""
+    def distance(self, frames: FrameShape) -> Lpips | None:
+        """LPIPS with the weights of the file; None where it is not asked for. Raises as `check` does."""
+        if not (self.lpips_sha256 or self.lpips):
+            return None
         from zoocast.metrics.lpips import SMALLEST, Lpips  # imports torch, which making a config must not wait for
 
         if frames.channels not in (1, 3) or min(frames.height, frames.width) < SMALLEST:
@@ -293,7 +294,7 @@ def summary(sums: Sums, config: ForecastConfig, unit: str = "") -> dict[str, flo
         for window, found in zip(config.windows, contingency.fractions_skill(values["neighbourhoods"].sum(2)), strict=True):
             out[f"FSS, {window}x{window}, mean over thresholds"] = _mean(found)
     if "power" in values:
-        out["power of the finest third, predicted / true"] = float(spectrum.fine_power_ratio(values["power"].sum(1)))
+        out["power of the finest third over the truth's"] = float(spectrum.fine_power_ratio(values["power"].sum(1)))
         out["sharpness, dB"] = float(spectrum.sharpness(values["gradient"].sum() / max(values["whole"].sum(), 1.0)))
     if "balanced" in values:
         out["B-MSE"], out["B-MAE"] = (values["balanced"].mean(1) / values["clips"]).tolist()
@@ -306,7 +307,7 @@ def summary(sums: Sums, config: ForecastConfig, unit: str = "") -> dict[str, flo
     if "crps" in values:
         count = values["values"].sum()
         out[f"fair CRPS{in_unit}"] = _quotient(values["crps"].sum(), count)
-        out["spread / skill"] = math.sqrt(_quotient(values["variance"].sum(), values["squared"].sum()))
+        out["spread over skill"] = math.sqrt(_quotient(values["variance"].sum(), values["squared"].sum()))
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from zoocast.evaluation import (
     PairedDifference,
     Scores,
     paired_difference,
+    paired_over_blocks,
     paired_over_both,
     paired_over_clips,
     relative_difference,
@@ -95,6 +96,7 @@ class Difference:
         seeds: the interval over seeds, None for fewer than two; `count` is their number, `better` in how many `arm` is better.
         clips: the interval over test clips with the trained weights as they are, None where it is unknown.
         both: the interval over seeds and test clips at once, None where it is unknown.
+        blocks: that of a bootstrap over seeds and recordings, None where it is unknown.
         too_small: why nothing can be concluded, in sentences; empty where something can.
         chosen: whether `other` is the rival of the comparison.
     """
@@ -109,6 +111,7 @@ class Difference:
     both: Interval | None
     count: int
     better: int
+    blocks: Interval | None = None
     too_small: str = ""
     chosen: bool = False
 
@@ -128,6 +131,7 @@ def compare(
     *,
     untrained: Collection[str] = (),
     iterations: Mapping[str, int] | None = None,
+    sequences: Sequence[Hashable] = (),
 ) -> tuple[Difference, ...]:
     """Our arm minus every other one, in the order of `measured`; arms that have no seed in common with ours are left out.
 
@@ -135,6 +139,7 @@ def compare(
         validation: the error of every trained arm on the validation split, which chooses where a side has several arms.
         untrained: baselines without weights.
         iterations: of each arm's shortest training, where they are known.
+        sequences: the recording of every clip; empty where that is not known.
 
     Raises:
         ConfigError: the comparison names arms that are not in `measured`, or several of which none was trained.
@@ -142,7 +147,9 @@ def compare(
     comparison.check(measured)
     ours, rival = (best_arm(name, getattr(comparison, name), validation) for name in ("ours", "rival"))
     others = (other for other in measured if other != ours)
-    found = (difference(measured, ours, other, untrained=untrained, iterations=iterations) for other in others)
+    found = (
+        difference(measured, ours, other, untrained=untrained, iterations=iterations, sequences=sequences) for other in others
+    )
     return tuple(dataclasses.replace(d, chosen=d.other == rival) for d in found if d is not None)
 
 
@@ -167,11 +174,13 @@ def difference(
     *,
     untrained: Collection[str] = (),
     iterations: Mapping[str, int] | None = None,
+    sequences: Sequence[Hashable] | None = None,
 ) -> Difference | None:
     """`arm` minus `other` over the seeds that both have; None where they have none in common.
 
     Seeds are paired because both arms saw the same clips in the same order under one seed, which cancels in the difference.
-    `iterations` are those of each arm's shortest training, where they are known.
+    `iterations` are those of each arm's shortest training, where they are known. With `sequences`, as in `compare`, there is a
+    bootstrap too.
     """
     a, b = measured[arm], measured[other]
     # A baseline without weights knows no seeds: its one entry stands beside every seed of the other arm.
@@ -191,6 +200,7 @@ def difference(
         seeds=_interval(seeds),
         clips=_interval(clips),
         both=_interval(both),
+        blocks=None if sequences is None else _interval(paired_over_blocks(scores_a, scores_b, sequences)),
         count=seeds.count,
         better=sum(x < y for x, y in zip(values_a, values_b, strict=True)),
         too_small=_too_small(seeds, float(np.mean(values_b)), {a: n for a, n in (iterations or {}).items() if a in (arm, other)}),

@@ -128,6 +128,7 @@ class ReportData:
     Attributes:
         facts: short lines under the title (run, preset, date), by name.
         command: that started the run; empty where it is not known.
+        num_recordings: that the clips of the split are of; 0 where that is not known.
         made: what the result was made of and how: clips, sources by rank, banks, arms.
         arms: in the order in which they are shown.
         scores: for each metric and arm the values of its seeds.
@@ -154,6 +155,7 @@ class ReportData:
     arms: tuple[str, ...]
     scores: Mapping[str, Mapping[str, tuple[float, ...]]]
     command: str = ""
+    num_recordings: int = 0
     made: tuple[MadeTable, ...] = ()
     comparison: Comparison | None = None
     families: Mapping[str, str] = dataclasses.field(default_factory=dict)

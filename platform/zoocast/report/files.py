@@ -1,8 +1,9 @@
 """What an evaluation step leaves for the report: scores, some predicted clips, and gates; written and read in one place.
 
-`scores.json` holds the scores by seed, `kinds.json` the kind of every clip where the data set knows it, `strips.npz` some clips,
-`listening.npz` whom each training clip distilled from, `gates.npz` the gates of arms with TMU, `routes.npz` by which errors the
-clips were routed to their sources. Nothing is unpickled.
+`scores.json` holds the scores by seed, `forecasts.json` what forecasts were measured by besides, `kinds.json` the kind of every
+clip and `sequences.json` its recording where the data set knows them, `strips.npz` some clips, `listening.npz` whom each training
+clip distilled from, `gates.npz` the gates of arms with TMU, `routes.npz` by which errors the clips were routed to their sources.
+Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import numpy as np
 
 from zoocast.errors import IntegrityError
 from zoocast.evaluation import Scores
+from zoocast.evaluation.forecasts import Forecasts
 from zoocast.frames import unit_frames
 from zoocast.report.data import Gates, Listening, Routes, Strips
 from zoocast.store.files import parse_json, write_atomically
 from zoocast.store.recorded import check_file
 
-SCORES, KINDS, STRIPS = "scores.json", "kinds.json", "strips.npz"
+SCORES, FORECASTS, KINDS, SEQUENCES, STRIPS = "scores.json", "forecasts.json", "kinds.json", "sequences.json", "strips.npz"
 LISTENING, GATES, ROUTES = "listening.npz", "gates.npz", "routes.npz"
 
 
@@ -44,6 +46,22 @@ def read_scores(directory: Path) -> tuple[str, dict[int, Scores]]:
         raise _damaged(path, error) from None
 
 
+def save_forecasts(directory: Path, found: Forecasts) -> None:
+    """Write what an arm's forecasts were measured by to ``forecasts.json``."""
+    write_atomically(directory / FORECASTS, json.dumps(found.to_json()))
+
+
+def read_forecasts(directory: Path) -> Forecasts | None:
+    """What the forecasts were measured by, or None if that was not asked for. Raises `IntegrityError` when it is damaged."""
+    path = check_file(directory / FORECASTS)
+    if not path.exists():
+        return None
+    try:
+        return Forecasts.from_json(parse_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, IntegrityError) as error:
+        raise _damaged(path, error) from None
+
+
 def save_kinds(directory: Path, kinds: Sequence[str]) -> None:
     """Write the kind of every clip of the split to ``kinds.json``."""
     write_atomically(directory / KINDS, json.dumps(list(kinds)))
@@ -56,6 +74,22 @@ def read_kinds(directory: Path) -> tuple[str, ...]:
         return ()
     try:
         return tuple(str(kind) for kind in parse_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def save_sequences(directory: Path, sequences: Sequence[int]) -> None:
+    """Write the number of every clip's recording to ``sequences.json``."""
+    write_atomically(directory / SEQUENCES, json.dumps(list(sequences)))
+
+
+def read_sequences(directory: Path) -> tuple[int, ...]:
+    """Which recording every clip is of; none where that is not known. Raises `IntegrityError` when they are damaged."""
+    path = check_file(directory / SEQUENCES)
+    if not path.exists():
+        return ()
+    try:
+        return tuple(int(number) for number in parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise _damaged(path, error) from None
 

@@ -26,9 +26,19 @@ from zoocast.evaluation import Scores
 from zoocast.provenance import git_state
 from zoocast.report.compare import HEADLINE_METRIC, Comparison, Difference, Measured, compare
 from zoocast.report.data import Rates, ReportData, capitalised, table_csv, table_latex, table_markdown, table_rows
-from zoocast.report.figures import StepView
+from zoocast.report.figures import StepView, line_styles
 from zoocast.report.figures.curves import Curves
-from zoocast.report.files import read_gates, read_kinds, read_listening, read_routes, read_scores, read_strips
+from zoocast.report.files import (
+    read_forecasts,
+    read_gates,
+    read_kinds,
+    read_listening,
+    read_routes,
+    read_scores,
+    read_sequences,
+    read_strips,
+)
+from zoocast.report.forecasts import forecast_section
 from zoocast.report.illustrations import illustrations
 from zoocast.report.made import chosen_for, made_tables
 from zoocast.report.page import compose
@@ -88,15 +98,23 @@ def gather(
     # Results that nothing needs any more may have been removed.
     trainings = {arm: {k: p for k, p in found.items() if p.exists()} for arm, found in seeds.items() if found}
     split, scores = _scores(arms)
+    sequences = read_sequences(next(iter(arms.values())))  # all arms were measured on the same clips
     # Which arm stands for a side is decided on the validation split; the test split only measures it.
     iterations = iterations_of(trainings)
     differences = (
-        compare(scores, validation_of(trainings), comparison, untrained=untrained, iterations=iterations) if comparison else ()
+        compare(
+            scores, validation_of(trainings), comparison, untrained=untrained, iterations=iterations, sequences=sequences
+        )
+        if comparison
+        else ()
     )
     decisive = next((d for d in differences if d.chosen), None)
+    forecasts = {arm: found for arm, path in arms.items() if (found := read_forecasts(path)) is not None}
     kinds = _kinds(arms, scores)
     views = _views(records, trainings)
     trained = {arm: {k: read_record(p) for k, p in found.items()} for arm, found in trainings.items()}
+    ours = comparison.ours if comparison else ()
+    styles = line_styles(tuple(arms), families=families or {}, ours=ours, untrained=untrained)
     first = next(iter(next(iter(scores.values())).values()))  # any will do: `_scores` has seen that all are of the same clips
     return ReportData(
         title=title,
@@ -111,6 +129,7 @@ def gather(
         ),
         split=split,
         num_clips=first.count,
+        num_recordings=len(set(sequences)),
         observed=observed,
         horizon=len(first.per_frame(HEADLINE_METRIC)),
         arms=tuple(arms),
@@ -130,6 +149,7 @@ def gather(
         sections=(
             *(section.show(scores, split, iterations) for section in sections),
             *([by_kind(scores, kinds, split, decisive, untrained=untrained)] if len(set(kinds)) > 1 else ()),
+            *([forecast_section(forecasts, styles, split=split, observed=observed)] if forecasts else ()),
         ),
         steps=(*views, StepView(step, tuple(read_record(p).name for p in arms.values()), "report")),
         settings=tuple(settings(config)),

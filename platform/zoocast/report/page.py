@@ -195,7 +195,7 @@ def _differences(data: ReportData) -> dict[str, Any] | None:
             "mean": signed(d.mean, digits),
             "relative": f"{signed(100 * d.relative, 1)}\N{NO-BREAK SPACE}%",
             "percents": percents(d.relative_seeds) if d.relative_seeds else "",
-            "intervals": [interval_ends(ends, digits) if ends else "–" for ends in (d.seeds, d.clips, d.both)],
+            "intervals": [interval_ends(ends, digits) if ends else "–" for ends in (d.seeds, d.clips, d.both, d.blocks)],
             "better": f"{d.better} of {d.count}",
             "verdict": d.verdict,
         }

@@ -87,7 +87,7 @@ def test_errors_of_weather_and_of_ensembles_are_in_units() -> None:
     both = measure_ensemble(members, truth * 0 + np.float32(0.25), config, kelvin)
     # Mean distance 0.125, less half of the one pair's 0.25: 0; the spread is 0.03125 * 3 / 2 and the error 0.125^2.
     assert summary(both, config, "K")["fair CRPS, K"] == pytest.approx(0.0, abs=1e-12)
-    assert summary(both, config, "K")["spread / skill"] == pytest.approx(3**0.5)
+    assert summary(both, config, "K")["spread over skill"] == pytest.approx(3**0.5)
 
 
 def test_missing_truth_changes_nothing_that_is_measured_elsewhere() -> None:

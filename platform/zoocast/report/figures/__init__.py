@@ -1,6 +1,7 @@
 """Figures from plain arrays: plots as SVG text, pictures as PNG bytes. Nothing here knows torch, a cluster or a server."""
 
 from zoocast.report.figures.curves import gain_curves, horizon_error, learning_curves, mean_interval, result_bars
+from zoocast.report.figures.forecasts import rank_histograms, reliability_diagram, spectra
 from zoocast.report.figures.graph import dag_drawing
 from zoocast.report.figures.matrix import source_matrix
 from zoocast.report.figures.pictures import (
@@ -45,9 +46,12 @@ __all__ = [
     "moving_comparison",
     "order_of_levels",
     "parallel_coordinates",
+    "rank_histograms",
+    "reliability_diagram",
     "result_bars",
     "search_history",
     "source_matrix",
+    "spectra",
     "strip_comparison",
     "timeline",
     "verdict_matrix",
