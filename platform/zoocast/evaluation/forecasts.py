@@ -66,9 +66,7 @@ class Forecasts:
             together = Sums.from_json(data["ensemble"]) if data["ensemble"] else None
             return cls(load(ForecastConfig, data["config"]), load(Quantity, data["quantity"]), seeds, together)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise IntegrityError(
-                f"forecasts must hold config, quantity, seeds and ensemble: {data!r:.80} ({error})"
-            ) from None
+            raise IntegrityError(f"forecasts must hold config, quantity, seeds and ensemble: {data!r:.80} ({error})") from None
 
 
 def quantity_of(config: ForecastConfig, channels: Sequence[Channel]) -> Quantity:

@@ -21,7 +21,7 @@ def radial_power(frames: NDArray[np.floating]) -> NDArray[np.float64]:
     height, width = frames.shape[-2:]
     side = min(height, width)
     waves = side * np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
-    power = np.abs(np.fft.fft2(frames)) ** 2 / (height * width) ** 2
+    power = np.abs(np.fft.fft2(frames.astype(np.float64))) ** 2 / (height * width) ** 2
     rings = np.rint(waves).astype(int)
     return np.stack([power[..., rings == k].sum(-1) for k in range(1, side // 2 + 1)], -1)
 

@@ -35,13 +35,14 @@ def forecast_section(
     unit = f" {first.unit}" if first.unit else ""
     events = {f"at least {threshold:g}{unit}": row for row, threshold in enumerate(first.config.events)}
     over = "the mean of the lead times' scores" if first.config.convention == "hko" else "of all lead times' counts together"
+    in_unit = f", in {first.unit}" if unit else ""
     of_ensembles = "; those of an ensemble take an arm's seeds as its members" if ensembles else ""
     return SectionView(
         name=NAME,
         title="Forecast",
-        caption=f"Scores of forecasts on the {split} split, in the convention {first.config.convention}: mean ± standard deviation"
-        f" over seeds{of_ensembles}. Events are values of at least a threshold{f', in {first.unit}' if unit else ''}; their scores"
-        f" are {over}, and a mean over thresholds leaves out events that never came. Power and the bias are right at 1.",
+        caption=f"Scores of forecasts on the {split} split, in the convention {first.config.convention}: mean ± standard"
+        f" deviation over seeds{of_ensembles}. Events are values of at least a threshold{in_unit}; their"
+        f" scores are {over}, and a mean over thresholds leaves out events that never came. Power and the bias are right at 1.",
         columns=("score", *measured),
         rows=tuple((name, *(_cell(found.get(name, ()), name, scores) for found in scores.values())) for name in names),
         figures=tuple(
@@ -91,9 +92,11 @@ def _csi(
 
 def _spectra(measured: Mapping[str, Forecasts], styles: Mapping[str, LineStyle]) -> Illustration:
     """Of the last frame of the horizon, where predictions are the most blurred."""
-    powers = {arm: sum(sums.values["power"][:, -1] for sums in found.seeds.values()) for arm, found in measured.items()}
-    counts = {arm: sum(float(sums.values["whole"][-1]) for sums in found.seeds.values()) for arm, found in measured.items()}
-    means = {arm: power / max(counts[arm], 1.0) for arm, power in powers.items()}
+    means: dict[str, np.ndarray] = {}
+    for arm, found in measured.items():
+        power = np.sum([sums.values["power"][:, -1] for sums in found.seeds.values()], axis=0)
+        frames = sum(float(sums.values["whole"][-1]) for sums in found.seeds.values())
+        means[arm] = power / max(frames, 1.0)
     truth = next(iter(means.values()))[1]
     finest = {arm: power[0, -1] / power[1, -1] if power[1, -1] else np.nan for arm, power in means.items()}
     return Illustration(
@@ -108,9 +111,7 @@ def _spectra(measured: Mapping[str, Forecasts], styles: Mapping[str, LineStyle])
     )
 
 
-def _reliability(
-    ensembles: Mapping[str, Forecasts], styles: Mapping[str, LineStyle], events: Mapping[str, int]
-) -> Illustration:
+def _reliability(ensembles: Mapping[str, Forecasts], styles: Mapping[str, LineStyle], events: Mapping[str, int]) -> Illustration:
     panels: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {event: {} for event in events}
     for arm, found in ensembles.items():
         assert found.ensemble is not None
@@ -122,8 +123,8 @@ def _reliability(
         "forecast-reliability",
         NAME,
         reliability_diagram(panels, styles),
-        "Reliability of the seeds of an arm as an ensemble: of the pixels where a part of the members forecast the event, the part"
-        " where it came, over all lead times. On the diagonal probabilities are right; below it the event is forecast too often.",
+        "Reliability of the seeds of an arm as an ensemble: of the pixels where a part of the members forecast the event, the"
+        " part where it came, over all lead times. On the diagonal probabilities are right; below it it is forecast too often.",
         "Reliability diagrams. Where all members forecast the event it came in: "
         + " ".join(
             f"{event}: {', '.join(f'{arm} {came[-1]:.3g}' for arm, (given, came) in arms.items() if given[-1] == 1)}."

@@ -102,14 +102,12 @@ def gather(
     # Which arm stands for a side is decided on the validation split; the test split only measures it.
     iterations = iterations_of(trainings)
     differences = (
-        compare(
-            scores, validation_of(trainings), comparison, untrained=untrained, iterations=iterations, sequences=sequences
-        )
+        compare(scores, validation_of(trainings), comparison, untrained=untrained, iterations=iterations, sequences=sequences)
         if comparison
         else ()
     )
     decisive = next((d for d in differences if d.chosen), None)
-    forecasts = {arm: found for arm, path in arms.items() if (found := read_forecasts(path)) is not None}
+    forecasts = {arm: measured for arm, path in arms.items() if (measured := read_forecasts(path)) is not None}
     kinds = _kinds(arms, scores)
     views = _views(records, trainings)
     trained = {arm: {k: read_record(p) for k, p in found.items()} for arm, found in trainings.items()}
