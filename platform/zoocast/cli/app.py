@@ -85,9 +85,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cache.app, name="cache")
-app.add_typer(data.app, name="data")
-app.command("predict", cls=Command, epilog=predict.PREDICT_EXAMPLES)(predict.predict)
-app.command("export", cls=Command, epilog=predict.EXPORT_EXAMPLES)(predict.export)
 
 
 @app.callback(invoke_without_command=True)
@@ -611,6 +608,12 @@ def import_(
         name, model = imported["name"], shlex.quote(imported["directory"])
         print(f"as one more source: pipelines run zoo-to-target -S sources.{name}.model={model}")
         print(f"in place of the first source: pipelines run zoo-to-target -S {shlex.join(imported['overrides'])}")
+
+
+# Last, for `--help` lists the commands in this order.
+app.command("predict", cls=Command, epilog=predict.PREDICT_EXAMPLES)(predict.predict)
+app.command("export", cls=Command, epilog=predict.EXPORT_EXAMPLES)(predict.export)
+app.add_typer(data.app, name="data")
 
 
 # ---------------------------------------------------------------------------------------------------------------- endings
