@@ -198,6 +198,8 @@ def _readings(shape: tuple[int, ...]) -> list[str]:
         return []
     if last and shape[-1] <= COLOURS:
         return ["THWC"]
+    if shape[1] == 1:
+        return ["TCHW"]
     return ["TCHW"] * (third and shape[1] <= COLOURS) + [lead + "HW" for lead in _leads(shape) if shape[lead.index("T")] > 1]
 
 

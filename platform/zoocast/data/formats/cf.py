@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,7 +57,10 @@ def described(
                 flipped = north and len(values) > 1 and bool(values[0] < values[-1])
             case _:
                 channels = tuple(f"{value:g}" for value in values) if values.dtype.kind in "iuf" else ()
-    missing = _number(attributes.get("_FillValue", attributes.get("missing_value")), dtype)
+    missing = _number(attributes.get("_FillValue", attributes.get("missing_value")))
+    if dtype.kind == "i" and _text(attributes.get("_Unsigned")).lower() == "true":  # netCDF-3 has no unsigned bytes
+        dtype = np.dtype(f"u{dtype.itemsize}")
+        missing = missing if missing is None or missing >= 0 else missing + 2.0 ** (8 * dtype.itemsize)
     return Stored(
         path=path,
         name=name,
@@ -70,8 +74,8 @@ def described(
         flipped=flipped,
         missing=None if missing is None or np.isnan(missing) else missing,
         unit=_text(attributes.get("units")),
-        factor=_number(attributes.get("scale_factor"), dtype) or 1.0,
-        offset=_number(attributes.get("add_offset"), dtype) or 0.0,
+        factor=_number(attributes.get("scale_factor")) or 1.0,
+        offset=_number(attributes.get("add_offset")) or 0.0,
         channels=channels,
     )
 
@@ -96,10 +100,13 @@ def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
 
 
-def _number(value: Any, dtype: np.dtype) -> float | None:
-    """An attribute that is a number, or an array of one, or, as xarray writes them in zarr, its bytes in base 64."""
-    if isinstance(value, str) and dtype.kind == "f":
-        data = base64.b64decode(value)
-        return float(np.frombuffer(data, f"<f{len(data)}")[0])
+def _number(value: Any) -> float | None:
+    """An attribute that is a number, an array of one, text of one, or, as xarray writes them in zarr, its bytes in base 64."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+        with contextlib.suppress(ValueError):
+            data = base64.b64decode(value, validate=True)
+            return float(np.frombuffer(data, f"<f{len(data)}")[0]) if len(data) in (4, 8) else None
     array = np.asarray(value)
     return float(array.reshape(-1)[0]) if array.size and array.dtype.kind in "iuf" else None

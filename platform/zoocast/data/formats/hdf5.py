@@ -117,7 +117,7 @@ def _stored(path: Path, data: Any) -> Stored:
             return None
         return dataset(data.file, scale.name)[()], dict(scale.attrs)
 
-    wanted = ("_FillValue", "missing_value", "units", "scale_factor", "add_offset")
+    wanted = ("_FillValue", "missing_value", "units", "scale_factor", "add_offset", "_Unsigned")
     return described(
         path,
         data.name.lstrip("/"),

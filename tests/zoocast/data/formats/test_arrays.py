@@ -25,13 +25,14 @@ COLOURS = np.stack([film(10, channels=3, seed=seed) for seed in range(6)])
         (COLOURS.transpose(0, 1, 4, 2, 3), "NTCHW", 6),
         (CLIPS[1, ..., 0], "THW", 1),
         (COLOURS[1], "THWC", 1),
+        (CLIPS[1].transpose(0, 3, 1, 2), "TCHW", 1),
     ],
 )
 def test_the_order_of_axes_is_guessed_and_said(tmp_path: Path, array: np.ndarray, layout: str, count: int):
     np.save(tmp_path / "clips.npy", array)
     opened = open_recordings(tmp_path / "clips.npy")
     assert f"read as {layout}, guessed: {count} recording" in opened.remarks[0]
-    source = COLOURS if "C" in layout else CLIPS
+    source = COLOURS if 3 in array.shape else CLIPS
     assert len(opened.recordings) == count
     assert [r.name for r in opened.recordings][-1] == ("clips/5" if count > 1 else "clips")
     np.testing.assert_array_equal(opened.recordings[min(1, count - 1)].read(2, 5), source[1, 2:5].transpose(0, 3, 1, 2))

@@ -55,6 +55,22 @@ def test_packed_integers_keep_their_scale_and_what_is_missing(tmp_path: Path, na
     np.testing.assert_array_equal(recording.read(0, 7)[:, 0], packed[:, ::-1])
 
 
+@pytest.mark.parametrize(("name", "write"), FORMS[:2])
+def test_bytes_that_are_said_to_be_unsigned_are(tmp_path: Path, name: str, write: Write):
+    packed = np.arange(7 * 9 * 12).reshape(7, 9, 12).astype("u1")
+    write(tmp_path / name, {"dbz": (grids.DIMS, packed.view("i1"), {"_Unsigned": "true", "_FillValue": np.int8(-1)})})
+    (recording,) = open_recordings(tmp_path / name).recordings
+    assert (recording.dtype, recording.missing) == (np.uint8, 255)
+    np.testing.assert_array_equal(recording.read(0, 7)[:, 0], packed)
+
+
+@pytest.mark.parametrize("fill", ["NaN", "AAAAAAAA+H8=", -9999.0])
+def test_zarr_says_in_several_ways_what_is_missing(tmp_path: Path, fill: object):
+    grids.write_zarr(tmp_path / "a.zarr", grids.variables(_FillValue=fill), 3)
+    (recording,) = open_recordings(tmp_path / "a.zarr").recordings
+    assert recording.missing == (None if isinstance(fill, str) else fill)
+
+
 @pytest.mark.parametrize(("name", "write"), FORMS)
 def test_one_of_several_variables_is_asked_for(tmp_path: Path, name: str, write: Write):
     write(tmp_path / name, grids.variables() | {"u10": (grids.DIMS, -grids.temperature(), {"units": "m s**-1"})})
