@@ -32,6 +32,7 @@ SIGNATURES = {
     SIGNATURE: "hdf5",
     **dict.fromkeys(netcdf.SIGNATURES, "netcdf"),
 }
+MOST_REMARKS = 6
 KNOWN = "pictures (png, jpg, tif), videos, .npy, .npz, HDF5, netCDF, zarr"
 
 
@@ -88,8 +89,21 @@ def open_recordings(
             f"{path} holds no file of a known format; expected {KNOWN}" + (f", found {some(unknown)}" if unknown else "")
         )
     if unknown:
-        remarks.append(f"left out, of no known format: {some(unknown)}")
-    return Opened(tuple(recordings), tuple(dict.fromkeys(remarks)))
+        remarks.insert(0, f"left out, of no known format: {some(unknown)}")
+    return Opened(tuple(recordings), _few(remarks))
+
+
+def _few(remarks: list[str]) -> tuple[str, ...]:
+    """The first remarks and the first warnings, and how many more there are: a folder may hold thousands of files."""
+    kinds: tuple[list[str], list[str]] = ([], [])
+    for remark in dict.fromkeys(remarks):
+        kinds[remark.startswith("warning: ")].append(remark)
+    few: list[str] = []
+    for kind, start in zip(kinds, ("", "warning: "), strict=True):
+        few += kind[:MOST_REMARKS]
+        if len(kind) > MOST_REMARKS:
+            few.append(f"{start}and {len(kind) - MOST_REMARKS} more like these")
+    return tuple(few)
 
 
 def _start(path: Path) -> bytes:

@@ -75,6 +75,18 @@ def test_videos_in_folders_are_recordings_of_the_group_of_their_folder(tmp_path:
     ]
 
 
+def test_of_many_files_a_few_are_told(tmp_path: Path):
+    content = tmp_path / "0.avi"
+    write_video(content, FRAMES, "ffv1", g="1")
+    for number in range(9):
+        (tmp_path / f"{number}.avi").write_bytes(content.read_bytes()[: -1 if number else None])
+        (tmp_path / f"{number}.txt").write_text("by hand")
+    remarks = open_recordings(tmp_path).remarks
+    assert remarks[0] == "left out, of no known format: 0.txt, 1.txt, 2.txt, 3.txt and 5 more"
+    assert [remark.partition(":")[0] for remark in remarks[1:6]] == [f"{number}.avi" for number in range(5)]
+    assert remarks[6] == "and 4 more like these"
+
+
 def test_uneven_times_are_told(tmp_path: Path):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
