@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,13 +75,15 @@ def open_recordings(
         name = path.name if inside == "." else inside
         group = inside.rpartition("/")[0]
         forms = {file: _form(file) for file in files}
+        stems = collections.Counter(file.stem for file, form in forms.items() if form not in (None, "picture"))
         unknown += [file.name for file in files if forms[file] is None]
         found = []
         if pictures := [file for file in files if forms[file] == "picture"]:
             found.append(open_images(folder, pictures, name=name, group=group, gray=gray, time_pattern=time_pattern))
         for file, form in forms.items():
             if form not in (None, "picture"):
-                called = file.relative_to(path).with_suffix("").as_posix()
+                alone = stems[file.stem] == 1 and not file.with_suffix("").is_dir()
+                called = (file.relative_to(path).with_suffix("") if alone else file.relative_to(path)).as_posix()
                 found.append(_open_file(file, form, called, "" if inside == "." else inside, how))
         recordings += [recording for opened in found for recording in opened.recordings]
         remarks += [remark for opened in found for remark in opened.remarks]

@@ -70,6 +70,13 @@ def test_one_array_of_an_archive_is_read(tmp_path: Path, save):
     np.testing.assert_array_equal(opened.recordings[3].read(0, 2)[:, 0], CLIPS[3, :7:-1, :, :, 0])
 
 
+def test_recordings_of_files_that_differ_in_their_ending_alone_have_other_names(tmp_path: Path):
+    np.save(tmp_path / "a.npy", CLIPS[0, ..., 0])
+    np.savez(tmp_path / "a.npz", CLIPS[0, ..., 0])
+    np.save(tmp_path / "b.npy", CLIPS[0, ..., 0])
+    assert [r.name for r in open_recordings(tmp_path).recordings] == ["a.npy", "a.npz", "b"]
+
+
 def test_the_clips_of_predrnns_releases_are_recordings(tmp_path: Path):
     frames = CLIPS[:2, :, None, ..., 0].reshape(20, 1, 24, 32)
     clips = np.array([[[0, 4], [10, 4]], [[4, 6], [14, 6]]], np.int32)
