@@ -52,8 +52,9 @@ def import_(
     crop: Cropped = "",
     size: Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="of the resized frames")] = "",
     channels: Annotated[str, typer.Option(metavar="0,2", help="which channels, counted from 0")] = "",
-    scaling: Annotated[Literal["none", "divisor", "min-max"], typer.Option(help="what becomes 0 to 1")] = "none",
+    scaling: Annotated[Literal["none", "divisor", "min-max", "z-score"], typer.Option(help="what becomes 0 to 1")] = "none",
     divisor: Annotated[float, typer.Option(help="of --scaling divisor")] = 1.0,
+    deviations: Annotated[float, typer.Option(help="of --scaling z-score: how many from the mean are 0 and 1")] = 5.0,
     missing: Annotated[Literal["refuse", "drop", "fill"], typer.Option(help="clips with missing values")] = "refuse",
     fill_value: Annotated[float, typer.Option(help="of --missing fill, in the units of the files")] = 0.0,
     split: Annotated[
@@ -92,6 +93,7 @@ def import_(
         channels=_numbers("--channels", channels),
         scaling=scaling,
         divisor=divisor,
+        deviations=deviations,
         missing=missing,
         fill_value=fill_value,
         split=split,

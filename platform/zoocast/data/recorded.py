@@ -47,12 +47,15 @@ class RecordedClips:
     height: int = setting(0, "of the resized frame, pixels; 0: as it is", at_least=0)
     width: int = setting(0, "of the resized frame, pixels; 0: as it is", at_least=0)
     channels: tuple[int, ...] = setting((), "which channels, counted from 0; none: all", at_least=0)
-    scaling: Literal["none", "divisor", "min-max"] = setting(
+    scaling: Literal["none", "divisor", "min-max", "z-score"] = setting(
         "none",
         "what becomes 0 to 1: bytes and floats that are so already; values over divisor; of each channel the lowest and the"
-        " highest value of the training clips",
+        " highest value of the training clips, or their mean less and plus `deviations` standard deviations",
     )
     divisor: float = setting(1.0, "of scaling=divisor", above=0)
+    deviations: float = setting(
+        5.0, "of scaling=z-score: how many are 0 and 1, while 0.5 is the mean; what is further off is cut", above=0, added=True
+    )
     missing: Literal["refuse", "drop", "fill"] = setting(
         "refuse", "where nothing was measured: an error, the clip is left out, or the value is fill_value"
     )
@@ -126,7 +129,7 @@ class RecordedClips:
             DataError: files that are missing, damaged or of another form, or values that are missing or of another scale.
         """
         plan = self._planned()
-        scale = None if self.scaling == "min-max" else self._fixed_scale(plan.recordings[0])
+        scale = None if self._is_fitted else self._fixed_scale(plan.recordings[0])
         for windows in plan.windows.values():
             clip = self._clip(plan.recordings, windows[0])
             if clip is not None and scale is not None:
@@ -164,7 +167,7 @@ class RecordedClips:
         from zoocast.data.store import write_store  # imports torch, which making a config must not wait for
 
         plan = self._planned()
-        scale = self._fitted(plan, progress) if self.scaling == "min-max" else self._fixed_scale(plan.recordings[0])
+        scale = self._fitted(plan, progress) if self._is_fitted else self._fixed_scale(plan.recordings[0])
         counts = self.counts()
 
         kept: dict[Split, list[int]] = {split: [] for split in SPLITS}
@@ -252,26 +255,34 @@ class RecordedClips:
             )
         return _Scale((0.0,), (1.0,), keep=True)
 
+    @property
+    def _is_fitted(self) -> bool:
+        return self.scaling in ("min-max", "z-score")
+
     def _fitted(self, plan: _Plan, progress: Progress) -> _Scale:
-        """The range of each channel over the training clips."""
-        low = high = np.empty(0)
+        """From the range, or the mean and deviation, of each channel over the training clips, in one pass."""
+        found: _Moments | None = None
         windows = plan.windows["train"]
         for done, window in enumerate(windows):
             clip = self._clip(plan.recordings, window)
             if clip is None:
                 continue
-            lowest, highest = clip.min((0, 2, 3)), clip.max((0, 2, 3))
-            low, high = (np.minimum(low, lowest), np.maximum(high, highest)) if low.size else (lowest, highest)
+            for frame in clip:
+                found = _Moments.of(frame) if found is None else found.joined(_Moments.of(frame))
             if done % 64 == 0:
                 progress(0.0, f"range of the training clips: {done:,} of {len(windows):,}")
-        if not low.size:
+        if found is None:
             raise DataError("every training clip has missing values; set missing=fill")
-        if (high <= low).any():
-            constant = some([str(channel) for channel in np.flatnonzero(high <= low)])
+        if (found.high <= found.low).any():
+            constant = some([str(channel) for channel in np.flatnonzero(found.high <= found.low)])
             raise DataError(
                 f"channel {constant} is constant over the training clips, so it has no range; leave it out by channels"
             )
-        return _Scale(tuple(low.tolist()), tuple((high - low).tolist()), clipped=True)
+        low, span = found.low, found.high - found.low
+        if self.scaling == "z-score":
+            reach = self.deviations * np.sqrt(found.squares / found.count)
+            low, span = found.mean - reach, 2 * reach
+        return _Scale(tuple(low.tolist()), tuple(span.tolist()), clipped=True)
 
     def _clip(self, recordings: Sequence[Recording], window: Window) -> np.ndarray | None:
         """A clip, cropped and resized, in the units of the file; None for one that is dropped."""
@@ -305,6 +316,36 @@ class _Plan:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Moments:
+    """Of each channel, float64: the range, the mean, and the sum of squared distances from it."""
+
+    count: int
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, frame: np.ndarray) -> _Moments:
+        """Of a frame, (C, H, W)."""
+        values = frame.astype(np.float64)
+        over, mean = (1, 2), values.mean((1, 2))
+        squares = np.square(values - mean[:, None, None]).sum(over)
+        return cls(values.size // len(mean), values.min(over), values.max(over), mean, squares)
+
+    def joined(self, other: _Moments) -> _Moments:
+        """Of both, without the loss of digits that sums of squares have (Chan, Golub and LeVeque, 1983)."""
+        count, apart = self.count + other.count, other.mean - self.mean
+        return _Moments(
+            count,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+            self.mean + apart * (other.count / count),
+            self.squares + other.squares + np.square(apart) * (self.count * other.count / count),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class _Scale:
     """Which values become 0 and 1: `low` and `low + span`, of each channel or of all."""
 
@@ -319,7 +360,7 @@ class _Scale:
             return clip
         low, span = (np.array(values)[:, None, None] for values in (self.low, self.span))
         scaled = (clip if self.keep else (clip - low) / span).astype(np.float32)
-        if self.clipped:  # what lies beyond the training clips' range
+        if self.clipped:  # what lies beyond what was fitted to the training clips
             return scaled.clip(0.0, 1.0)
         if scaled.min() < 0 or scaled.max() > 1:
             raise DataError(

@@ -149,6 +149,26 @@ def test_floats_are_scaled_by_the_range_of_the_training_clips_and_back(films, tm
     assert store.recipe.channels[1].unit == "mm/h"
 
 
+def test_z_scores_are_of_the_training_clips_and_lie_around_a_half(films, tmp_path):
+    config = Films(path=films(10, dtype=np.float32, scale=100), length=12, scaling="z-score", deviations=2.5)
+    store = build(config, tmp_path)
+    names = sorted(Path(config.path).glob("*.npy"))
+    train = np.stack([np.load(name)[:12] for name in names[:7]]).astype(np.float64)
+    z = (train - train.mean((0, 1, 3, 4))[:, None, None]) / train.std((0, 1, 3, 4))[:, None, None]
+    assert (abs(z) < 2.5).all()
+    np.testing.assert_allclose(store.split("train").clips(range(7)), 0.5 + z / 5, atol=1e-6)
+    np.testing.assert_allclose(store.physical(store.split("train").clips([0]).numpy())[0], train[0] * 0.5 - 1, rtol=1e-4)
+
+
+def test_the_range_of_integers_is_wider_than_they_are(films, tmp_path):
+    folder = films(10, dtype=np.int16)
+    wide = np.load(Path(folder) / "a00.npy")
+    wide[0, :, 0, 0], wide[1, :, 0, 0] = -30_000, 30_000
+    np.save(Path(folder) / "a00.npy", wide)
+    store = build(Films(path=folder, length=6, scaling="min-max"), tmp_path)
+    np.testing.assert_allclose(store.physical(store.split("train").clips([0]).numpy())[0], wide[:6] * 0.5 - 1, atol=0.01)
+
+
 def test_values_of_another_scale_are_told_before_anything_is_built(films):
     with pytest.raises(DataError, match=r"values from .* which are not within 0 to 1; set scaling=min-max"):
         Films(path=films(10, dtype=np.float32), length=12).check()

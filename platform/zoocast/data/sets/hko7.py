@@ -42,7 +42,9 @@ class Hko7Config(MeasuredClips):
     masks: bool = setting(True, "pixels that the masks leave out are missing; off: they are used as they are")
     length: int = setting(25, "frames in each clip", at_least=2)
     stride: int = setting(5, "frames from the start of a clip to that of the next one; 0: clips follow one another", at_least=0)
-    scaling: Literal["none", "divisor", "min-max"] = setting("divisor", "what becomes 0 to 1: of 255, the pixels' range")
+    scaling: Literal["none", "divisor", "min-max", "z-score"] = setting(
+        "divisor", "what becomes 0 to 1: of 255, the pixels' range"
+    )
     divisor: float = setting(255.0, "of scaling=divisor", above=0)
 
     def recordings(self) -> tuple[Recording, ...]:

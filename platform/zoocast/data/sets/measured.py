@@ -15,7 +15,7 @@ __all__ = ["MeasuredClips"]
 class MeasuredClips(RecordedClips):
     """Abstract: clips of one long film, cut in time; 0 to 1 is the range of the training clips; what is missing is filled."""
 
-    scaling: Literal["none", "divisor", "min-max"] = setting(
+    scaling: Literal["none", "divisor", "min-max", "z-score"] = setting(
         "min-max",
         "what becomes 0 to 1: of each channel the lowest and the highest value of the training clips; values over divisor",
     )

@@ -52,7 +52,7 @@ class TaxiBjConfig(RecordedClips):
         28, "days of the original that test, at its end, and as many before them that validate", at_least=1
     )
     length: int = setting(8, "slots in each clip", at_least=2)
-    scaling: Literal["none", "divisor", "min-max"] = setting(
+    scaling: Literal["none", "divisor", "min-max", "z-score"] = setting(
         "min-max", "what becomes 0 to 1: floats that are so already; values over divisor; the range of the training clips"
     )
 
