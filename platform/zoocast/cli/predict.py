@@ -47,6 +47,7 @@ def predict(
         int | None, typer.Option("--observed", min=1, help="frames that are seen; else as many as in training")
     ] = None,
     formats: Annotated[str, typer.Option("--format", metavar="npy,netcdf,png,gif,mp4", help="what is written")] = "npy",
+    strips: Annotated[int, typer.Option("--strips", min=0, help="clips that are drawn, standing and moving")] = 1,
     at_end: Annotated[
         bool, typer.Option("--at-end", help="predict what follows the last frame of every recording, which has no truth")
     ] = False,
@@ -64,7 +65,12 @@ def predict(
 
     with _as_options():
         config = PredictConfig(
-            horizon=horizon, observed=observed, formats=tuple(formats.split(",")), batch_size=batch, at_end=at_end
+            horizon=horizon,
+            observed=observed,
+            formats=tuple(formats.split(",")),
+            batch_size=batch,
+            strips=strips,
+            at_end=at_end,
         )
     # Before the network is loaded, which takes longer.
     opened = open_recordings(path, layout=layout, variable=variable)

@@ -32,9 +32,6 @@ from zoocast.trained.output import FORMATS, Batch, Sheet
 
 __all__ = ["PredictConfig", "Predicted", "predict_recordings"]
 
-STRIPS = 4
-"""Clips whose pictures are drawn."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictConfig:
@@ -45,6 +42,7 @@ class PredictConfig:
         observed: frames that are seen; None: as many as in training.
         formats: some of `zoocast.trained.output.FORMATS`.
         batch_size: clips that are predicted at once.
+        strips: clips that are drawn, standing and moving, spread over all.
         at_end: what follows the last frame of every recording is predicted, also where it is long enough to have a truth.
     """
 
@@ -52,6 +50,7 @@ class PredictConfig:
     observed: int | None = None
     formats: tuple[str, ...] = ("npy",)
     batch_size: int = BATCH_SIZE
+    strips: int = 1
     at_end: bool = False
 
     def __post_init__(self) -> None:
@@ -205,7 +204,7 @@ class _Job:
         config, count = self.config, len(self.clips)
         # SSIM has no value on smaller frames; the errors alone are no protocol of ours.
         measurable = min(self.model.frames.height, self.model.frames.width) >= SSIM_WINDOW
-        shown = set(np.linspace(0, count - 1, min(STRIPS, count)).round().astype(int).tolist())
+        shown = set(np.linspace(0, count - 1, min(config.strips, count)).round().astype(int).tolist())
         scores, errors = Scores.zero(horizon=config.horizon), _Errors()
         with contextlib.ExitStack() as stack:
             writers = [stack.enter_context(FORMATS[name](self.partial, self.sheet)) for name in config.formats]

@@ -55,7 +55,8 @@ def test_test_clips_are_measured_as_the_evaluation_of_the_run_measured_them(root
 
 
 def test_every_format_holds_the_same_frames(model, clips, tmp_path):
-    predict(model, recordings(tmp_path, clips), tmp_path / "out", horizon=3, formats=("npy", "netcdf", "png", "gif", "mp4"))
+    formats = ("npy", "netcdf", "png", "gif", "mp4")
+    predict(model, recordings(tmp_path, clips), tmp_path / "out", horizon=3, formats=formats, strips=2)
     frames = np.load(tmp_path / "out" / "predictions.npy")
     with h5netcdf.File(tmp_path / "out" / "predictions.nc") as file:
         assert np.array_equal(file["frames"][:], frames)
@@ -66,7 +67,7 @@ def test_every_format_holds_the_same_frames(model, clips, tmp_path):
         assert (film.n_frames, film.size) == (3, (128, 128))
     assert len(list((tmp_path / "out" / "mp4").iterdir())) == 3
     assert {path.name for path in (tmp_path / "out" / "strips").iterdir()} == {
-        f"clips-{n}{ending}" for n in range(3) for ending in (".png", ".moving.png")
+        f"clips-{n}{ending}" for n in (0, 2) for ending in (".png", ".moving.png")
     }
 
 
