@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from zoocast.bank.build import build_bank
 from zoocast.bank.config import BankConfig
@@ -24,7 +25,7 @@ from zoocast.config import setting
 from zoocast.dag import StepContext, step_kind
 from zoocast.data import DataConfig
 from zoocast.data.store import ClipSplit, ClipStore
-from zoocast.evaluation import Predict, Scores, copy_last, evaluate
+from zoocast.evaluation import Clips, Predict, Scores, copy_last, evaluate
 from zoocast.evaluation.forecasts import climatology, forecast, quantity_of
 from zoocast.experiment.ensemble import Combine, Routed, ensemble, multiply_adds
 from zoocast.frames import FrameShape
@@ -202,6 +203,7 @@ def evaluate_arm(context: StepContext) -> Evaluated:
     device = "cuda" if context.resources.num_gpus else "cpu"
     store = ClipStore.open(context.inputs["data"])
     tested = ClipStore.open(context.inputs.get(TEST, store.path))
+    test = _InScaleOf(store, tested.split("test"))
     horizon = config.horizon or store.length - config.observed
     seeds = {int(seed): folder for seed, folder in context.group("seeds").items()}
     networks = _sources(context, store.shape, device)
@@ -217,18 +219,16 @@ def evaluate_arm(context: StepContext) -> Evaluated:
                 networks, predict = {config.arm: predictor}, functools.partial(predictor.predict, horizon=horizon)
             if config.forecast.asked:  # else the networks of the other seeds need not be held
                 predicts[seed] = predict
-            scores[seed] = evaluate(
-                predict, tested.split("test"), observed=config.observed, horizon=horizon, batch_size=config.batch_size
-            )
+            scores[seed] = evaluate(predict, test, observed=config.observed, horizon=horizon, batch_size=config.batch_size)
             if predictor is not None:
                 # For the training's own page; what the other protocols say is on the page of this step.
                 strict = [name for name in scores[seed].names if name.startswith("strict/")]
                 journal.scores(seeds[seed], {f"test/{name}": scores[seed].overall(name) for name in strict})
             if len(scores) == 1:  # of the first seed only, once all that it predicts is known to be finite
-                _keep_pictures(context, predict, predictor, tested.split("test"), horizon)
+                _keep_pictures(context, predict, predictor, test, horizon)
                 if seeds:
                     _keep_listening(context, seeds[seed], store.split("train"))
-                clip = tested.split("test").clips([0])[:, : config.observed]
+                clip = test.clips([0])[:, : config.observed]
                 cost = multiply_adds(predict, clip)
             context.progress(len(scores) / max(len(seeds), 1), f"seed {seed}")
         save_scores(context.directory, "test", scores)
@@ -237,9 +237,9 @@ def evaluate_arm(context: StepContext) -> Evaluated:
         if sequences := tested.split("test").sequences:
             save_sequences(context.directory, sequences)
         if predicts:
-            _keep_forecasts(context, predicts, store, tested, journal)
+            _keep_forecasts(context, predicts, store, test, journal)
         if isinstance(predict, Routed):
-            _keep_routes(context, predict, tested.split("test"))
+            _keep_routes(context, predict, test)
         means = {name: sum(s.overall(name) for s in scores.values()) / len(scores) for name in scores[min(scores)].names}
         means = {name: mean for name, mean in means.items() if math.isfinite(mean)}  # JSON has no infinite PSNR
         journal.metrics({f"test/{name}": value for name, value in means.items()}, step=0)
@@ -265,20 +265,20 @@ def _untrained(config: EvaluateConfig, networks: Mapping[str, Predictor], horizo
 
 
 def _keep_forecasts(
-    context: StepContext, predicts: Mapping[int, Predict], store: ClipStore, tested: ClipStore, journal: Journal
+    context: StepContext, predicts: Mapping[int, Predict], store: ClipStore, test: Clips, journal: Journal
 ) -> None:
     """What `EvaluateConfig.forecast` asks for, of every seed and of all together."""
     config: EvaluateConfig = context.config
     measured = config.forecast
     found = forecast(
         predicts,
-        tested.split("test"),
+        test,
         measured,
-        quantity_of(measured, tested.recipe.channels),
+        quantity_of(measured, store.recipe.channels),
         observed=config.observed,
         horizon=config.horizon or store.length - config.observed,
         mean_frame=climatology(store.split("train"), measured.channel) if measured.latitudes else None,
-        distance=measured.distance(tested.shape),
+        distance=measured.distance(store.shape),
         batch_size=config.batch_size,
     )
     save_forecasts(context.directory, found)
@@ -288,7 +288,28 @@ def _keep_forecasts(
     journal.metrics({f"test/forecast/{name}": mean for name, mean in known.items()}, step=0)
 
 
-def _keep_routes(context: StepContext, predict: Routed, split: ClipSplit) -> None:
+@dataclasses.dataclass(frozen=True)
+class _InScaleOf:
+    """Test clips in the scale of `store`, which networks were trained in; longer clips are scaled by their own training split."""
+
+    store: ClipStore
+    split: ClipSplit
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def clips(self, indices: Sequence[int]) -> Tensor:
+        """See `zoocast.evaluation.Clips`."""
+        clips, own = self.split.clips(indices), self.split.store.recipe.channels
+        wanted = self.store.recipe.channels
+        if own == wanted:
+            return clips
+        factor = torch.tensor([mine.factor / theirs.factor for mine, theirs in zip(own, wanted, strict=True)])
+        offset = torch.tensor([(mine.offset - theirs.offset) / theirs.factor for mine, theirs in zip(own, wanted, strict=True)])
+        return (offset[:, None, None] + factor[:, None, None] * clips).clamp(0, 1)  # as the clips of the store are
+
+
+def _keep_routes(context: StepContext, predict: Routed, split: Clips) -> None:
     """Which source every clip was routed to."""
     config: EvaluateConfig = context.config
     starts = range(0, len(split), config.batch_size)
@@ -312,12 +333,12 @@ def _keep_listening(context: StepContext, training: Path, split: ClipSplit) -> N
     save_listening(context.directory, Listening(weights, sources, kinds, examples))
 
 
-def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor | None, test: ClipSplit, horizon: int) -> None:
+def _keep_pictures(context: StepContext, predict: Predict, predictor: Predictor | None, test: Clips, horizon: int) -> None:
     """Strips of clips spread over the test split, and for a network with transfer units the gates of the first one."""
     config: EvaluateConfig = context.config
     # Ends included, and a function of the numbers alone: all arms show the same clips.
     chosen = torch.linspace(0, len(test) - 1, min(config.num_strips, len(test))).round().long()
-    clips = test.clips(chosen)[:, : config.observed + horizon]
+    clips = test.clips(chosen.tolist())[:, : config.observed + horizon]
     observed, truth = clips[:, : config.observed], clips[:, config.observed :]
     with torch.inference_mode():
         prediction = predict(observed)

@@ -11,8 +11,12 @@ from zoocast.errors import DataError
 
 __all__ = ["Units"]
 
-BEYOND = 1.0
-"""How far values may lie beyond 0 and 1, in units of that range: extremes that training did not see, not another scale."""
+BEYOND = 3.0
+"""How many times their range values may lie beyond those that were trained on: extremes that training did not see, and not
+another scale. Floats of 0 to 1 may by once, for predictions, which are not clipped, may be observed again."""
+
+PLAIN = ((0.0, 1.0, ""), (0.0, 255.0, ""))
+"""Offset, factor and unit of clips that are floats of 0 to 1, or bytes, as they were given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,12 +35,21 @@ class Units:
     channels: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, recipe: ClipsRecipe) -> Units:  # noqa: ARG003
+    def of(cls, recipe: ClipsRecipe) -> Units:
         """Of clips that were stored by this recipe."""
-        return cls()
+        channels = recipe.channels
+        names = () if all(channel.name.isdecimal() for channel in channels) else tuple(channel.name for channel in channels)
+        if all((channel.offset, channel.factor, channel.unit) in PLAIN for channel in channels):
+            return cls(channels=names)
+        return cls(
+            offset=tuple(channel.offset for channel in channels),
+            factor=tuple(channel.factor for channel in channels),
+            unit=", ".join(dict.fromkeys(channel.unit for channel in channels if channel.unit)),
+            channels=names,
+        )
 
     def for_network(self, frames: np.ndarray) -> np.ndarray:
-        """The user's (..., C, H, W) as float32 from 0 to 1.
+        """The user's (..., C, H, W) as float32 from 0 to 1, as the clips that were trained on.
 
         Raises:
             DataError: a value is missing, or plainly of another range.
@@ -53,10 +66,12 @@ class Units:
             values = (values - self._each(self.offset)) / self._each(self.factor)
         if not np.isfinite(values).all():
             raise DataError("values are missing (NaN or infinite) among the observed frames; fill them in first")
-        if values.size and not (values.min() >= -BEYOND and values.max() <= 1 + BEYOND):
+        beyond = BEYOND if self.factor else 1
+        if values.size and not (values.min() >= -beyond and values.max() <= 1 + beyond):
             found = f"{float(frames.min()):g} to {float(frames.max()):g}{self._suffix}"
             raise DataError(f"the network was trained on {self.in_words}, but got {found}; bring them to that range first")
-        return values
+        # As clips are stored: what lies beyond the range of the training clips is its end.
+        return values.clip(0, 1)
 
     def of_network(self, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Predictions in the user's units; bytes where `dtype`, that of the observed frames, is bytes and no scale is known."""

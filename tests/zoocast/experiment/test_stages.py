@@ -12,7 +12,7 @@ import torch
 from zoocast.config import dump
 from zoocast.dag import StepContext
 from zoocast.data import DigitsConfig
-from zoocast.data.store import ClipStore, write_store
+from zoocast.data.store import Channel, ClipStore, write_store
 from zoocast.evaluation import copy_last, evaluate
 from zoocast.experiment.stages import BuildClipsConfig, EvaluateConfig, build_clips, evaluate_arm
 from zoocast.frames import FrameShape
@@ -183,3 +183,16 @@ def test_longer_test_clips_than_those_that_were_trained_on_are_predicted_to_thei
     assert read_scores(tmp_path / "arm")[1][0] == evaluate(predict, test, observed=3, horizon=8, batch_size=32)
     assert read_strips(tmp_path / "arm").truth.shape == (2, 8, 1, 16, 16)
     assert read_gates(tmp_path / "arm").values.shape[1] == 10
+
+
+def test_longer_test_clips_of_another_scale_are_judged_in_that_of_the_training(tmp_path, clips):
+    frames = ClipStore.open(clips).split("test").clips(range(7)).numpy()
+    for name, scale in (("data", 1.0), ("test", 2.0)):
+        splits = {split: iter(frames / np.float32(scale)) for split in ("train", "validation", "test")}
+        channels = [Channel(name="rain", unit="mm", offset=-1.0, factor=20 * scale)]
+        write_store(tmp_path / name, splits, shape=DATA.frame_shape(), length=6, dtype="float32", generator={}, channels=channels)
+    config = EvaluateConfig(arm="copy-last", observed=OBSERVED, num_strips=1)
+    inputs = {"data": tmp_path / "data", "test": tmp_path / "test"}
+    evaluate_arm(StepContext.standalone(tmp_path / "arm", config, inputs))
+    scores = read_scores(tmp_path / "arm")[1][0]
+    assert scores.overall("strict/mse") == pytest.approx(directly(clips, copy_last(HORIZON)).overall("strict/mse"), rel=1e-5)
