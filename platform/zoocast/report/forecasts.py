@@ -117,18 +117,21 @@ def _reliability(ensembles: Mapping[str, Forecasts], styles: Mapping[str, LineSt
         assert found.ensemble is not None
         for event, row in events.items():
             given, came = found.ensemble.values["reliability"][row].T
+            if not came.any():  # there is nothing to be reliable about
+                continue
             seen = given > 0
             panels[event][arm] = np.linspace(0, 1, len(given))[seen], came[seen] / given[seen]
+    drawn = {event: arms for event, arms in panels.items() if arms}
     return Illustration(
         "forecast-reliability",
         NAME,
-        reliability_diagram(panels, styles),
+        reliability_diagram(drawn, styles),
         "Reliability of the seeds of an arm as an ensemble: of the pixels where a part of the members forecast the event, the"
         " part where it came, over all lead times. On the diagonal probabilities are right; below it it is forecast too often.",
         "Reliability diagrams. Where all members forecast the event it came in: "
         + " ".join(
             f"{event}: {', '.join(f'{arm} {came[-1]:.3g}' for arm, (given, came) in arms.items() if given[-1] == 1)}."
-            for event, arms in panels.items()
+            for event, arms in drawn.items()
         ),
     )
 

@@ -42,7 +42,7 @@ def learning_curves(panels: Mapping[str, Curves], styles: Mapping[str, LineStyle
     """
     styles = styles or line_styles(arm for curves in panels.values() for arm in curves)
     with styled():
-        figure, axes = _panels(panels, "iteration")
+        figure, axes = panel_row(panels, "iteration")
         for ax, curves in zip(axes, panels.values(), strict=False):  # without panels there is one empty axes
             drawn = []
             for arm, seeds in curves.items():
@@ -52,7 +52,7 @@ def learning_curves(panels: Mapping[str, Curves], styles: Mapping[str, LineStyle
                     drawn.append(_line_with_band(ax, iterations, values, styles[arm]))
             scale_axis(ax, np.concatenate(drawn) if drawn else np.array([]))
             ax.margins(x=0.02)
-        _legend(figure, styles, {arm for curves in panels.values() for arm in curves}, markers=False)
+        arm_legend(figure, styles, {arm for curves in panels.values() for arm in curves}, markers=False)
         return svg(figure)
 
 
@@ -68,14 +68,14 @@ def horizon_error(
     """
     styles = styles or line_styles(arm for arms in panels.values() for arm in arms)
     with styled():
-        figure, axes = _panels(panels, "frame")
+        figure, axes = panel_row(panels, "frame")
         for ax, arms in zip(axes, panels.values(), strict=False):
             for arm, values in arms.items():
                 seeds = np.atleast_2d(np.asarray(values, dtype=float))
                 _line_with_band(ax, first + np.arange(seeds.shape[1]), seeds, styles[arm], marker=True)
             scale_axis(ax, np.concatenate([np.ravel(v) for v in arms.values()]) if arms else np.array([]))
             ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        _legend(figure, styles, {arm for arms in panels.values() for arm in arms}, markers=True)
+        arm_legend(figure, styles, {arm for arms in panels.values() for arm in arms}, markers=True)
         return svg(figure)
 
 
@@ -146,7 +146,7 @@ def gain_curves(
         for ax in axes[max(0, len(panels) - 2) : len(panels)]:
             ax.set_xlabel("training clips of the target")
             ax.tick_params(axis="x", labelbottom=True)  # also where the panel below is empty
-        _legend(figure, styles, {arm for arms in panels.values() for arm in arms}, markers=True)
+        arm_legend(figure, styles, {arm for arms in panels.values() for arm in arms}, markers=True)
         return svg(figure)
 
 
@@ -211,10 +211,15 @@ def common_range(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
 # ---------------------------------------------------------------------------------------------------------------- drawing
 
 
-def _panels(panels: Mapping[str, object], xlabel: str) -> tuple[Figure, list[Axes]]:
+def panel_row(panels: Mapping[str, object], xlabel: str, *, width: float = 4.6) -> tuple[Figure, list[Axes]]:
+    """A figure with panels `width` inches wide, by name, at most three beside each other; without a name one empty panel."""
     count = max(1, len(panels))
-    figure = Figure(figsize=(4.6 * count + 0.1, 3.5), layout="constrained")
-    axes = list(np.ravel(figure.subplots(1, count, squeeze=False)))
+    columns = min(count, 3)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(width * columns + 0.1, 3.5 * rows), layout="constrained")
+    axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    for ax in axes[count:]:
+        ax.axis("off")
     for ax, name in zip(axes, panels, strict=False):
         ax.set_title(name)
         ax.set_xlabel(xlabel)
@@ -235,8 +240,11 @@ def _line_with_band(ax: Axes, x: np.ndarray, seeds: np.ndarray, styles: LineStyl
     return np.ravel(seeds)
 
 
-def _legend(figure: Figure, styles: Mapping[str, LineStyle], present: set[str], *, markers: bool) -> None:
-    handles = []
+def arm_legend(
+    figure: Figure, styles: Mapping[str, LineStyle], present: set[str], *, markers: bool, others: Sequence[Line2D] = ()
+) -> None:
+    """A legend of the arms that are drawn, after `others`."""
+    handles = [*others]
     for arm, style in styles.items():
         if arm in present:
             handles.append(Line2D([], [], color=style.color, linewidth=style.width, label=arm, markersize=4))
