@@ -31,7 +31,7 @@ THUMBNAIL = 8  # pixels, height and width
 # A copy that noise or compression changed differs from its original by at most this, of [0, 1] and as a root mean square, and by
 # less than a frame does from its neighbour in the clip.
 NEAR, NEAR_STEPS = 0.02, 0.5
-MANY = 0.25  # share of near copies from which on they are an error; of simple shapes some are alike by chance
+MANY = 0.9  # share of near copies from which on they are an error; where content is simple, some of it recurs by chance
 BEYOND = 0.05  # of the range of training: how far beyond it other splits may lie
 NARROW = 0.1  # of [0, 1]: training clips within so little of it use a tenth of what a network's output can say
 APART = "split by recording, or by time with a gap of a clip's length"
