@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -283,8 +284,8 @@ def _keep_forecasts(
     )
     save_forecasts(context.directory, found)
     means = {name: float(np.mean(values)) for name, values in found.scores().items()}
-    # MLflow takes no commas in a name, and no score that is not a number.
-    known = {name.replace(",", ""): mean for name, mean in means.items() if math.isfinite(mean)}
+    # A journal takes neither commas nor a unit's signs in a name, and no score that is not a number.
+    known = {re.sub(r"[^\w./: -]", "", name, flags=re.ASCII): mean for name, mean in means.items() if math.isfinite(mean)}
     journal.metrics({f"test/forecast/{name}": mean for name, mean in known.items()}, step=0)
 
 

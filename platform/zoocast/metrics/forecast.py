@@ -294,7 +294,7 @@ def summary(sums: Sums, config: ForecastConfig, unit: str = "") -> dict[str, flo
         for window, found in zip(config.windows, contingency.fractions_skill(values["neighbourhoods"].sum(2)), strict=True):
             out[f"FSS, {window}x{window}, mean over thresholds"] = _mean(found)
     if "power" in values:
-        out["power of the finest third over the truth's"] = float(spectrum.fine_power_ratio(values["power"].sum(1)))
+        out["power of the finest third over that of the truth"] = float(spectrum.fine_power_ratio(values["power"].sum(1)))
         out["sharpness, dB"] = float(spectrum.sharpness(values["gradient"].sum() / max(values["whole"].sum(), 1.0)))
     if "balanced" in values:
         out["B-MSE"], out["B-MAE"] = (values["balanced"].mean(1) / values["clips"]).tolist()
