@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import zoocast
+from zoocast.cli.app import invoke
 from zoocast.data.formats import open_recordings
 from zoocast.data.store import ClipStore
 from zoocast.errors import ConfigError, DataError
@@ -137,3 +138,18 @@ def test_ctrl_c_leaves_no_half_of_anything(model, clips, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         predict_recordings(model, recordings(tmp_path, clips), tmp_path / "out", PredictConfig(horizon=3), interrupted)
     assert [path.name for path in tmp_path.iterdir()] == ["clips.npy"]
+
+
+def test_the_commands_say_what_was_done_and_end_with_the_codes_of_all_others(root, clips, tmp_path, capsys):
+    np.save(tmp_path / "clips.npy", clips)
+    given = ["@last:tmu", str(tmp_path / "clips.npy"), "--layout", "NTCHW", "--root", str(root), "--out", str(tmp_path / "out")]
+    assert invoke(["predict", *given, "--horizon", "3", "--strips", "0", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["clips"], done["measured"], done["folder"]) == (3, 3, str(tmp_path / "out"))
+    assert invoke(["predict", *given]) == 2
+    assert "error: --out: " in capsys.readouterr().err
+    assert invoke(["predict", "@last:none", *given[1:]]) == 2
+    assert "has no arm 'none'" in capsys.readouterr().err
+    exported = ["export", "@last:tmu", "--root", str(root), "--out", str(tmp_path / "program"), "--horizon", "any"]
+    assert invoke([*exported, "--batch", "many"]) == 2
+    assert "it is a number or dynamic, but got 'many'" in capsys.readouterr().err
