@@ -300,6 +300,7 @@ def branches(parents: Mapping[str, Sequence[str]], *, ascii_only: bool = False) 
 def progress_line() -> Iterator[Callable[[float, str], None]]:
     """Shows how far work without steps is, on stderr: in one line of a terminal, elsewhere now and then in one more."""
     live, began, shown = sys.stderr.isatty(), time.monotonic(), 0.0
+    out = unguarded(sys.stderr) if live else sys.stderr
 
     def show(fraction: float, words: str) -> None:
         nonlocal shown
@@ -308,13 +309,13 @@ def progress_line() -> Iterator[Callable[[float, str], None]]:
             return
         shown = now
         text = fitting(f"{fraction:4.0%}  {words}", sys.stderr)
-        print(f"\r\x1b[K{text}" if live else text, end="" if live else "\n", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{text}" if live else text, end="" if live else "\n", file=out, flush=True)
 
     try:
         yield show
     finally:
         if live and shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            print("\r\x1b[K", end="", file=out, flush=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ tables on stdout
