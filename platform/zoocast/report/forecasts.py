@@ -41,8 +41,8 @@ def forecast_section(
         name=NAME,
         title="Forecast",
         caption=f"Scores of forecasts on the {split} split, in the convention {first.config.convention}: mean ± standard"
-        f" deviation over seeds{of_ensembles}. Events are values of at least a threshold{in_unit}; their"
-        f" scores are {over}, and a mean over thresholds leaves out events that never came. Power and the bias are right at 1.",
+        f" deviation over seeds{of_ensembles}. Events are values of at least a threshold{in_unit}; their scores"
+        f" are {over}, and a mean over thresholds leaves out those where there is none. Power and the bias are right at 1.",
         columns=("score", *measured),
         rows=tuple((name, *(_cell(found.get(name, ()), name, scores) for found in scores.values())) for name in names),
         figures=tuple(
@@ -127,7 +127,7 @@ def _reliability(ensembles: Mapping[str, Forecasts], styles: Mapping[str, LineSt
         NAME,
         reliability_diagram(drawn, styles),
         "Reliability of the seeds of an arm as an ensemble: of the pixels where a part of the members forecast the event, the"
-        " part where it came, over all lead times. On the diagonal probabilities are right; below it it is forecast too often.",
+        " part where it came, over all lead times. On the diagonal probabilities are right; below it events are forecast too often.",
         "Reliability diagrams. Where all members forecast the event it came in: "
         + " ".join(
             f"{event}: {', '.join(f'{arm} {came[-1]:.3g}' for arm, (given, came) in arms.items() if given[-1] == 1)}."
