@@ -127,7 +127,7 @@ def _reliability(ensembles: Mapping[str, Forecasts], styles: Mapping[str, LineSt
         NAME,
         reliability_diagram(drawn, styles),
         "Reliability of the seeds of an arm as an ensemble: of the pixels where a part of the members forecast the event, the"
-        " part where it came, over all lead times. On the diagonal probabilities are right; below it events are forecast too often.",
+        " part where it came, over all lead times. On the diagonal probabilities are right, below it too high.",
         "Reliability diagrams. Where all members forecast the event it came in: "
         + " ".join(
             f"{event}: {', '.join(f'{arm} {came[-1]:.3g}' for arm, (given, came) in arms.items() if given[-1] == 1)}."
