@@ -192,7 +192,7 @@ class _Decoder:
         while self.position < stop:
             number, frame = self.position, next(self.frames, None)
             if frame is None:
-                raise DataError(f"{self.video.path} ends before frame {number + 1} of {self.video.count}; {DAMAGED}")
+                raise DataError(f"{self.video.path}: frame {number + 1} of {self.video.count} cannot be decoded; {DAMAGED}")
             self.position += 1
             if number >= first:
                 found[number] = self._array(frame)
@@ -216,6 +216,7 @@ class _Decoder:
 
 def _decoded(video: Video, key: int, pts: int | None) -> Iterator[Any]:
     """Frames from number `key` on, each whole, until the end or the first that is damaged."""
+    av = require("av", extra="video", what=video.path)
     with _container(video.path, video.form) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -225,7 +226,11 @@ def _decoded(video: Video, key: int, pts: int | None) -> Iterator[Any]:
             if pts is not None and packet.pts != pts:
                 break  # not where it was said to be: count from the beginning
             pts = None
-            for frame in packet.decode():
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                return
+            for frame in frames:
                 if frame.is_corrupt:
                     return
                 yield frame

@@ -77,6 +77,21 @@ def test_of_a_film_that_is_cut_off_the_ranges_behind_are_left_out(tmp_path):
     config.build(tmp_path / "store", quiet)
 
 
+def test_damage_inside_a_film_is_named_and_verify_leaves_its_range_out(tmp_path):
+    kth.write(tmp_path, {f"person{number:02d}_boxing_d1": "1-20, 21-40" for number in (1, 15, 17)})
+    path = tmp_path / "boxing" / "person01_boxing_d1_uncomp.avi"
+    data = bytearray(path.read_bytes())
+    frame, after = [place.start() for place in re.finditer(b"00dc", data)][27:29]
+    data[frame + 8 : after] = b"\xff" * (after - frame - 8)  # behind its name and length
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"person01_boxing_d1_uncomp\.avi: frame 2\d of 40 cannot be decoded; .* set verify"):
+        KthConfig(path=str(tmp_path), **SMALL).build(tmp_path / "store", quiet)
+    verified = KthConfig(path=str(tmp_path), **SMALL, verify=True)
+    assert verified.recordings()[0].runs == (range(20),)
+    assert verified.remarks()[-1].endswith("left out, not whole in a damaged film: person01_boxing_d1 21-40")
+    assert verified.build(tmp_path / "store", quiet).recipe.length == 10
+
+
 def test_settings_that_a_protocol_does_not_heed_are_refused():
     for field, settings in (("stride", {"stride": 3, "protocol": "predrnn"}), ("split", {"split": "time"}), ("gap", {"gap": 2})):
         with pytest.raises(ConfigError) as raised:
