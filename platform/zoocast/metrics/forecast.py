@@ -110,7 +110,9 @@ class ForecastConfig:
         return "mm/h" if self.convention == "hko" else ""
 
     def check(self, frames: FrameShape) -> None:
-        """Raise `ConfigError` or `DataError` for what cannot be measured of such frames."""
+        """Raise `ConfigError` or `DataError` for what is asked and cannot be measured of such frames."""
+        if not self.asked:
+            return
         if self.channel >= frames.channels:
             raise ConfigError("channel", f"must be below {frames.channels}, the number of channels, but got {self.channel}")
         side = min(frames.height, frames.width)
