@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from zoocast.config import canonical, setting
+from zoocast.config import canonical, digest, dump, setting
 from zoocast.data.formats import Opened, open_recordings
 from zoocast.data.recorded import RecordedClips
 from zoocast.data.recordings import Recording
@@ -104,7 +104,11 @@ class ImportedConfig(RecordedClips):
 
     def source_digest(self) -> str:
         """Of the content: SHA-256 of the files, or that of the imported clips."""
-        return self._store().digest if self.name else super().source_digest()
+        if not self.name:
+            return super().source_digest()
+        # Not the store's own digest, which holds all settings of the import: the same clips are the same data.
+        store = self._store()
+        return digest([[[s.split, s.rows, s.sha256] for s in store.manifest.shards], dump(store.recipe.channels)])
 
     def estimated_bytes(self) -> int:
         """What `build` will write at most."""
@@ -139,7 +143,12 @@ class ImportedConfig(RecordedClips):
             shape=store.shape,
             length=self.length,
             dtype=store.recipe.dtype,
-            generator={"name": self.kind, "parameters": canonical(self), "source": store.digest, "of": store.recipe.generator},
+            generator={
+                "name": self.kind,
+                "parameters": canonical(self),
+                "source": self.source_digest(),
+                "of": store.recipe.generator,
+            },
             sequences={split: [store.split(split).sequences[row] for row in rows[split]] for split in SPLITS},
             channels=store.recipe.channels,
         )

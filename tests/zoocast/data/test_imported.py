@@ -39,7 +39,10 @@ def test_what_is_imported_is_a_data_set_by_name(rain, tmp_path, capsys):
     store = config.build(tmp_path / "step", lambda *_: None)
     assert (config.length, config.counts(), store.shape) == (10, facts["clips"], config.frame_shape())
     np.testing.assert_allclose(store.physical(store.split("train").clips([1]).numpy())[0, :, 0], rain[10:20], rtol=1e-5)
-    assert config.source_digest() == facts["digest"]
+    assert imported("--name", "again", "--fill-value", "7") == 0  # a setting that moves no value
+    assert dataclasses.replace(config, name="again").source_digest() == config.source_digest()
+    assert imported("--name", "other", "--stride", "9") == 0
+    assert dataclasses.replace(config, name="other").source_digest() != config.source_digest()
     fewer = dataclasses.replace(config, train=3, length=8)
     assert len(fewer.build(tmp_path / "fewer", lambda *_: None).split("train")) == 3
     assert invoke(["data", "list"]) == 0
