@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -149,7 +149,7 @@ class ImportedConfig(RecordedClips):
                 "source": self.source_digest(),
                 "of": store.recipe.generator,
             },
-            sequences={split: [store.split(split).sequences[row] for row in rows[split]] for split in SPLITS},
+            sequences=_sequences(store, rows),
             channels=store.recipe.channels,
         )
 
@@ -179,6 +179,12 @@ class ImportedConfig(RecordedClips):
                 raise ConfigError(split, f"asks for {asked} clips, but {self.name} has {there}; use at most that, or 0 for all")
             rows[split] = spread(range(there), asked)
         return rows
+
+
+def _sequences(store: ClipStore, rows: Mapping[Split, Sequence[int]]) -> dict[Split, list[int]] | None:
+    """Which recording each clip is from; None for clips that were not cut from recordings."""
+    numbers = {split: store.split(split).sequences for split in SPLITS}
+    return {split: [numbers[split][row] for row in rows[split]] for split in SPLITS} if numbers["train"] else None
 
 
 @functools.lru_cache(maxsize=8)

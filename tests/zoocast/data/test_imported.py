@@ -89,6 +89,14 @@ def test_settings_of_an_import_are_not_changed_afterwards():
         ImportedConfig(name="rian")
 
 
+def test_a_store_of_clips_that_no_recording_gave_has_a_name_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOOCAST_DATA", str(tmp_path))
+    made = DigitsConfig(train=4, validation=2, test=2, length=6).build(tmp_path / "digits", lambda *_: None)
+    store = ImportedConfig(name="digits").build(tmp_path / "step", lambda *_: None)
+    assert store.split("train").gather([1]).equal(made.split("train").gather([1]))
+    assert store.split("test").sequences == ()
+
+
 def test_a_name_leads_nowhere_else():
     with pytest.raises(ConfigError, match="must be of letters"):
         ImportedConfig(name="../rain")
